@@ -1,0 +1,68 @@
+"""FULL or DIFFERENTIAL for this refresh: decided from the window's size and the stream table's own history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+#: Below this many changes the fixed cost of a differential refresh dominates, so it says nothing about the cost per change.
+SMALL_WINDOW = 1_000
+#: Without history: a change costs this many times what a row of a full evaluation costs.
+COLD_CHANGE_FACTOR = 4.0
+#: FULL has to be this much cheaper before it is preferred: it also writes and locks more.
+MARGIN = 1.25
+#: A decision for FULL because small windows were slow is put to the test again after this many refreshes.
+EXPLORE_EVERY = 50
+#: Windows are never counted further than this.
+COUNT_CAP = 1_000_000
+_NEW_WEIGHT = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class CostHistory:
+    """What earlier refreshes of one stream table cost.
+
+    Attributes:
+        full_ms: moving average of a full evaluation, milliseconds; None before the first.
+        change_ms: moving average per change in windows of at least ``SMALL_WINDOW``, milliseconds.
+        small_ms: moving average of a differential refresh with a smaller window, milliseconds.
+        full_streak: full refreshes by decision since the last differential one.
+    """
+
+    full_ms: float | None = None
+    change_ms: float | None = None
+    small_ms: float | None = None
+    full_streak: int = 0
+
+
+def crossover(history: CostHistory, source_rows: int) -> int:
+    """From how many changes on FULL is expected to be cheaper.
+
+    Args:
+        history: what is known.
+        source_rows: estimated rows of all sources together.
+    """
+    if history.full_ms is None:
+        return COUNT_CAP
+    if history.small_ms is not None and history.small_ms > MARGIN * history.full_ms and history.full_streak < EXPLORE_EVERY:
+        return 1
+    change_ms = history.change_ms
+    if change_ms is None:
+        change_ms = COLD_CHANGE_FACTOR * history.full_ms / max(source_rows, SMALL_WINDOW)
+    return int(min(max(MARGIN * history.full_ms / max(change_ms, 1e-6), SMALL_WINDOW), COUNT_CAP))
+
+
+def learn_full(history: CostHistory, duration_ms: float, *, by_decision: bool) -> CostHistory:
+    """The history after a full evaluation."""
+    streak = history.full_streak + 1 if by_decision else history.full_streak
+    return replace(history, full_ms=_average(history.full_ms, duration_ms), full_streak=streak)
+
+
+def learn_differential(history: CostHistory, changes: int, duration_ms: float) -> CostHistory:
+    """The history after a differential refresh over this many changes."""
+    if changes < SMALL_WINDOW:
+        return replace(history, small_ms=_average(history.small_ms, duration_ms), full_streak=0)
+    return replace(history, change_ms=_average(history.change_ms, duration_ms / changes), full_streak=0)
+
+
+def _average(old: float | None, new: float) -> float:
+    return new if old is None else (1 - _NEW_WEIGHT) * old + _NEW_WEIGHT * new
