@@ -1,0 +1,1 @@
+"""pgtrickle: stream tables for PostgreSQL 14 to 18, kept up to date by an ordinary client process."""

@@ -1,0 +1,65 @@
+"""Scalar expressions: PostgreSQL's own text, with holes where columns go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A hole: the unique name of a column of the operator below."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expr:
+    """A scalar expression as text fragments and column holes.
+
+    The compiler never looks inside the text. It only fills the holes, so PostgreSQL always evaluates what the user wrote.
+    """
+
+    parts: tuple[str | Ref, ...]
+
+    @property
+    def refs(self) -> frozenset[str]:
+        """The columns that the expression reads."""
+        return frozenset(part.name for part in self.parts if isinstance(part, Ref))
+
+    @property
+    def column(self) -> str | None:
+        """The column's name if the expression is nothing but a column, else None."""
+        match self.parts:
+            case (Ref(name),):
+                return name
+            case _:
+                return None
+
+    def substitute(self, replacements: Mapping[str, Expr]) -> Expr:
+        """Fill holes with other expressions; those without a replacement stay.
+
+        >>> text("a + ", Ref("x")).substitute({"x": col("y")}).parts
+        ('a + ', Ref(name='y'))
+        """
+        parts: list[str | Ref] = []
+        for part in self.parts:
+            if isinstance(part, Ref) and part.name in replacements:
+                inner = replacements[part.name]
+                parts += inner.parts if inner.column is not None else ("(", *inner.parts, ")")
+            else:
+                parts.append(part)
+        return Expr(tuple(parts))
+
+
+def col(name: str) -> Expr:
+    """The expression that is just this column."""
+    return Expr((Ref(name),))
+
+
+def text(*parts: str | Ref | Expr) -> Expr:
+    """Concatenate fragments, holes and expressions into one expression."""
+    flat: list[str | Ref] = []
+    for part in parts:
+        flat += part.parts if isinstance(part, Expr) else (part,)
+    return Expr(tuple(flat))

@@ -1,0 +1,414 @@
+"""The operators of the relational algebra that the compiler works on.
+
+Two kinds of relation flow between them: *plain* rows, and *weighted* rows (Z-sets, as in DBSP) in which every row carries a
+signed multiplicity. `weighted` tells them apart; operators that are neither linear nor bilinear refuse weighted children,
+so a tree that exists is a tree that means something.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from pgtrickle.errors import InternalError
+from pgtrickle.ir.expr import Expr
+from pgtrickle.ir.schema import Column
+
+
+@dataclass(frozen=True, slots=True)
+class InputKey:
+    """What a scan reads: ``table`` and ``stream_table`` by OID, ``stage`` by its number in the plan."""
+
+    kind: str
+    ident: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The rows of a table, a stream table or the output of an earlier stage, as they are now.
+
+    ``attributes`` are (attribute number, attribute name) in step with ``columns``; ``keys`` are sets of columns that
+    are unique and not null; ``alias`` is for people.
+    """
+
+    input: InputKey
+    attributes: tuple[tuple[int, str], ...]
+    columns: tuple[Column, ...]
+    keys: tuple[frozenset[str], ...] = ()
+    alias: str = ""
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The changes of a scan's source since the frontier: weighted rows."""
+
+    scan: Scan
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.scan.columns
+
+    @property
+    def weighted(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """No rows, weighted. The delta of what has not changed."""
+
+    columns: tuple[Column, ...]
+
+    @property
+    def weighted(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Constant rows."""
+
+    rows: tuple[tuple[Expr, ...], ...]
+    columns: tuple[Column, ...]
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """The rows for which every condition is true."""
+
+    child: Operator
+    conditions: tuple[Expr, ...]
+
+    def __post_init__(self) -> None:
+        for condition in self.conditions:
+            _require(self.child, condition)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.child.columns
+
+    @property
+    def weighted(self) -> bool:
+        return self.child.weighted
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """One output row per input row; ``exprs`` are in step with ``columns``."""
+
+    child: Operator
+    columns: tuple[Column, ...]
+    exprs: tuple[Expr, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.columns) != len(self.exprs):
+            raise InternalError("a projection needs one expression per column")
+        for expr in self.exprs:
+            _require(self.child, expr)
+
+    @property
+    def weighted(self) -> bool:
+        return self.child.weighted
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Inner join of any number of inputs; weights are multiplied."""
+
+    inputs: tuple[Operator, ...]
+    conditions: tuple[Expr, ...]
+
+    def __post_init__(self) -> None:
+        _require_columns(self.columns, self.conditions)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return tuple(column for child in self.inputs for column in child.columns)
+
+    @property
+    def weighted(self) -> bool:
+        return any(child.weighted for child in self.inputs)
+
+
+class OuterKind(Enum):
+    """Which side of an outer join is kept."""
+
+    LEFT = "LEFT"
+    FULL = "FULL"
+
+
+@dataclass(frozen=True, slots=True)
+class OuterJoin:
+    """Left or full outer join of plain relations (a right join is a left join with its sides swapped)."""
+
+    kind: OuterKind
+    left: Operator
+    right: Operator
+    conditions: tuple[Expr, ...]
+
+    def __post_init__(self) -> None:
+        _require_plain(self.left, self.right)
+        _require_columns(self.left.columns + self.right.columns, self.conditions)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        left = self.left.columns if self.kind is OuterKind.LEFT else _nullable(self.left.columns)
+        return left + _nullable(self.right.columns)
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Anti:
+    """Rows of ``left`` that match no row of ``right`` (or, if ``semi``, at least one). Linear in ``left``."""
+
+    left: Operator
+    right: Operator
+    conditions: tuple[Expr, ...]
+    semi: bool = False
+
+    def __post_init__(self) -> None:
+        _require_plain(self.right)
+        _require_columns(self.left.columns + self.right.columns, self.conditions)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.left.columns
+
+    @property
+    def weighted(self) -> bool:
+        return self.left.weighted
+
+
+@dataclass(frozen=True, slots=True)
+class UnionAll:
+    """All rows of all children, matched by position."""
+
+    children: tuple[Operator, ...]
+    columns: tuple[Column, ...]
+
+    def __post_init__(self) -> None:
+        if len({child.weighted for child in self.children}) > 1:
+            raise InternalError("a union mixes plain and weighted rows")
+        if any(len(child.columns) != len(self.columns) for child in self.children):
+            raise InternalError("the branches of a union differ in their number of columns")
+
+    @property
+    def weighted(self) -> bool:
+        return self.children[0].weighted
+
+
+@dataclass(frozen=True, slots=True)
+class Negate:
+    """The same weighted rows with the opposite sign."""
+
+    child: Operator
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.child.columns
+
+    @property
+    def weighted(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Weigh:
+    """A plain relation made weighted by an integer expression over its columns; rows of weight 0 are dropped."""
+
+    child: Operator
+    weight: Expr
+
+    def __post_init__(self) -> None:
+        _require_plain(self.child)
+        _require(self.child, self.weight)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.child.columns
+
+    @property
+    def weighted(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Expose:
+    """A weighted relation read as plain rows, its weight in a column of its own."""
+
+    child: Operator
+    weight: Column
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return (*self.child.columns, self.weight)
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateCall:
+    """One aggregate of a grouping.
+
+    ``expr`` is the call as the user wrote it. The other fields are what rules may look at: ``function`` is the name in
+    pg_catalog, or None for any other function; ``plain`` is False for DISTINCT, ORDER BY or WITHIN GROUP.
+    """
+
+    column: Column
+    expr: Expr
+    function: str | None = None
+    args: tuple[Expr, ...] = ()
+    filter: Expr | None = None
+    plain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """One row per group; without ``keys`` always exactly one row. Columns: the keys, then the aggregates."""
+
+    child: Operator
+    keys: tuple[str, ...]
+    calls: tuple[AggregateCall, ...]
+    scalar: bool = False
+
+    def __post_init__(self) -> None:
+        _require_plain(self.child)
+        for call in self.calls:
+            _require(self.child, call.expr)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        by_name = {column.name: column for column in self.child.columns}
+        return tuple(by_name[key] for key in self.keys) + tuple(call.column for call in self.calls)
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """For each row of ``left``, aggregates over the matching rows of ``right`` (a lateral join that never loses a row)."""
+
+    left: Operator
+    right: Operator
+    conditions: tuple[Expr, ...]
+    calls: tuple[AggregateCall, ...]
+
+    def __post_init__(self) -> None:
+        _require_plain(self.right)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.left.columns + tuple(call.column for call in self.calls)
+
+    @property
+    def weighted(self) -> bool:
+        return self.left.weighted
+
+
+@dataclass(frozen=True, slots=True)
+class Restrict:
+    """The rows of ``child`` whose ``columns_of_key`` appear in ``keys`` (NULL matches NULL)."""
+
+    child: Operator
+    keys: Operator
+    key: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require_plain(self.child, self.keys)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.child.columns
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A whole query as text; nothing is known of it but its columns. FULL plans consist of it."""
+
+    query: str
+    columns: tuple[Column, ...]
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+
+Operator: TypeAlias = (
+    Scan
+    | Change
+    | Empty
+    | Values
+    | Filter
+    | Project
+    | Join
+    | OuterJoin
+    | Anti
+    | UnionAll
+    | Negate
+    | Weigh
+    | Expose
+    | Aggregate
+    | Lookup
+    | Restrict
+    | Opaque
+)
+
+
+def children_of(op: Operator) -> tuple[Operator, ...]:
+    """The operators directly below."""
+    match op:
+        case Join(inputs=inputs):
+            return inputs
+        case UnionAll(children=children):
+            return children
+        case OuterJoin(left=left, right=right) | Anti(left=left, right=right) | Lookup(left=left, right=right):
+            return (left, right)
+        case Restrict(child=child, keys=keys):
+            return (child, keys)
+        case Change(scan=scan):
+            return (scan,)
+        case Filter() | Project() | Negate() | Weigh() | Expose() | Aggregate():
+            return (op.child,)
+        case _:
+            return ()
+
+
+def _nullable(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    return tuple(Column(column.name, column.type, True) for column in columns)
+
+
+def _require(child: Operator, expr: Expr) -> None:
+    _require_columns(child.columns, (expr,))
+
+
+def _require_columns(columns: tuple[Column, ...], exprs: tuple[Expr, ...]) -> None:
+    known = {column.name for column in columns}
+    for expr in exprs:
+        missing = expr.refs - known
+        if missing:
+            raise InternalError(f"an expression reads columns that are not there: {', '.join(sorted(missing))}")
+
+
+def _require_plain(*children: Operator) -> None:
+    if any(child.weighted for child in children):
+        raise InternalError("weighted rows reached an operator that is neither linear nor bilinear")

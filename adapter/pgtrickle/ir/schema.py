@@ -1,0 +1,60 @@
+"""Types and columns as the compiler sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Equality(Enum):
+    """How a type's ``=`` relates to what a user sees of a value."""
+
+    EXACT = "exact"
+    """Equal values look the same (integers, text under a deterministic collation, dates ...)."""
+    COARSE = "coarse"
+    """Equal values may look different (numeric without scale, float, interval, citext, jsonb ...)."""
+    NONE = "none"
+    """The type has no default ``=`` (json, xml, point ...)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """A PostgreSQL type with the facts that the compiler needs.
+
+    Attributes:
+        oid: ``pg_type.oid``.
+        typmod: type modifier, -1 if none.
+        name: ``format_type(oid, typmod)``, schema-qualified; valid in a cast and in a column definition.
+        equality: how ``=`` relates to the image of a value.
+        equals: the schema-qualified equality operator, as ``(schema, operator)``; None if there is none.
+        hashable: the type has a default hash operator class (needed inside ``hash_record_extended``).
+        sortable: the type has a default btree operator class.
+        fixed: values are short whatever their content, so that a btree index cannot overflow.
+        category: ``pg_type.typcategory`` of the base type.
+        base_oid: the OID of the type under all domains (``oid`` itself for other types).
+        image: a function from the type to bytea or text under which two values are equal only if they look the same, as
+            ``(schema, function)``: the type's send function, or its output function where it has none.
+        image_is_text: ``image`` is an output function and needs ``textin`` around it.
+    """
+
+    oid: int
+    typmod: int
+    name: str
+    equality: Equality
+    equals: tuple[str, str] | None
+    hashable: bool
+    sortable: bool
+    fixed: bool
+    category: str
+    base_oid: int
+    image: tuple[str, str]
+    image_is_text: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One output column of an operator. Names are unique in the whole tree, so nothing needs qualifying."""
+
+    name: str
+    type: Type
+    nullable: bool = True

@@ -1,0 +1,148 @@
+"""The maintenance plan: what the compiler hands to the engine. Pure data, no I/O.
+
+A defining query is cut into *stages*. Each stage is a chain of linear and bilinear operators, with at most one
+keyed operator on top, over base tables, other stream tables and earlier stages. The last stage (the root) writes
+the stream table, the others write output tables of their own in ``pgtrickle_state``. So every operator that is not
+linear reads its old output from a table instead of evaluating the past a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from pgtrickle.ir.operators import InputKey, Operator
+from pgtrickle.ir.schema import Column
+
+
+class Strategy(Enum):
+    """How the net change of a stage's output is found."""
+
+    ROWS = "delta"
+    """Linear and bilinear operators: the delta is computed from the changes alone."""
+    AGGREGATE = "delta with state"
+    """Counts and sums are kept in a state table and changed by the delta."""
+    KEYS = "recompute affected keys"
+    """The groups or partitions that the delta touches are computed again and compared with what is stored."""
+    ALL = "recompute and compare"
+    """The whole result is computed again and compared with what is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceNeed:
+    """What a plan needs captured of one source.
+
+    Attributes:
+        relid: OID of the table, or of the stream table it reads.
+        kind: ``table`` or ``stream_table``.
+        columns: attribute number -> column name, the columns that the plan reads. May be empty for ``count(*)``.
+        rows: False if the plan only has to know *that* the source changed (a FULL plan): capture may keep a mark
+            per statement instead of the rows.
+        capturable: False for what no trigger can watch (materialized views, foreign tables, system views).
+    """
+
+    relid: int
+    kind: str
+    columns: Mapping[int, str]
+    rows: bool = True
+    capturable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of a plan; see the module's docstring.
+
+    Attributes:
+        number: position in topological order, from 0; the root is the last.
+        strategy: how its delta is found.
+        reason: why this strategy, for ``explain``.
+        columns: its output columns; for the root with the names of the stream table.
+        key: output columns that identify a row at any time, or None (duplicates are possible).
+        inputs: what it reads.
+        operator: the operator tree over Scans.
+    """
+
+    number: int
+    strategy: Strategy
+    reason: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] | None
+    inputs: frozenset[InputKey]
+    operator: Operator
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one stream table is maintained.
+
+    Attributes:
+        stages: in topological order; the last one is the root.
+        sources: what has to be captured.
+        mode: ``DIFFERENTIAL`` or ``FULL`` (one stage, strategy ALL, over the query as it stands).
+        canonical: the defining query as the server prints it, fully qualified.
+        notices: implicit acts to be told to the user once (``code``, ``text``).
+        full_reason: why the plan is FULL; None for DIFFERENTIAL.
+    """
+
+    stages: tuple[Stage, ...]
+    sources: tuple[SourceNeed, ...]
+    mode: str
+    canonical: str
+    notices: tuple[tuple[str, str], ...] = ()
+    full_reason: str | None = None
+
+    @property
+    def root(self) -> Stage:
+        """The stage that writes the stream table."""
+        return self.stages[-1]
+
+
+# --- bindings: where the plan's inputs and outputs live in one database; made by `refresh`, read by `emit` ---------
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A qualified relation name."""
+
+    schema: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableBinding:
+    """Where a base table is, and where its changes are (columns ``__x``, ``__w``, ``c<attnum>``)."""
+
+    relation: Relation
+    buffer: Relation | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTableBinding:
+    """Where a stream table is, and its output log (columns ``__n``, ``__w``, ``c<attnum>``)."""
+
+    relation: Relation
+    log: Relation
+
+
+@dataclass(frozen=True, slots=True)
+class StageBinding:
+    """Where a stage writes.
+
+    ``output`` is the stream table for the root. ``log`` holds the net changes of each refresh (``__n`` = refresh
+    number, ``__w``, then ``c1..cn`` in the order of the stage's columns); a root without dependents has none.
+    ``state`` exists for strategy AGGREGATE only.
+    """
+
+    output: Relation
+    log: Relation | None
+    state: Relation | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bindings:
+    """Names for one plan in one database."""
+
+    tables: Mapping[int, TableBinding] = field(default_factory=dict)
+    stream_tables: Mapping[int, StreamTableBinding] = field(default_factory=dict)
+    stages: Mapping[int, StageBinding] = field(default_factory=dict)
