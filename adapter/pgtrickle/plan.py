@@ -83,6 +83,8 @@ class Plan:
         canonical: the defining query as the server prints it, fully qualified.
         notices: implicit acts to be told to the user once (``code``, ``text``).
         full_reason: why the plan is FULL; None for DIFFERENTIAL.
+        unwatched: the result can change although no source does (``now()``, volatile functions, functions that read
+            tables): every refresh has to look.
     """
 
     stages: tuple[Stage, ...]
@@ -91,6 +93,7 @@ class Plan:
     canonical: str
     notices: tuple[tuple[str, str], ...] = ()
     full_reason: str | None = None
+    unwatched: bool = False
 
     @property
     def root(self) -> Stage:
