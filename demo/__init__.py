@@ -1,0 +1,1 @@
+"""Real flights, a real dbt project, live changes: see README.md."""

