@@ -1,0 +1,152 @@
+"""When each stream table is wanted next, and what the gates say. Pure: facts in, decisions out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pgtrickle import gates
+from pgtrickle.gates import GateFacts, Hold, Pass, Verdict
+from pgtrickle.schedule.kinds import DueFacts, Schedule
+from pgtrickle.schedule.order import Dag
+from pgtrickle.schedule.text import next_due
+
+#: The period of ``calculated`` without dependents.
+DEFAULT_PERIOD = timedelta(seconds=1)
+#: ``continuous`` cannot be told by changes when a source is one that no trigger can watch: it is looked at this often.
+UNWATCHED_PERIOD = timedelta(seconds=1)
+#: A ``continuous`` stream table without changes is refreshed this often all the same: it proves that nothing escaped
+#: (a changed definition of a source, for example) and moves its freshness on.
+PROOF_PERIOD = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """What the runner knows about one stream table, from one cheap query.
+
+    Attributes:
+        relid: OID of the table.
+        name: qualified name.
+        schedule: parsed.
+        status: ``INITIALIZING``, ``ACTIVE``, ``SUSPENDED`` or ``ERROR``.
+        populated: it was loaded at least once.
+        last_refresh: when the last successful refresh began; None if it was never loaded.
+        retry_at: not before, after a failure.
+        last_error: text of the last failure since the last success.
+        watched: every source is captured: without a change there is nothing to do.
+        changed: a source has changes that it has not consumed (asked for ``continuous`` ones only).
+    """
+
+    relid: int
+    name: str
+    schedule: Schedule
+    status: str = "ACTIVE"
+    populated: bool = True
+    last_refresh: datetime | None = None
+    retry_at: datetime | None = None
+    last_error: str | None = None
+    watched: bool = True
+    changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """When a stream table is wanted next, and why.
+
+    Attributes:
+        state: what was known.
+        at: wanted at this moment; None never by itself.
+        reason: for people.
+        trail: what the gates say.
+    """
+
+    state: TableState
+    at: datetime | None
+    reason: str
+    trail: tuple[Verdict, ...]
+
+    @property
+    def now(self) -> bool:
+        """Wanted now, and every gate is open."""
+        return self.at is not None and isinstance(gates.verdict(self.trail), Pass)
+
+    @property
+    def wake(self) -> datetime | None:
+        """When to look again: the due time, or when the holding gate may open; None if a person has to act."""
+        if self.now:
+            return self.at
+        decision = gates.verdict(self.trail)
+        return decision.until if isinstance(decision, Hold) else None
+
+
+def effective_periods(
+    schedules: Mapping[int, Schedule], dag: Dag, default: timedelta = DEFAULT_PERIOD
+) -> dict[int, timedelta | None]:
+    """How old each stream table may become.
+
+    ``calculated`` takes the shortest period of its dependents, ``default`` without any; None if all of them are on
+    cron, which drags it along. Cron has no period.
+    """
+    periods: dict[int, timedelta | None] = {}
+    for node in reversed(dag.ordered()):
+        schedule = schedules[node]
+        if schedule.kind != "calculated":
+            periods[node] = schedule.period
+            continue
+        below = dag.dependents(node)
+        wanted = [period for period in map(periods.__getitem__, below) if period is not None]
+        periods[node] = min(wanted) if wanted else (None if below else default)
+    return periods
+
+
+def decide(state: TableState, period: timedelta | None, now: datetime) -> Due:
+    """When this stream table is wanted next, and whether its gates are open.
+
+    Args:
+        state: what is known about it.
+        period: its effective period, see ``effective_periods``.
+        now: the server's clock.
+    """
+    at, reason = _wanted(state, period, now)
+    facts = GateFacts(
+        name=state.name,
+        now=now,
+        manual=False,
+        pulled=False,
+        status=state.status,
+        populated=state.populated,
+        due_at=at,
+        retry_at=state.retry_at,
+        last_error=state.last_error,
+    )
+    return Due(state, at, reason, gates.decide(facts))
+
+
+def _wanted(state: TableState, period: timedelta | None, now: datetime) -> tuple[datetime | None, str]:
+    last = state.last_refresh
+    if last is None or not state.populated:
+        return now, "never loaded"
+    if period == timedelta(0):
+        if not state.watched:
+            return last + UNWATCHED_PERIOD, "continuous, with a source that cannot be watched"
+        if state.changed:
+            return now, "continuous: a source has changed"
+        return last + PROOF_PERIOD, "continuous: no change"
+    at = next_due(state.schedule, DueFacts(now, last, period))
+    if at is None:
+        return None, "refreshed together with its dependents, which are all on cron"
+    if state.schedule.kind == "calculated" and period is not None:
+        return at, " ".join(("schedule calculated:", f"{period.total_seconds():g}", "s"))
+    return at, " ".join(("schedule", state.schedule.text))
+
+
+def due_now(decisions: Iterable[Due]) -> tuple[int, ...]:
+    """The OIDs of those that are wanted now and whose gates are open."""
+    return tuple(due.state.relid for due in decisions if due.now)
+
+
+def next_wake(decisions: Iterable[Due], now: datetime, longest: timedelta) -> timedelta:
+    """How long nothing becomes due: at most ``longest``, never negative."""
+    waits = [due.wake - now for due in decisions if due.wake is not None]
+    return max(timedelta(0), min([*waits, longest]))
