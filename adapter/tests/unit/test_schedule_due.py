@@ -19,8 +19,8 @@ from pgtrickle.schedule.due import (
     next_wake,
 )
 from pgtrickle.schedule.order import Dag
-from pgtrickle.schedule.retry import FIRST_DELAY, LONGEST_DELAY, is_retryable
-from pgtrickle.schedule.retry import decide as decide_retry
+from pgtrickle.gates.retry import FIRST_DELAY, LONGEST_DELAY, is_retryable
+from pgtrickle.gates.retry import decide as decide_retry
 
 NOW = datetime(2024, 6, 1, 12, 0, tzinfo=timezone.utc)
 SECOND = timedelta(seconds=1)
