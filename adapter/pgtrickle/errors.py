@@ -34,6 +34,8 @@ class PgTrickleError(Exception):
         self.clause = clause
         self.detail = detail
         self.hint = hint
+        self.sqlstate: str | None = None
+        """SQLSTATE of the driver's error, where there was one (set by `pgtrickle.db`)."""
 
     def __str__(self) -> str:
         lines = [f"{self.code}: {self.message}"]
@@ -132,6 +134,18 @@ class ConnectionFailed(PgTrickleError):
     """The server could not be reached."""
 
     code = "PGT304"
+
+
+class StatementFailed(PgTrickleError):
+    """PostgreSQL refused a statement for a reason that no other class covers; ``sqlstate`` has the code."""
+
+    code = "PGT305"
+
+
+class TransactionConflict(PgTrickleError):
+    """A concurrent transaction won (serialization failure or deadlock); the same thing done again succeeds."""
+
+    code = "PGT306"
 
 
 class RefreshError(PgTrickleError):

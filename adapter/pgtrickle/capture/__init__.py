@@ -1,0 +1,31 @@
+"""Change capture: triggers that fill one change buffer per source, trimming, and the facts that answers rest on."""
+
+from __future__ import annotations
+
+from pgtrickle.capture.buffers import buffer_of, output_log_of
+from pgtrickle.capture.changes import SourceChanges, changes, own_writes
+from pgtrickle.capture.fingerprint import Difference, Severity, compare, fingerprint, partitions_changed
+from pgtrickle.capture.install import InstalledSource, install, release, restrictions
+from pgtrickle.capture.trim import TrimResult, rejoin, trim
+from pgtrickle.capture.uninstall import uninstall
+
+__all__ = [
+    "Difference",
+    "InstalledSource",
+    "Severity",
+    "SourceChanges",
+    "TrimResult",
+    "buffer_of",
+    "changes",
+    "compare",
+    "fingerprint",
+    "install",
+    "output_log_of",
+    "own_writes",
+    "partitions_changed",
+    "rejoin",
+    "release",
+    "restrictions",
+    "trim",
+    "uninstall",
+]

@@ -1,0 +1,32 @@
+"""Named queries of the catalog, run and turned into rows."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pgtrickle import db
+from pgtrickle.sql import load_queries
+
+Row = TypeVar("Row")
+
+_QUERIES = load_queries("pgtrickle.catalog")
+
+
+def rows(conn: db.Connection, name: str, row: type[Row], /, **params: Any) -> tuple[Row, ...]:
+    """All rows of a named query."""
+    return db.fetch_all(conn, _QUERIES[name], row, params)
+
+
+def row(conn: db.Connection, name: str, kind: type[Row], /, **params: Any) -> Row | None:
+    """The first row of a named query, or None."""
+    return db.fetch_one(conn, _QUERIES[name], kind, params)
+
+
+def value(conn: db.Connection, name: str, /, **params: Any) -> Any:
+    """The first value of a named query, or None."""
+    return db.fetch_value(conn, _QUERIES[name], params)
+
+
+def run(conn: db.Connection, name: str, /, **params: Any) -> int:
+    """Run a named statement; the number of rows it touched."""
+    return db.execute(conn, _QUERIES[name], params)

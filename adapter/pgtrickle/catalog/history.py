@@ -1,0 +1,58 @@
+"""``pgtrickle.refresh_history`` and ``gate_trail``: what was done, what was not, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from psycopg.types.json import Jsonb
+
+from pgtrickle import db
+from pgtrickle.catalog import access
+from pgtrickle.catalog.model import GateRecord, HistoryEntry
+
+
+def insert(conn: db.Connection, entry: HistoryEntry) -> int:
+    """Add an attempt; its id. ``entry.id`` is ignored."""
+    values = asdict(entry)
+    del values["id"]
+    values["error"] = None if entry.error is None else Jsonb(dict(entry.error))
+    return access.value(conn, "insert_history", **values)
+
+
+def fetch(
+    conn: db.Connection, stream_table_id: int | None = None, *, limit: int = 20, actions: Sequence[str] | None = None
+) -> tuple[HistoryEntry, ...]:
+    """The latest attempts, newest first, of one stream table or of all."""
+    return access.rows(
+        conn,
+        "fetch_history",
+        HistoryEntry,
+        id=stream_table_id,
+        limit=limit,
+        actions=None if actions is None else list(actions),
+    )
+
+
+def prune(conn: db.Connection) -> int:
+    """Delete what is older than ``installation.history_retention`` (the latest of each stream table stays)."""
+    return access.run(conn, "prune_history")
+
+
+def record_gates(conn: db.Connection, records: Sequence[GateRecord]) -> None:
+    """Replace the trail of these stream tables and gates. ``at`` is now."""
+    for record in records:
+        access.run(
+            conn,
+            "record_gate",
+            id=record.stream_table_id,
+            gate=record.gate,
+            position=record.position,
+            decision=record.decision,
+            reason=record.reason,
+        )
+
+
+def gates(conn: db.Connection, stream_table_id: int) -> tuple[GateRecord, ...]:
+    """The latest decisions about one stream table in gate order."""
+    return access.rows(conn, "fetch_gates", GateRecord, id=stream_table_id)

@@ -1,0 +1,135 @@
+"""Installing and migrating the schema ``pgtrickle``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, cast
+
+from psycopg.sql import SQL
+
+import pgtrickle
+from pgtrickle import db
+from pgtrickle.catalog import access
+from pgtrickle.catalog.model import Installation
+from pgtrickle.errors import CatalogError
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
+
+_FILE_NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
+_INSTALL_HINT = "Run `pgtrickle init`, or PgTrickle.install()."
+
+# Two first installs have no row to lock yet. The number spells "pgtrickl".
+_LOCK = SQL("SELECT pg_catalog.pg_advisory_xact_lock(8099849053226721132)")
+_SCHEMA_OID = SQL("SELECT pg_catalog.to_regnamespace('pgtrickle')::oid")
+_MIGRATIONS_OID = SQL("SELECT pg_catalog.to_regclass('pgtrickle.schema_migrations')::oid")
+_BOOTSTRAP = (
+    SQL("CREATE SCHEMA pgtrickle"),
+    SQL(
+        "CREATE TABLE pgtrickle.schema_migrations (version integer PRIMARY KEY, name text NOT NULL,"
+        " applied_at timestamptz NOT NULL DEFAULT pg_catalog.now())"
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of the catalog's history."""
+
+    version: int
+    name: str
+    script: SQL
+
+
+def migrations() -> tuple[Migration, ...]:
+    """The migrations that this engine knows, in order."""
+    found = []
+    for file in files("pgtrickle.catalog").joinpath("migrations").iterdir():
+        if match := _FILE_NAME.match(file.name):
+            text = cast("LiteralString", file.read_text(encoding="utf-8"))
+            found.append(Migration(int(match[1]), file.name.removesuffix(".sql"), SQL(text)))
+    return tuple(sorted(found, key=lambda migration: migration.version))
+
+
+def _applied(conn: db.Connection) -> int | None:
+    """The catalog's version; 0 if nothing is installed, None if the schema is somebody else's."""
+    if db.fetch_value(conn, _MIGRATIONS_OID) is not None:
+        return access.value(conn, "catalog_version")
+    return 0 if db.fetch_value(conn, _SCHEMA_OID) is None else None
+
+
+def _refuse_newer(applied: int) -> None:
+    known = migrations()[-1].version
+    if applied > known:
+        raise CatalogError(
+            f"the catalog has version {applied}, this engine knows {known}",
+            object_name="pgtrickle",
+            hint="Upgrade dbt-pgtrickle here to the version that other hosts use.",
+        )
+
+
+def install(conn: db.Connection, *, buffer_limit_bytes: int | None = None) -> tuple[str, ...]:
+    """Create the catalog, or bring it to this engine's version. Safe to run concurrently and repeatedly.
+
+    Args:
+        conn: not in a transaction.
+        buffer_limit_bytes: size from which on a change buffer only keeps marks; None keeps what is set.
+
+    Returns:
+        Names of the migrations that were applied; empty if there was nothing to do.
+
+    Raises:
+        CatalogError: the extension pg_trickle is installed, the catalog is newer than this engine, or a schema
+            ``pgtrickle`` exists that is not ours.
+        PermissionDenied: the role may not create schemas in this database.
+    """
+    db.refuse_extension(conn)
+    with db.transaction(conn, object_name="pgtrickle"):
+        db.execute(conn, _LOCK)
+        applied = _applied(conn)
+        if applied is None:
+            raise CatalogError(
+                "a schema pgtrickle exists, but it is not ours",
+                object_name="pgtrickle",
+                hint="Rename or drop that schema, or use another database.",
+            )
+        _refuse_newer(applied)
+        missing = tuple(migration for migration in migrations() if migration.version > applied)
+        for statement in () if applied else _BOOTSTRAP:
+            db.execute(conn, statement)
+        for migration in missing:
+            db.execute(conn, migration.script, object_name=migration.name)
+            access.run(conn, "record_migration", version=migration.version, name=migration.name)
+        access.run(conn, "record_installation", engine_version=pgtrickle.__version__, limit=buffer_limit_bytes)
+        access.run(conn, "plant_canary")
+    return tuple(migration.name for migration in missing)
+
+
+def check(conn: db.Connection) -> Installation:
+    """The installation, provided that this engine can work with it.
+
+    Raises:
+        CatalogError: not installed, older (run ``pgtrickle init``) or newer than this engine.
+    """
+    applied = _applied(conn)
+    if not applied:
+        db.refuse_extension(conn)
+        raise CatalogError("pgtrickle is not installed in this database", object_name="pgtrickle", hint=_INSTALL_HINT)
+    _refuse_newer(applied)
+    if applied < migrations()[-1].version:
+        raise CatalogError(
+            f"the catalog has version {applied}, this engine needs {migrations()[-1].version}",
+            object_name="pgtrickle",
+            hint=_INSTALL_HINT,
+        )
+    found = fetch(conn)
+    if found is None:
+        raise CatalogError("pgtrickle.installation is empty", object_name="pgtrickle", hint=_INSTALL_HINT)
+    return found
+
+
+def fetch(conn: db.Connection) -> Installation | None:
+    """The installation row, without any check."""
+    return access.row(conn, "fetch_installation", Installation)

@@ -1,0 +1,249 @@
+"""Rows of the catalog as frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A ``pg_snapshot``: which transactions a frontier contains.
+
+    A row of a change buffer is *not* contained iff ``__x >= xmax`` or ``__x`` is in ``xip``.
+    All three are 64-bit transaction ids as text.
+    """
+
+    xmin: str
+    xmax: str
+    xip: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Snapshot:
+        """Read PostgreSQL's own notation ``xmin:xmax:xip,xip``.
+
+        >>> Snapshot.parse("10:20:12,15")
+        Snapshot(xmin='10', xmax='20', xip=('12', '15'))
+        """
+        xmin, xmax, xip = text.split(":")
+        return cls(xmin, xmax, tuple(xip.split(",")) if xip else ())
+
+    def __str__(self) -> str:
+        return f"{self.xmin}:{self.xmax}:{','.join(self.xip)}"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTable:
+    """A row of ``pgtrickle.stream_tables``; see the comments there."""
+
+    id: int
+    relid: int
+    schema_name: str
+    table_name: str
+    query: str
+    canonical_query: str
+    settings: Mapping[str, str]
+    requested_mode: str
+    effective_mode: str
+    mode_reason: str | None
+    schedule: str | None
+    schedule_seconds: float | None
+    status: str
+    status_reason: str | None
+    is_populated: bool
+    recompute_reason: str | None
+    demoted: bool
+    consecutive_errors: int
+    last_error: Mapping[str, Any] | None
+    retry_at: datetime | None
+    definition: Mapping[str, Any]
+    fingerprint: Mapping[str, Any] | None
+    options: Mapping[str, Any]
+    created_at: datetime
+    altered_at: datetime
+
+    @property
+    def name(self) -> str:
+        """``schema.table``, for messages."""
+        return f"{self.schema_name}.{self.table_name}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewStreamTable:
+    """What `stream_tables.insert` needs; the rest has defaults."""
+
+    relid: int
+    schema_name: str
+    table_name: str
+    query: str
+    canonical_query: str
+    requested_mode: str
+    effective_mode: str
+    mode_reason: str | None = None
+    schedule: str | None = None
+    schedule_seconds: float | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    definition: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """A row of ``pgtrickle.frontiers``: how far a stream table is. ``snapshot`` is None before the first load."""
+
+    stream_table_id: int
+    snapshot: Snapshot | None
+    refresh_no: int
+    data_timestamp: datetime | None
+    consumed: Mapping[int, int]
+    last_refresh_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A captured base table; its change buffer is ``pgtrickle_changes.b_<id>``."""
+
+    id: int
+    relid: int
+    schema_name: str
+    table_name: str
+    capture: str
+    trigger_level: str
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """One thing that a stream table reads.
+
+    ``kind``: ``table`` (captured, has ``source_id``), ``stream_table`` (has ``source_stream_table_id``),
+    ``uncaptured`` (no trigger can watch it), ``view``, ``function`` (``relid`` is the OID in pg_proc) or
+    ``type`` (an enum, OID in pg_type).
+    """
+
+    stream_table_id: int
+    position: int
+    kind: str
+    relid: int
+    schema_name: str
+    object_name: str
+    source_id: int | None = None
+    source_stream_table_id: int | None = None
+    columns: tuple[int, ...] = ()
+    rows: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StageTables:
+    """Names in ``pgtrickle_state`` of the tables that one stage owns."""
+
+    stream_table_id: int
+    stage_no: int
+    strategy: str
+    output_table: str | None = None
+    state_table: str | None = None
+    log_table: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One attempt to refresh. ``duration_ms`` in milliseconds, ``changes`` is the number of change rows read."""
+
+    stream_table_id: int
+    schema_name: str
+    table_name: str
+    started_at: datetime
+    finished_at: datetime
+    action: str
+    duration_ms: float
+    initiated_by: str
+    refresh_no: int | None = None
+    group_id: str | None = None
+    reason: str | None = None
+    rows_inserted: int = 0
+    rows_updated: int = 0
+    rows_deleted: int = 0
+    changes: int | None = None
+    snapshot: str | None = None
+    error: Mapping[str, Any] | None = None
+    id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GateRecord:
+    """The latest decision (``PASS``, ``HOLD``, ``REFUSE``) of one gate about one stream table."""
+
+    stream_table_id: int
+    gate: str
+    position: int
+    decision: str
+    reason: str | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An implicit act that the user is told once."""
+
+    stream_table_id: int
+    code: str
+    text: str
+    first_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A row of ``pgtrickle.stream_table_status``. ``status`` is ``NOT_FOUND`` for an unknown name."""
+
+    name: str
+    schema: str | None
+    status: str
+    stale: bool
+    staleness: timedelta | None
+    staleness_seconds: float | None
+    errors: int
+    last_error: str | None
+    mode: str | None
+    reason: str | None
+    populated: bool
+    schedule: str | None
+    last_refresh_at: datetime | None
+    data_timestamp: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The one row of ``pgtrickle.installation``."""
+
+    system_identifier: str
+    database_oid: int
+    engine_role: str
+    engine_version: str
+    installed_at: datetime
+    buffer_limit_bytes: int
+    truncate_rows: int
+    history_retention: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """A process that runs ``pgtrickle run``."""
+
+    runner_id: str
+    host: str
+    pid: int
+    engine_version: str
+    started_at: datetime
+    heartbeat_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claim of one runner on one stream table, valid until ``expires_at``."""
+
+    stream_table_id: int
+    runner_id: str
+    acquired_at: datetime
+    expires_at: datetime

@@ -1,0 +1,276 @@
+-- Every statement on the engine's own tables.
+
+-- name: insert_stream_table
+WITH new AS (
+    INSERT INTO pgtrickle.stream_tables (relid, schema_name, table_name, query, canonical_query, settings,
+        requested_mode, effective_mode, mode_reason, schedule, schedule_seconds, definition, options)
+    VALUES (%(relid)s, %(schema_name)s, %(table_name)s, %(query)s, %(canonical_query)s, %(settings)s,
+        %(requested_mode)s, %(effective_mode)s, %(mode_reason)s, %(schedule)s, %(schedule_seconds)s,
+        %(definition)s, %(options)s)
+    RETURNING id), frontier AS (
+    INSERT INTO pgtrickle.frontiers (stream_table_id) SELECT id FROM new)
+SELECT id FROM new
+
+-- name: fetch_stream_tables
+SELECT * FROM pgtrickle.stream_tables ORDER BY id
+
+-- name: fetch_stream_table
+SELECT * FROM pgtrickle.stream_tables WHERE id = %(id)s
+
+-- name: fetch_stream_table_by_relid
+SELECT * FROM pgtrickle.stream_tables WHERE relid = %(relid)s
+
+-- name: fetch_stream_table_by_name
+SELECT st.*
+FROM pgtrickle.stream_tables st
+LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = st.relid
+WHERE (coalesce(n.nspname, st.schema_name), coalesce(c.relname, st.table_name))
+    = (%(schema_name)s::name, %(table_name)s::name)
+
+-- name: record_failure
+UPDATE pgtrickle.stream_tables
+SET consecutive_errors = consecutive_errors + 1, last_error = %(error)s, retry_at = %(retry_at)s
+WHERE id = %(id)s
+RETURNING consecutive_errors
+
+-- name: record_success
+UPDATE pgtrickle.stream_tables SET consecutive_errors = 0, last_error = NULL, retry_at = NULL
+WHERE id = %(id)s AND (consecutive_errors, last_error IS NULL, retry_at IS NULL) IS DISTINCT FROM (0, true, true)
+
+-- name: request_recompute
+UPDATE pgtrickle.stream_tables SET recompute_reason = %(reason)s WHERE id = %(id)s AND recompute_reason IS NULL
+
+-- name: delete_stream_table
+DELETE FROM pgtrickle.stream_tables WHERE id = %(id)s
+
+-- name: fetch_frontiers
+SELECT stream_table_id, snapshot::text, refresh_no, data_timestamp, consumed, last_refresh_at
+FROM pgtrickle.frontiers WHERE stream_table_id = ANY (%(ids)s::bigint[]) ORDER BY stream_table_id
+
+-- name: lock_frontiers
+SELECT stream_table_id, snapshot::text, refresh_no, data_timestamp, consumed, last_refresh_at
+FROM pgtrickle.frontiers WHERE stream_table_id = ANY (%(ids)s::bigint[]) ORDER BY stream_table_id FOR UPDATE
+
+-- name: lock_frontiers_nowait
+SELECT stream_table_id, snapshot::text, refresh_no, data_timestamp, consumed, last_refresh_at
+FROM pgtrickle.frontiers WHERE stream_table_id = ANY (%(ids)s::bigint[]) ORDER BY stream_table_id FOR UPDATE NOWAIT
+
+-- name: advance_frontier
+UPDATE pgtrickle.frontiers
+SET snapshot = pg_catalog.pg_current_snapshot(), refresh_no = %(refresh_no)s, consumed = %(consumed)s,
+    last_refresh_at = pg_catalog.now(),
+    data_timestamp = CASE WHEN %(data_changed)s THEN pg_catalog.now() ELSE data_timestamp END
+WHERE stream_table_id = %(id)s
+RETURNING snapshot::text
+
+-- name: server_snapshot
+SELECT pg_catalog.pg_current_snapshot()::text
+
+-- name: fetch_sources
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns FROM pgtrickle.sources ORDER BY relid
+
+-- name: fetch_source_by_relid
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns
+FROM pgtrickle.sources WHERE relid = %(relid)s
+
+-- name: fetch_sources_of
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns
+FROM pgtrickle.sources s
+WHERE EXISTS (SELECT FROM pgtrickle.dependencies d
+              WHERE d.source_id = s.id AND d.stream_table_id = ANY (%(ids)s::bigint[]))
+ORDER BY relid
+
+-- name: insert_source
+INSERT INTO pgtrickle.sources (relid, schema_name, table_name, capture, trigger_level)
+VALUES (%(relid)s, %(schema_name)s, %(table_name)s, 'mark', 'statement')
+ON CONFLICT (relid) DO UPDATE SET schema_name = excluded.schema_name, table_name = excluded.table_name
+RETURNING id
+
+-- name: lock_source
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns
+FROM pgtrickle.sources WHERE relid = %(relid)s FOR UPDATE
+
+-- name: lock_source_to_trim
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns
+FROM pgtrickle.sources WHERE id = %(id)s FOR UPDATE SKIP LOCKED
+
+-- name: update_source
+UPDATE pgtrickle.sources SET capture = %(capture)s, trigger_level = %(trigger_level)s, columns = %(columns)s
+WHERE id = %(id)s
+
+-- name: delete_source
+DELETE FROM pgtrickle.sources WHERE id = %(id)s
+
+-- name: fetch_source_tables
+SELECT relid, place FROM pgtrickle.source_tables WHERE source_id = %(id)s ORDER BY relid
+
+-- name: insert_source_table
+INSERT INTO pgtrickle.source_tables (source_id, relid, place) VALUES (%(id)s, %(relid)s, %(place)s)
+ON CONFLICT (source_id, relid) DO UPDATE SET place = excluded.place
+
+-- name: delete_source_tables
+DELETE FROM pgtrickle.source_tables WHERE source_id = %(id)s AND relid <> ALL (%(keep)s::oid[])
+
+-- name: source_needs
+SELECT coalesce(array_agg(DISTINCT c.attnum) FILTER (WHERE c.attnum IS NOT NULL), '{}') AS columns,
+       coalesce(bool_or(d.rows), false) AS rows, count(DISTINCT d.stream_table_id) AS consumers
+FROM pgtrickle.dependencies d
+LEFT JOIN LATERAL unnest(CASE WHEN d.rows THEN d.columns ELSE '{}' END) AS c (attnum) ON true
+WHERE d.source_id = %(id)s
+
+-- name: fetch_dependencies
+SELECT stream_table_id, position, kind, relid, schema_name, object_name, source_id, source_stream_table_id,
+       columns, rows
+FROM pgtrickle.dependencies
+WHERE %(id)s::bigint IS NULL OR stream_table_id = %(id)s
+ORDER BY stream_table_id, position
+
+-- name: fetch_dependents
+SELECT DISTINCT stream_table_id AS id FROM pgtrickle.dependencies WHERE source_stream_table_id = %(id)s ORDER BY 1
+
+-- name: upsert_dependency
+INSERT INTO pgtrickle.dependencies AS d (stream_table_id, position, kind, relid, schema_name, object_name,
+    source_id, source_stream_table_id, columns, rows)
+SELECT %(stream_table_id)s, coalesce(max(p.position) + 1, 0), %(kind)s, %(relid)s, %(schema_name)s, %(object_name)s,
+       %(source_id)s, %(source_stream_table_id)s, %(columns)s::smallint[], %(rows)s
+FROM pgtrickle.dependencies p WHERE p.stream_table_id = %(stream_table_id)s
+ON CONFLICT (stream_table_id, kind, relid) DO UPDATE
+SET schema_name = excluded.schema_name, object_name = excluded.object_name, source_id = excluded.source_id,
+    source_stream_table_id = excluded.source_stream_table_id, rows = d.rows OR excluded.rows,
+    columns = ARRAY (SELECT c FROM unnest(d.columns || excluded.columns) AS u (c) GROUP BY c ORDER BY c)
+
+-- name: set_dependency
+UPDATE pgtrickle.dependencies SET columns = %(columns)s::smallint[], rows = %(rows)s
+WHERE stream_table_id = %(stream_table_id)s AND kind = %(kind)s AND relid = %(relid)s
+
+-- name: delete_dependencies
+DELETE FROM pgtrickle.dependencies WHERE stream_table_id = %(id)s AND kind = ANY (%(kinds)s::text[])
+
+-- name: delete_dependency
+DELETE FROM pgtrickle.dependencies
+WHERE stream_table_id = %(stream_table_id)s AND kind = %(kind)s AND relid = %(relid)s
+
+-- name: fetch_stages
+SELECT stream_table_id, stage_no, strategy, output_table, state_table, log_table
+FROM pgtrickle.stages WHERE stream_table_id = %(id)s ORDER BY stage_no
+
+-- name: delete_stages
+DELETE FROM pgtrickle.stages WHERE stream_table_id = %(id)s
+
+-- name: insert_stage
+INSERT INTO pgtrickle.stages (stream_table_id, stage_no, strategy, output_table, state_table, log_table)
+VALUES (%(stream_table_id)s, %(stage_no)s, %(strategy)s, %(output_table)s, %(state_table)s, %(log_table)s)
+
+-- name: insert_history
+INSERT INTO pgtrickle.refresh_history (stream_table_id, schema_name, table_name, refresh_no, group_id, started_at,
+    finished_at, action, reason, rows_inserted, rows_updated, rows_deleted, changes, duration_ms, snapshot,
+    initiated_by, error)
+VALUES (%(stream_table_id)s, %(schema_name)s, %(table_name)s, %(refresh_no)s, %(group_id)s, %(started_at)s,
+    %(finished_at)s, %(action)s, %(reason)s, %(rows_inserted)s, %(rows_updated)s, %(rows_deleted)s, %(changes)s,
+    %(duration_ms)s, %(snapshot)s, %(initiated_by)s, %(error)s)
+RETURNING id
+
+-- name: fetch_history
+SELECT stream_table_id, schema_name, table_name, started_at, finished_at, action, duration_ms, initiated_by,
+       refresh_no, group_id, reason, rows_inserted, rows_updated, rows_deleted, changes, snapshot, error, id
+FROM pgtrickle.refresh_history
+WHERE (%(id)s::bigint IS NULL OR stream_table_id = %(id)s)
+  AND (%(actions)s::text[] IS NULL OR action = ANY (%(actions)s::text[]))
+ORDER BY id DESC LIMIT %(limit)s
+
+-- name: prune_history
+DELETE FROM pgtrickle.refresh_history h
+WHERE h.finished_at < pg_catalog.now() - (SELECT history_retention FROM pgtrickle.installation)
+  AND EXISTS (SELECT FROM pgtrickle.refresh_history l WHERE l.stream_table_id = h.stream_table_id AND l.id > h.id)
+
+-- name: record_gate
+INSERT INTO pgtrickle.gate_trail (stream_table_id, gate, position, decision, reason)
+VALUES (%(id)s, %(gate)s, %(position)s, %(decision)s, %(reason)s)
+ON CONFLICT (stream_table_id, gate) DO UPDATE
+SET position = excluded.position, decision = excluded.decision, reason = excluded.reason, at = pg_catalog.now()
+
+-- name: fetch_gates
+SELECT stream_table_id, gate, position, decision, reason, at
+FROM pgtrickle.gate_trail WHERE stream_table_id = %(id)s ORDER BY position, gate
+
+-- name: record_message
+INSERT INTO pgtrickle.messages (stream_table_id, code, text) VALUES (%(id)s, %(code)s, %(text)s)
+ON CONFLICT (stream_table_id, code, md5(text)) DO NOTHING
+
+-- name: fetch_messages
+SELECT stream_table_id, code, text, first_at FROM pgtrickle.messages WHERE stream_table_id = %(id)s ORDER BY id
+
+-- name: fetch_status
+SELECT * FROM pgtrickle.stream_table_status ORDER BY schema, name
+
+-- name: fetch_status_of
+SELECT * FROM pgtrickle.stream_table_status(%(name)s) ORDER BY schema, name
+
+-- name: runner_beat
+INSERT INTO pgtrickle.runners (runner_id, host, pid, engine_version)
+VALUES (%(runner_id)s, %(host)s, %(pid)s, %(engine_version)s)
+ON CONFLICT (runner_id) DO UPDATE SET heartbeat_at = pg_catalog.now()
+
+-- name: fetch_runners
+SELECT runner_id, host, pid, engine_version, started_at, heartbeat_at
+FROM pgtrickle.runners ORDER BY heartbeat_at DESC, runner_id
+
+-- name: delete_runner
+DELETE FROM pgtrickle.runners WHERE runner_id = %(runner_id)s
+
+-- name: delete_silent_runners
+DELETE FROM pgtrickle.runners
+WHERE heartbeat_at < pg_catalog.now() - pg_catalog.make_interval(secs => %(older_than_s)s)
+
+-- name: acquire_leases
+WITH wanted AS (
+    SELECT st.id FROM pgtrickle.stream_tables st WHERE st.id = ANY (%(ids)s::bigint[])
+), takeable AS (
+    SELECT l.stream_table_id AS id FROM pgtrickle.leases l JOIN wanted w ON w.id = l.stream_table_id
+    WHERE l.runner_id = %(runner_id)s OR l.expires_at < pg_catalog.now()
+    ORDER BY l.stream_table_id FOR UPDATE OF l SKIP LOCKED
+), taken AS (
+    UPDATE pgtrickle.leases l
+    SET runner_id = %(runner_id)s, acquired_at = pg_catalog.now(),
+        expires_at = pg_catalog.now() + pg_catalog.make_interval(secs => %(seconds)s)
+    FROM takeable t WHERE t.id = l.stream_table_id
+    RETURNING l.stream_table_id
+), fresh AS (
+    INSERT INTO pgtrickle.leases (stream_table_id, runner_id, expires_at)
+    SELECT w.id, %(runner_id)s, pg_catalog.now() + pg_catalog.make_interval(secs => %(seconds)s)
+    FROM wanted w WHERE NOT EXISTS (SELECT FROM pgtrickle.leases l WHERE l.stream_table_id = w.id)
+    ORDER BY w.id
+    ON CONFLICT (stream_table_id) DO NOTHING
+    RETURNING stream_table_id
+)
+SELECT stream_table_id AS id FROM taken UNION ALL SELECT stream_table_id FROM fresh
+
+-- name: release_leases
+DELETE FROM pgtrickle.leases WHERE runner_id = %(runner_id)s AND stream_table_id = ANY (%(ids)s::bigint[])
+
+-- name: fetch_leases
+SELECT stream_table_id, runner_id, acquired_at, expires_at FROM pgtrickle.leases ORDER BY stream_table_id
+
+-- name: catalog_version
+SELECT coalesce(max(version), 0) FROM pgtrickle.schema_migrations
+
+-- name: record_migration
+INSERT INTO pgtrickle.schema_migrations (version, name) VALUES (%(version)s, %(name)s)
+
+-- name: record_installation
+INSERT INTO pgtrickle.installation AS i
+    (system_identifier, database_oid, engine_version, buffer_limit_bytes)
+SELECT s.system_identifier::text, d.oid, %(engine_version)s, coalesce(%(limit)s::bigint, 1073741824)
+FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
+WHERE d.datname = pg_catalog.current_database()
+ON CONFLICT (singleton) DO UPDATE
+SET engine_version = excluded.engine_version, buffer_limit_bytes = coalesce(%(limit)s::bigint, i.buffer_limit_bytes)
+WHERE i.engine_version <> excluded.engine_version OR i.buffer_limit_bytes <> %(limit)s::bigint
+
+-- name: fetch_installation
+SELECT system_identifier, database_oid, engine_role, engine_version, installed_at, buffer_limit_bytes, truncate_rows,
+       history_retention
+FROM pgtrickle.installation
+
+-- name: plant_canary
+INSERT INTO pgtrickle.canary (token) VALUES (pg_catalog.gen_random_uuid()::text) ON CONFLICT DO NOTHING

@@ -1,0 +1,26 @@
+"""The only place that talks to the driver: connections, transactions, DDL under lock time-outs, errors."""
+
+from __future__ import annotations
+
+from pgtrickle.db.connection import Connection, cancel_all, connect, refuse_extension, server_version
+from pgtrickle.db.errors import translate, wrapped
+from pgtrickle.db.locking import LockPolicy, ddl, under_lock_timeout
+from pgtrickle.db.statements import execute, fetch_all, fetch_one, fetch_value, transaction
+
+__all__ = [
+    "Connection",
+    "LockPolicy",
+    "cancel_all",
+    "connect",
+    "ddl",
+    "execute",
+    "fetch_all",
+    "fetch_one",
+    "fetch_value",
+    "refuse_extension",
+    "server_version",
+    "transaction",
+    "translate",
+    "under_lock_timeout",
+    "wrapped",
+]

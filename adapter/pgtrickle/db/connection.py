@@ -1,0 +1,75 @@
+"""Connections of the engine."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Identifier
+
+from pgtrickle.db.errors import wrapped
+from pgtrickle.errors import CatalogError
+
+Connection: TypeAlias = psycopg.Connection[TupleRow]
+
+_live: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def connect(
+    params: str | Mapping[str, Any], *, role: str | None = None, application_name: str = "pgtrickle"
+) -> Connection:
+    """Open a connection of the engine: autocommit, nothing prepared behind our back, no start-up options.
+
+    Such a connection also works through PgBouncer in transaction mode (but a role does not stay set there).
+
+    Args:
+        params: a libpq connection string or URI, or its keywords as a mapping.
+        role: role to ``SET ROLE`` to.
+        application_name: shown in ``pg_stat_activity``, unless ``params`` has one.
+
+    Raises:
+        ConnectionFailed: the server cannot be reached or refuses us.
+    """
+    conninfo, keywords = (params, {}) if isinstance(params, str) else ("", dict(params))
+    with wrapped():
+        keywords.setdefault("fallback_application_name", application_name)
+        conn = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None, **keywords)
+    _live.add(conn)
+    if role is not None:
+        with wrapped(role):
+            conn.execute(SQL("SET ROLE {}").format(Identifier(role)))
+    return conn
+
+
+def cancel_all() -> int:
+    """Cancel what every live connection of this process is running; how many there were."""
+    open_connections = [conn for conn in _live if not conn.closed]
+    for conn in open_connections:
+        with wrapped():
+            conn.cancel()
+    return len(open_connections)
+
+
+def server_version(conn: Connection) -> int:
+    """``server_version_num``, for instance 180001."""
+    return conn.info.server_version
+
+
+def refuse_extension(conn: Connection) -> None:
+    """Raise if the extension pg_trickle is installed: both would use the schema ``pgtrickle``.
+
+    Raises:
+        CatalogError: it is.
+    """
+    with wrapped("pg_trickle"):
+        found = conn.execute("SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'pg_trickle'").fetchone()
+    if found is not None:
+        raise CatalogError(
+            f"the extension pg_trickle {found[0]} is installed in this database",
+            object_name="pg_trickle",
+            detail="dbt-pgtrickle and the extension both own the schema pgtrickle.",
+            hint="Use another database, or DROP EXTENSION pg_trickle first.",
+        )

@@ -1,0 +1,139 @@
+"""DDL that never makes others wait: low lock_timeout, back-off, and in the end an error that names the blocker."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from psycopg.sql import SQL, Composable, Literal
+
+from pgtrickle.db.connection import Connection
+from pgtrickle.db.statements import execute, fetch_all, transaction
+from pgtrickle.errors import LockTimeout, TransactionConflict
+
+T = TypeVar("T")
+
+_HOLDERS = SQL(
+    """
+    SELECT l.pid, l.mode, c.oid::pg_catalog.regclass::text AS relation, a.state, a.query,
+           (SELECT p.gid FROM pg_catalog.pg_prepared_xacts p
+            WHERE l.virtualtransaction = '-1/' || p.transaction::text) AS gid
+    FROM pg_catalog.pg_locks l
+    JOIN pg_catalog.pg_class c ON c.oid = l.relation
+    LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'relation' AND l.granted AND l.relation = ANY (%(relids)s::oid[])
+      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+      AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+      AND (%(any_mode)s OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
+    ORDER BY a.xact_start NULLS FIRST
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LockPolicy:
+    """How long to wait for locks.
+
+    Attributes:
+        lock_timeout_ms: one attempt, milliseconds. Everybody who comes after us waits this long at most.
+        give_up_after_s: all attempts together, seconds.
+        never_wait_for: backend pid that waits for us itself (dbt's session): fail at once if it holds the lock.
+    """
+
+    lock_timeout_ms: int = 150
+    give_up_after_s: float = 60.0
+    never_wait_for: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    pid: int | None
+    mode: str
+    relation: str
+    state: str | None
+    query: str | None
+    gid: str | None
+
+    def __str__(self) -> str:
+        if self.pid is None:
+            return f"prepared transaction {self.gid!r} holds {self.mode} on {self.relation}"
+        return f"pid {self.pid} ({self.state}) holds {self.mode} on {self.relation}, last query: {self.query}"
+
+
+def _holders(conn: Connection, relids: Sequence[int]) -> tuple[_Holder, ...]:
+    """Who holds locks on these tables: the strong ones, or any if nobody holds a strong one."""
+    strong = fetch_all(conn, _HOLDERS, _Holder, {"relids": list(relids), "any_mode": False})
+    return strong or fetch_all(conn, _HOLDERS, _Holder, {"relids": list(relids), "any_mode": True})
+
+
+def _give_up(error: LockTimeout, holders: Sequence[_Holder], object_name: str | None, waited: float) -> LockTimeout:
+    return LockTimeout(
+        f"no lock within {waited:.1f} s",
+        object_name=object_name,
+        detail="; ".join(map(str, holders)) or error.detail or "who held it was gone when we looked",
+        hint="End the transaction that holds the lock, or raise the install timeout.",
+    )
+
+
+def under_lock_timeout(
+    conn: Connection,
+    work: Callable[[], T],
+    *,
+    policy: LockPolicy | None = None,
+    relids: Sequence[int] = (),
+    object_name: str | None = None,
+) -> T:
+    """Run ``work`` in a transaction of its own under a low ``lock_timeout``; again after a growing, random pause.
+
+    Args:
+        conn: not inside a transaction.
+        work: what to do; may run several times, each in a new transaction.
+        policy: how long to wait.
+        relids: tables whose lock holders are named when we give up.
+        object_name: for errors.
+
+    Returns:
+        What ``work`` returned.
+
+    Raises:
+        LockTimeout: the time is over; the detail names who holds the lock and what it runs.
+    """
+    policy = policy or LockPolicy()
+    start = time.monotonic()
+    pause = policy.lock_timeout_ms / 1000
+    while True:
+        try:
+            with transaction(conn, object_name=object_name):
+                execute(conn, SQL("SET LOCAL lock_timeout = {}").format(Literal(policy.lock_timeout_ms)))
+                return work()
+        except (LockTimeout, TransactionConflict) as error:
+            waited = time.monotonic() - start
+            holders = _holders(conn, relids)
+            hopeless = any(holder.pid == policy.never_wait_for for holder in holders if holder.pid is not None)
+            if hopeless or waited + pause > policy.give_up_after_s:
+                if isinstance(error, TransactionConflict):
+                    raise
+                raise _give_up(error, holders, object_name, waited) from error
+        time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter, no secret
+        pause = min(pause * 1.5, 2.0)
+
+
+def ddl(
+    conn: Connection,
+    statements: Composable | Sequence[Composable],
+    *,
+    policy: LockPolicy | None = None,
+    relids: Sequence[int] = (),
+    object_name: str | None = None,
+) -> None:
+    """Run statements in one transaction as `under_lock_timeout` does."""
+    several = [statements] if isinstance(statements, Composable) else list(statements)
+
+    def work() -> None:
+        for statement in several:
+            execute(conn, statement, object_name=object_name)
+
+    under_lock_timeout(conn, work, policy=policy, relids=relids, object_name=object_name)

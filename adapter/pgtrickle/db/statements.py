@@ -1,0 +1,74 @@
+"""Running statements and transactions, with errors of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from psycopg import IsolationLevel
+from psycopg.pq import TransactionStatus
+from psycopg.rows import class_row
+from psycopg.sql import Composable
+
+from pgtrickle.db.connection import Connection
+from pgtrickle.db.errors import wrapped
+
+Params = Mapping[str, Any] | Sequence[Any] | None
+Row = TypeVar("Row")
+
+
+def execute(conn: Connection, query: Composable, params: Params = None, *, object_name: str | None = None) -> int:
+    """Run one statement; the number of rows it reports (-1 where it reports none)."""
+    with wrapped(object_name):
+        return conn.execute(query, params).rowcount
+
+
+def fetch_all(
+    conn: Connection, query: Composable, row: type[Row], params: Params = None, *, object_name: str | None = None
+) -> tuple[Row, ...]:
+    """The rows of a query as values of ``row``, whose fields are the columns by name (``dict`` and ``tuple`` work)."""
+    with wrapped(object_name), conn.cursor(row_factory=class_row(row)) as cursor:
+        return tuple(cursor.execute(query, params).fetchall())
+
+
+def fetch_one(
+    conn: Connection, query: Composable, row: type[Row], params: Params = None, *, object_name: str | None = None
+) -> Row | None:
+    """The first row of a query, or None."""
+    rows = fetch_all(conn, query, row, params, object_name=object_name)
+    return rows[0] if rows else None
+
+
+def fetch_value(conn: Connection, query: Composable, params: Params = None, *, object_name: str | None = None) -> Any:
+    """The first column of the first row of a query, or None."""
+    with wrapped(object_name):
+        found = conn.execute(query, params).fetchone()
+    return None if found is None else found[0]
+
+
+@contextmanager
+def transaction(
+    conn: Connection, *, repeatable_read: bool = False, object_name: str | None = None
+) -> Iterator[None]:
+    """A transaction (a savepoint, if there is one already); commits, or rolls back on any exception.
+
+    Driver errors of the block and of COMMIT itself come out as errors of this package.
+
+    Args:
+        conn: an autocommit connection.
+        repeatable_read: begin at REPEATABLE READ instead of READ COMMITTED, whatever the session's default.
+        object_name: for errors.
+    """
+    before = conn.isolation_level
+    level = IsolationLevel.REPEATABLE_READ if repeatable_read else IsolationLevel.READ_COMMITTED
+    with wrapped(object_name):
+        outermost = conn.info.transaction_status == TransactionStatus.IDLE
+        if outermost:
+            conn.isolation_level = level
+        try:
+            with conn.transaction():
+                yield
+        finally:
+            if outermost and not conn.closed:
+                conn.isolation_level = before
