@@ -274,3 +274,27 @@ FROM pgtrickle.installation
 
 -- name: plant_canary
 INSERT INTO pgtrickle.canary (token) VALUES (pg_catalog.gen_random_uuid()::text) ON CONFLICT DO NOTHING
+
+-- runner
+
+-- name: fetch_schedule_states
+SELECT pg_catalog.clock_timestamp() AS now, st.id, st.relid,
+       pg_catalog.format('%%I.%%I', coalesce(n.nspname, st.schema_name), coalesce(c.relname, st.table_name)) AS name,
+       coalesce(st.schedule, 'calculated') AS schedule, st.status, st.is_populated, f.last_refresh_at, st.retry_at,
+       st.last_error ->> 'message' AS last_error, st.effective_mode, st.recompute_reason,
+       NOT coalesce((st.definition ->> 'unwatched')::boolean, false)
+           AND NOT coalesce('uncaptured' = ANY (d.kinds), false) AS watched,
+       coalesce(d.source_ids, '{}') AS source_ids, coalesce(d.stream_table_ids, '{}') AS stream_table_ids,
+       l.runner_id, l.expires_at
+FROM (VALUES (0)) AS one (x)
+LEFT JOIN pgtrickle.stream_tables st ON true
+LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = st.relid
+LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
+LEFT JOIN pgtrickle.leases l ON l.stream_table_id = st.id
+LEFT JOIN LATERAL (
+    SELECT array_agg(DISTINCT p.kind) AS kinds,
+           array_agg(DISTINCT p.source_id) FILTER (WHERE p.source_id IS NOT NULL) AS source_ids,
+           array_agg(DISTINCT p.source_stream_table_id) FILTER (WHERE p.source_stream_table_id IS NOT NULL)
+               AS stream_table_ids
+    FROM pgtrickle.dependencies p WHERE p.stream_table_id = st.id) d ON true
+ORDER BY st.id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -34,6 +34,8 @@ class TableState:
         last_refresh: when the last successful refresh began; None if it was never loaded.
         retry_at: not before, after a failure.
         last_error: text of the last failure since the last success.
+        effective_mode: the mode its plan runs in, ``DIFFERENTIAL`` or ``FULL``.
+        recompute_reason: why the next refresh recomputes; None if it does not.
         watched: every source is captured: without a change there is nothing to do.
         changed: a source has changes that it has not consumed (asked for ``continuous`` ones only).
     """
@@ -46,6 +48,8 @@ class TableState:
     last_refresh: datetime | None = None
     retry_at: datetime | None = None
     last_error: str | None = None
+    effective_mode: str = "DIFFERENTIAL"
+    recompute_reason: str | None = None
     watched: bool = True
     changed: bool = False
 
@@ -140,13 +144,3 @@ def _wanted(state: TableState, period: timedelta | None, now: datetime) -> tuple
         return at, " ".join(("schedule calculated:", f"{period.total_seconds():g}", "s"))
     return at, " ".join(("schedule", state.schedule.text))
 
-
-def due_now(decisions: Iterable[Due]) -> tuple[int, ...]:
-    """The OIDs of those that are wanted now and whose gates are open."""
-    return tuple(due.state.relid for due in decisions if due.now)
-
-
-def next_wake(decisions: Iterable[Due], now: datetime, longest: timedelta) -> timedelta:
-    """How long nothing becomes due: at most ``longest``, never negative."""
-    waits = [due.wake - now for due in decisions if due.wake is not None]
-    return max(timedelta(0), min([*waits, longest]))

@@ -1,0 +1,132 @@
+"""The state of all stream tables as the runner sees it: one query, and one more for what has changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.sql import SQL, Composed, Literal
+
+from pgtrickle import capture, db
+from pgtrickle.catalog import access
+from pgtrickle.errors import InvalidOption
+from pgtrickle.schedule.due import TableState, effective_periods
+from pgtrickle.schedule.order import Dag
+from pgtrickle.schedule.situation import Situation
+from pgtrickle.schedule.text import parse
+from pgtrickle.sql import qualified
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    now: datetime
+    id: int | None
+    relid: int
+    name: str
+    schedule: str
+    status: str
+    is_populated: bool
+    last_refresh_at: datetime | None
+    retry_at: datetime | None
+    last_error: str | None
+    effective_mode: str
+    recompute_reason: str | None
+    watched: bool
+    source_ids: list[int]
+    stream_table_ids: list[int]
+    runner_id: str | None
+    expires_at: datetime | None
+
+
+def fetch_situation(conn: db.Connection) -> Situation:
+    """Read the state of all stream tables in one statement."""
+    rows = access.rows(conn, "fetch_schedule_states", _Row)
+    tables: dict[int, TableState] = {}
+    unreadable: list[tuple[str, InvalidOption]] = []
+    for row in rows:
+        if row.id is None:
+            continue
+        try:
+            tables[row.id] = _state(row)
+        except InvalidOption as error:
+            unreadable.append((row.name, error))
+    known = {row.id: row for row in rows if row.id in tables}
+    dag = Dag(
+        tables,
+        [(source, key) for key, row in known.items() for source in row.stream_table_ids],
+        {key: state.name for key, state in tables.items()},
+    )
+    return Situation(
+        now=rows[0].now,
+        tables=tables,
+        dag=dag,
+        periods=effective_periods({key: state.schedule for key, state in tables.items()}, dag),
+        sources={key: tuple(row.source_ids) for key, row in known.items()},
+        leases={key: (row.runner_id, row.expires_at) for key, row in known.items() if row.runner_id and row.expires_at},
+        unreadable=tuple(unreadable),
+    )
+
+
+def _state(row: _Row) -> TableState:
+    return TableState(
+        relid=row.relid,
+        name=row.name,
+        schedule=parse(row.schedule),
+        status=row.status,
+        populated=row.is_populated,
+        last_refresh=row.last_refresh_at,
+        retry_at=row.retry_at,
+        last_error=row.last_error,
+        effective_mode=row.effective_mode,
+        recompute_reason=row.recompute_reason,
+        watched=row.watched,
+    )
+
+
+_ONE = SQL(
+    """
+    SELECT f.stream_table_id, pg_catalog.clock_timestamp() AS now FROM pgtrickle.frontiers f
+    WHERE f.stream_table_id = {} AND f.snapshot IS NOT NULL AND ({})
+    """
+)
+_BUFFER = SQL(
+    """
+    EXISTS (SELECT FROM {} b WHERE b.__x >= pg_catalog.pg_snapshot_xmax(f.snapshot)
+            OR b.__x = ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip(f.snapshot))))
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A stream table, by catalog id, with a source that has changes, and when that was seen."""
+
+    stream_table_id: int
+    now: datetime
+
+
+def changes_query(sources: Mapping[int, tuple[int, ...]]) -> Composed | None:
+    """The statement that finds which stream tables have changes in their base tables; None if there is none to ask.
+
+    Args:
+        sources: catalog id -> ids of the captured sources that it reads directly.
+    """
+    parts = [
+        _ONE.format(
+            Literal(key), SQL(" OR ").join(_BUFFER.format(_buffer(source)) for source in sources[key])
+        )
+        for key in sorted(sources)
+        if sources[key]
+    ]
+    return SQL(" UNION ALL ").join(parts) if parts else None
+
+
+def _buffer(source_id: int) -> Composed:
+    relation = capture.buffer_of(source_id)
+    return SQL("{}").format(qualified(relation.schema, relation.name))
+
+
+def fetch_changed(conn: db.Connection, query: Composed) -> tuple[Changed, ...]:
+    """Run the statement of `changes_query`."""
+    return db.fetch_all(conn, query, Changed)
