@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pgtrickle.db.batch import batch
 from pgtrickle.db.connection import Connection, cancel_all, connect, refuse_extension, server_version
 from pgtrickle.db.errors import translate, wrapped
 from pgtrickle.db.locking import LockPolicy, ddl, under_lock_timeout
@@ -10,6 +11,7 @@ from pgtrickle.db.statements import execute, fetch_all, fetch_one, fetch_value, 
 __all__ = [
     "Connection",
     "LockPolicy",
+    "batch",
     "cancel_all",
     "connect",
     "ddl",

@@ -67,7 +67,9 @@ CREATE TABLE pgtrickle.frontiers (
     data_timestamp timestamptz,
     -- OID of a stream table that is read -> the last refresh number of it that was applied.
     consumed jsonb NOT NULL DEFAULT '{}',
-    last_refresh_at timestamptz
+    last_refresh_at timestamptz,
+    -- What refreshes have cost so far, for the choice between FULL and DIFFERENTIAL.
+    cost jsonb NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 100);
 
 CREATE TABLE pgtrickle.sources (
