@@ -1,0 +1,190 @@
+"""Build the stream table of one model: create it, or compare it with what is there and do the least."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dbt.adapters.pgtrickle import constraints, swap
+from dbt.adapters.pgtrickle.config import StreamTableConfig, read_config
+from dbt.adapters.pgtrickle.failures import translated, warn, warn_of
+from dbt.adapters.pgtrickle.relation import PgTrickleRelation, PgTrickleRelationType
+from dbt.adapters.pgtrickle.response import StreamTableResponse, respond, skipped
+from dbt_common.exceptions import CompilationError, DbtRuntimeError
+from pgtrickle.api import PgTrickle, ReplaceResult
+
+if TYPE_CHECKING:
+    from dbt.adapters.pgtrickle.impl import PgTrickleAdapter
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One model to build.
+
+    Attributes:
+        target: the relation the model is to be.
+        existing: what has that name now, None if nothing.
+        model: the node.
+        query: its compiled SQL.
+        config: what it says about its stream table.
+        full_refresh: recompute even if nothing differs.
+    """
+
+    target: PgTrickleRelation
+    existing: PgTrickleRelation | None
+    model: Mapping[str, Any]
+    query: str
+    config: StreamTableConfig
+    full_refresh: bool
+
+
+def request(
+    target: PgTrickleRelation,
+    existing: PgTrickleRelation | None,
+    model: Mapping[str, Any],
+    query: str,
+    full_refresh: bool,
+) -> Request:
+    """Check a model before anything is done for it.
+
+    Raises:
+        CompilationError: its configuration is wrong, or it selects from itself.
+    """
+    if target.render() in query:
+        raise CompilationError(
+            "A stream table cannot read itself ({{ this }}): it is the result of its query at any moment. "
+            "Use materialized='incremental' for a model that builds on its own rows."
+        )
+    return Request(target, existing, model, query, read_config(model["config"]), full_refresh)
+
+
+def build(adapter: PgTrickleAdapter, wanted: Request) -> StreamTableResponse:
+    """Let the engine do what is needed and say what it was.
+
+    dbt's transaction is committed first: the engine works on a connection of its own and installs triggers on tables
+    that dbt may have touched.
+    """
+    adapter.connections.end_transaction()
+    started = time.monotonic()
+    with translated():
+        engine = adapter.engine_for_writing()
+        if wanted.existing is not None and wanted.existing.is_stream_table:
+            refused = _hold(engine, wanted)
+            if refused is not None:
+                return refused
+            result = _call(engine, wanted, wanted.target)
+            _apply_constraints(adapter, wanted, wanted.target)
+        elif wanted.existing is None:
+            result = _create(adapter, engine, wanted, wanted.target)
+        else:
+            result = _take_place(adapter, engine, wanted, wanted.existing)
+        last = engine.history(wanted.target.engine_name, limit=1) if result.changed else ()
+    warn_of(wanted.target.engine_name, result.notices)
+    return respond(result, last[0] if last else None, (time.monotonic() - started) * 1000)
+
+
+def _call(
+    engine: PgTrickle, wanted: Request, target: PgTrickleRelation, *, initialize: bool | None = None, dry_run: bool = False
+) -> ReplaceResult:
+    config = wanted.config
+    return engine.create_or_replace_stream_table(
+        target.engine_name,
+        wanted.query,
+        schedule=config.schedule,
+        refresh_mode=config.refresh_mode,
+        initialize=config.initialize if initialize is None else initialize,
+        full_refresh=wanted.full_refresh,
+        dry_run=dry_run,
+        **config.options,
+    )
+
+
+def _hold(engine: PgTrickle, wanted: Request) -> StreamTableResponse | None:
+    """dbt's ``on_configuration_change``: None to go on, a response to leave it, an error to stop the run."""
+    if wanted.config.on_change == "apply":
+        return None
+    changed = _call(engine, wanted, wanted.target, dry_run=True)
+    if not changed.changed:
+        return None
+    listed = ", ".join(changed.actions)
+    if wanted.config.on_change == "fail":
+        raise DbtRuntimeError(
+            f"{wanted.target.engine_name} would change ({listed}) and `on_configuration_change` is set to `fail`."
+        )
+    message = f"{wanted.target.engine_name} differs from its model ({listed}) and `on_configuration_change` is `continue`"
+    warn(f"{message}: it was left as it is.")
+    return skipped(f"changes not applied: {listed}")
+
+
+def _create(adapter: PgTrickleAdapter, engine: PgTrickle, wanted: Request, target: PgTrickleRelation) -> ReplaceResult:
+    """Create under a free name. With constraints: empty first, so that no content is ever shown that violates them."""
+    if not wanted.config.constraints:
+        return _call(engine, wanted, target)
+    result = _call(engine, wanted, target, initialize=False)
+    try:
+        _apply_constraints(adapter, wanted, target)
+        if wanted.config.initialize:
+            loaded = engine.refresh_stream_table(target.engine_name)
+            return _loaded(result, loaded.rows_changed)
+    except BaseException:
+        adapter.connections.rollback_if_open()
+        engine.drop_stream_table(target.engine_name, if_exists=True)
+        raise
+    return result
+
+
+def _loaded(result: ReplaceResult, rows: int) -> ReplaceResult:
+    return ReplaceResult(
+        result.name,
+        result.relid,
+        result.actions,
+        result.effective_mode,
+        result.mode_reason,
+        rows,
+        result.notices,
+    )
+
+
+def _apply_constraints(adapter: PgTrickleAdapter, wanted: Request, target: PgTrickleRelation) -> None:
+    if not wanted.config.constraints:
+        return
+    want = constraints.wanted(
+        wanted.model, wanted.target.stored_identifier, adapter.render_raw_model_constraint, adapter.quote
+    )
+    for statement in constraints.changes(adapter.fetch, target, want):
+        adapter.run(statement)
+    adapter.connections.end_transaction()
+
+
+def _take_place(
+    adapter: PgTrickleAdapter, engine: PgTrickle, wanted: Request, existing: PgTrickleRelation
+) -> ReplaceResult:
+    """Replace a table, view or materialized view: load beside it, then change places in one short transaction."""
+    swap.readers(adapter.fetch, existing)
+    adapter.connections.end_transaction()
+    beside = _suffixed(wanted.target, "__dbt_tmp")
+    backup = _suffixed(existing, "__dbt_backup")
+    engine.drop_stream_table(beside.engine_name, if_exists=True)
+    result = _create(adapter, engine, wanted, beside)
+    try:
+        views = swap.readers(adapter.fetch, existing)
+        adapter.run(swap.rename(existing, backup.stored_identifier))
+        adapter.run(swap.rename(beside, wanted.target.stored_identifier))
+        swap.point_to_new(adapter.run, existing, views)
+        adapter.run(swap.drop(backup))
+        adapter.connections.end_transaction()
+    except BaseException:
+        adapter.connections.rollback_if_open()
+        engine.drop_stream_table(beside.engine_name, if_exists=True)
+        raise
+    adapter.cache_dropped(existing)
+    adapter.cache_added(wanted.target.incorporate(type=PgTrickleRelationType.StreamTable))
+    return result
+
+
+def _suffixed(relation: PgTrickleRelation, suffix: str) -> PgTrickleRelation:
+    room = relation.relation_max_name_length() - len(suffix)
+    changed: PgTrickleRelation = relation.incorporate(path={"identifier": (relation.identifier or "")[:room] + suffix})
+    return changed
