@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dbt.adapters.pgtrickle import constraints, swap
@@ -13,6 +13,7 @@ from dbt.adapters.pgtrickle.failures import translated, warn, warn_of
 from dbt.adapters.pgtrickle.relation import PgTrickleRelation, PgTrickleRelationType
 from dbt.adapters.pgtrickle.response import StreamTableResponse, respond, skipped
 from dbt_common.exceptions import CompilationError, DbtRuntimeError
+
 from pgtrickle.api import PgTrickle, ReplaceResult
 
 if TYPE_CHECKING:
@@ -86,7 +87,12 @@ def build(adapter: PgTrickleAdapter, wanted: Request) -> StreamTableResponse:
 
 
 def _call(
-    engine: PgTrickle, wanted: Request, target: PgTrickleRelation, *, initialize: bool | None = None, dry_run: bool = False
+    engine: PgTrickle,
+    wanted: Request,
+    target: PgTrickleRelation,
+    *,
+    initialize: bool | None = None,
+    dry_run: bool = False,
 ) -> ReplaceResult:
     config = wanted.config
     return engine.create_or_replace_stream_table(
@@ -113,8 +119,10 @@ def _hold(engine: PgTrickle, wanted: Request) -> StreamTableResponse | None:
         raise DbtRuntimeError(
             f"{wanted.target.engine_name} would change ({listed}) and `on_configuration_change` is set to `fail`."
         )
-    message = f"{wanted.target.engine_name} differs from its model ({listed}) and `on_configuration_change` is `continue`"
-    warn(f"{message}: it was left as it is.")
+    warn(
+        f"{wanted.target.engine_name} differs from its model ({listed}) and `on_configuration_change` is `continue`: "
+        "it was left as it is."
+    )
     return skipped(f"changes not applied: {listed}")
 
 
@@ -127,24 +135,12 @@ def _create(adapter: PgTrickleAdapter, engine: PgTrickle, wanted: Request, targe
         _apply_constraints(adapter, wanted, target)
         if wanted.config.initialize:
             loaded = engine.refresh_stream_table(target.engine_name)
-            return _loaded(result, loaded.rows_changed)
+            return replace(result, rows_changed=loaded.rows_changed)
     except BaseException:
         adapter.connections.rollback_if_open()
         engine.drop_stream_table(target.engine_name, if_exists=True)
         raise
     return result
-
-
-def _loaded(result: ReplaceResult, rows: int) -> ReplaceResult:
-    return ReplaceResult(
-        result.name,
-        result.relid,
-        result.actions,
-        result.effective_mode,
-        result.mode_reason,
-        rows,
-        result.notices,
-    )
 
 
 def _apply_constraints(adapter: PgTrickleAdapter, wanted: Request, target: PgTrickleRelation) -> None:

@@ -36,7 +36,7 @@ OPTIONS = (
 REFUSED: Mapping[str, str] = {
     "stream_table_name": "use dbt's own 'alias', so that ref() and the table agree",
     "stream_table_schema": "use dbt's own 'schema', so that ref() and the table agree",
-    "sql_header": "set what the query needs for the role (ALTER ROLE ... SET ...): a refresh runs long after this statement",
+    "sql_header": "set what the query needs for the role (ALTER ROLE ... SET ...): a refresh runs long after this run",
     "unlogged": "leave it out: a stream table outlives a crash together with the record of what it contains",
 }
 

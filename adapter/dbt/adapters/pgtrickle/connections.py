@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from multiprocessing.context import SpawnContext
+from typing import Any, cast
 
 from dbt.adapters.contracts.connection import AdapterRequiredConfig
 from dbt.adapters.pgtrickle.sessions import EngineSessions, open_session
 from dbt.adapters.postgres.connections import PostgresConnectionManager, PostgresCredentials
+
 from pgtrickle.api import PgTrickle
 
 
@@ -32,10 +34,8 @@ class PgTrickleConnectionManager(PostgresConnectionManager):
 
     def engine(self) -> PgTrickle:
         """This thread's engine session, opened when it is first needed."""
-        credentials = self.profile.credentials
-        return self.sessions.get(
-            self.get_thread_identifier(), lambda: open_session(credentials, self._query_comment())
-        )
+        credentials = cast("PgTrickleCredentials", self.profile.credentials)
+        return self.sessions.get(self.get_thread_identifier(), lambda: open_session(credentials, self._query_comment()))
 
     def end_transaction(self) -> None:
         """Commit what dbt has begun on this thread, so that none of its locks can block the engine.
@@ -44,17 +44,15 @@ class PgTrickleConnectionManager(PostgresConnectionManager):
         further BEGIN. The driver's commit leaves both sides agreed, so that what follows is a transaction again.
         """
         connection = self.get_if_exists()
-        if connection is None or connection.state != "open":
-            return
-        connection.handle.commit()
-        connection.transaction_open = False
+        handle = self._open_handle()
+        if connection is not None and handle is not None:
+            handle.commit()
+            connection.transaction_open = False
 
     def backend_pid(self) -> int | None:
         """The server process of dbt's connection on this thread, if it is open."""
-        connection = self.get_if_exists()
-        if connection is None or connection.state != "open":
-            return None
-        return int(connection.handle.get_backend_pid())
+        handle = self._open_handle()
+        return None if handle is None else int(handle.get_backend_pid())
 
     def release(self) -> None:
         """Close this thread's connections, dbt's and the engine's."""
@@ -71,6 +69,11 @@ class PgTrickleConnectionManager(PostgresConnectionManager):
         """Close every connection of every thread."""
         self.sessions.close_all()
         super().cleanup_all()
+
+    def _open_handle(self) -> Any:
+        """The driver's connection of this thread; None if dbt has not opened it."""
+        connection = self.get_if_exists()
+        return None if connection is None or connection.state != "open" else connection.handle
 
     def _query_comment(self) -> str | None:
         """The comment that dbt puts on the statements of the node at work, as the project configures it."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+from typing import Any, cast
 
 from dbt.adapters.pgtrickle import queries
 from dbt.adapters.pgtrickle.relation import PgTrickleRelation
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+from typing_extensions import LiteralString
 
 Render = Callable[[dict[str, Any]], "str | None"]
 Fetch = Callable[[Composable], list[dict[str, Any]]]
@@ -84,20 +84,18 @@ def changes(fetch: Fetch, relation: PgTrickleRelation, want: Wanted) -> list[Com
     have = {(row["name"], row["mark"]) for row in rows if row["mark"].startswith(MARK)}
     target = {(one.name, one.mark): one for one in want.constraints}
     table = Identifier(schema, name)
-    statements = [
-        SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, Identifier(old)) for old, mark in sorted(have - set(target))
-    ]
+    gone = sorted(have - set(target))
+    statements = [SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, Identifier(old)) for old, _ in gone]
     for key, one in target.items():
         if key not in have:
             # A constraint's expression is SQL of the model's author, as everything in a model.
+            definition = SQL(cast(LiteralString, one.definition))
             statements.append(
-                SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, Identifier(one.name), SQL(one.definition))
+                SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, Identifier(one.name), definition)
             )
             statements.append(
                 SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(Identifier(one.name), table, Literal(one.mark))
             )
-    missing = want.not_null - {row["name"] for row in fetch(queries.not_null_columns(schema, name))}
-    statements += [
-        SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(table, Identifier(column)) for column in sorted(missing)
-    ]
+    missing = sorted(want.not_null - {row["name"] for row in fetch(queries.not_null_columns(schema, name))})
+    statements += [SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(table, Identifier(one)) for one in missing]
     return statements

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from psycopg.sql import Composable
-
 from dbt.adapters.pgtrickle import queries
 from dbt.adapters.pgtrickle.relation import PgTrickleRelation
+from psycopg.sql import Composable
 
 
 def differ(

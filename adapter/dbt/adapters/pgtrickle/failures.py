@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dbt.adapters.events.types import AdapterEventWarning
 from dbt_common.events.functions import warn_or_error
 from dbt_common.exceptions import CompilationError, DbtDatabaseError
+
 from pgtrickle import errors
 from pgtrickle.api import Notice
 

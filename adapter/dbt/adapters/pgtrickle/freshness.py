@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from typing import Any
 
 import agate
-
 from dbt.adapters.contracts.connection import AdapterResponse
 from dbt.adapters.pgtrickle.relation import PgTrickleRelation
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from multiprocessing.context import SpawnContext
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from psycopg.sql import Composable
-
-from dbt.adapters.base import available
+from dbt.adapters.base.meta import available
 from dbt.adapters.capability import Capability, CapabilityDict, CapabilitySupport, Support
 from dbt.adapters.pgtrickle import build, catalog, documentation, freshness, leaving, operations, probes, queries
 from dbt.adapters.pgtrickle.config import PgTrickleConfig
@@ -19,6 +17,7 @@ from dbt.adapters.pgtrickle.relation import PgTrickleRelation, PgTrickleRelation
 from dbt.adapters.pgtrickle.response import StreamTableResponse, skipped
 from dbt.adapters.postgres.impl import PostgresAdapter
 from dbt_common.exceptions import CompilationError, DbtRuntimeError
+from psycopg.sql import Composable
 
 if TYPE_CHECKING:
     import agate
@@ -87,7 +86,7 @@ class PgTrickleAdapter(PostgresAdapter):
 
     def list_relations_without_caching(self, schema_relation: PgTrickleRelation) -> list[PgTrickleRelation]:
         """The relations of a schema, stream tables among them."""
-        relations: list[PgTrickleRelation] = super().list_relations_without_caching(schema_relation)
+        relations = cast("list[PgTrickleRelation]", super().list_relations_without_caching(schema_relation))
         names = self.registered([schema_relation.schema or ""])
         return [
             relation.incorporate(type=PgTrickleRelationType.StreamTable)
@@ -103,7 +102,7 @@ class PgTrickleAdapter(PostgresAdapter):
     def _get_one_catalog_by_relations(
         self, information_schema: Any, relations: list[PgTrickleRelation], used_schemas: Any
     ) -> agate.Table:
-        table = super()._get_one_catalog_by_relations(information_schema, relations, used_schemas)
+        table = super()._get_one_catalog_by_relations(information_schema, cast("Any", relations), used_schemas)
         return catalog.with_stream_tables(table, self.registered(one.schema or "" for one in relations))
 
     def pre_model_hook(self, config: Any) -> Any:
@@ -138,7 +137,7 @@ class PgTrickleAdapter(PostgresAdapter):
         """Drop a schema; its stream tables first, so that no trigger of theirs stays behind."""
         rows = self.registered([relation.schema or ""])
         names = [
-            self.Relation.create(schema=schema, identifier=name).engine_name
+            PgTrickleRelation.create(schema=schema, identifier=name).engine_name
             for schema, name in rows
             if schema == relation.schema
         ]
@@ -154,8 +153,8 @@ class PgTrickleAdapter(PostgresAdapter):
         """Refuse macros that do not belong to this adapter."""
         if version != MACRO_VERSION:
             raise CompilationError(
-                f"The macros of dbt_pgtrickle (version {version}) and the installed dbt-pgtrickle (version "
-                f"{MACRO_VERSION}) do not belong together: update packages.yml with `dbt deps`, or the adapter with pip."
+                f"The macros of dbt_pgtrickle (version {version}) and the adapter (version {MACRO_VERSION}) do not "
+                "belong together: update packages.yml with `dbt deps`, or dbt-pgtrickle with pip."
             )
         return ""
 
@@ -188,7 +187,9 @@ class PgTrickleAdapter(PostgresAdapter):
         return skipped("--empty or --sample: the stream table is left as it is")
 
     @available.parse(lambda *a, **k: False)
-    def docs_differ(self, relation: PgTrickleRelation, model: Mapping[str, Any], for_relation: bool, for_columns: bool) -> bool:
+    def docs_differ(
+        self, relation: PgTrickleRelation, model: Mapping[str, Any], for_relation: bool, for_columns: bool
+    ) -> bool:
         """Whether the comments in the database differ from the model's descriptions."""
         return documentation.differ(self.fetch, relation, model, for_relation, for_columns)
 
@@ -207,7 +208,12 @@ class PgTrickleAdapter(PostgresAdapter):
 
     @available.parse_list
     def refresh_stream_tables(
-        self, graph: Mapping[str, Any], models: Any = None, schema: str | None = None, tag: str | None = None, full: bool = False
+        self,
+        graph: Mapping[str, Any],
+        models: Any = None,
+        schema: str | None = None,
+        tag: str | None = None,
+        full: bool = False,
     ) -> list[dict[str, Any]]:
         """Refresh the project's stream tables, or some of them, in dependency order."""
         chosen = operations.select(operations.models(graph), names=models, schema=schema, tag=tag)
@@ -275,4 +281,4 @@ class PgTrickleAdapter(PostgresAdapter):
         text = str(name)
         if "." in text or '"' in text:
             return text
-        return self.Relation.create(schema=self.config.credentials.schema, identifier=text).engine_name
+        return PgTrickleRelation.create(schema=self.config.credentials.schema, identifier=text).engine_name

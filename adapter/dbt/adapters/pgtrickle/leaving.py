@@ -14,6 +14,7 @@ from dbt.adapters.pgtrickle import swap
 from dbt.adapters.pgtrickle.failures import translated
 from dbt.adapters.pgtrickle.relation import PgTrickleRelation
 from dbt_common.exceptions import CompilationError
+
 from pgtrickle.errors import DependentsExist
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ def before_model(adapter: PgTrickleAdapter, config: Any) -> Any:
     Returns:
         what ``after_model`` has to restore, None if nothing.
     """
-    node = getattr(config, "model", None)
-    materialized = config.get("materialized") if node is not None else None
+    node: Any = getattr(config, "model", None)
+    materialized = None if node is None else node.config.materialized
     if materialized not in ("incremental", "materialized_view"):
         return None
     existing = adapter.get_relation(node.database, node.schema, node.alias)

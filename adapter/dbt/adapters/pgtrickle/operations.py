@@ -9,10 +9,17 @@ from typing import Any
 from dbt.adapters.events.logging import AdapterLogger
 from dbt.adapters.pgtrickle.failures import translated, warn, warn_of
 from dbt_common.exceptions import CompilationError, DbtRuntimeError
+
 from pgtrickle.api import PgTrickle, RefreshResult, StatusRow
-from pgtrickle.errors import StreamTableNotFound
+from pgtrickle.errors import DependentsExist, StreamTableNotFound
 
 logger = AdapterLogger("PgTrickle")
+
+#: States in which a stream table must not be used, however old its content is.
+UNUSABLE = ("not_found", "paused", "erroring", "unpopulated")
+
+#: Actions of a refresh that did not happen.
+UNDONE = ("FAILED", "SKIPPED")
 
 #: The keys of pg_trickle's `pgtrickle_stream_table_status`, of one that does not exist.
 NOT_FOUND: Mapping[str, Any] = {
@@ -56,8 +63,7 @@ def models(graph: Mapping[str, Any]) -> tuple[Model, ...]:
         schema, table = str(node["schema"]), str(node.get("alias") or node["name"])
         quoting = node.get("quoting") or node["config"].get("quoting") or {}
         parts = (_stored(schema, quoting.get("schema")), _stored(table, quoting.get("identifier")))
-        relation = ".".join('"{}"'.format(part.replace('"', '""')) for part in parts)
-        found.append(Model(node["unique_id"], node["name"], parts[0], relation, tuple(node.get("tags") or ())))
+        found.append(Model(node["unique_id"], node["name"], parts[0], _quoted(*parts), tuple(node.get("tags") or ())))
     return tuple(sorted(found, key=lambda model: model.unique_id))
 
 
@@ -99,30 +105,23 @@ def refresh(engine: PgTrickle, chosen: Iterable[Model], *, full: bool = False) -
         DbtRuntimeError: one of them is not registered, failed, or was held back by a failing ancestor.
     """
     wanted = list(chosen)
-    registered = {row.name: row for row in engine.status()}
-    missing = [model.unique_id for model in wanted if _found(registered, model) is None]
-    names = [row.name for model in wanted if (row := _found(registered, model)) is not None]
+    registered = {_quoted(row.schema, row.table) for row in engine.status()}
+    missing = [model.unique_id for model in wanted if model.relation not in registered]
+    names = [model.relation for model in wanted if model.relation in registered]
     with translated():
         results = engine.refresh_all(names, full=full) if names else ()
     for result in results:
         logger.info(_line(result))
         warn_of(result.name, result.notices)
-    bad = [f"{result.name}: {result.action} {result.fallback_reason or ''}".strip() for result in results if _bad(result)]
+    bad = [f"{one.name}: {one.action} {one.fallback_reason or ''}" for one in results if one.action in UNDONE]
     bad += [f"{unique_id}: not in the database; run the model first" for unique_id in missing]
     if bad:
         raise DbtRuntimeError("Not every stream table could be refreshed:\n" + "\n".join(f"  - {one}" for one in bad))
     return [asdict(result) for result in results]
 
 
-def _found(registered: Mapping[str, StatusRow], model: Model) -> StatusRow | None:
-    for row in registered.values():
-        if '"{}"."{}"'.format(row.schema.replace('"', '""'), row.table.replace('"', '""')) == model.relation:
-            return row
-    return None
-
-
-def _bad(result: RefreshResult) -> bool:
-    return result.action in ("FAILED", "SKIPPED")
+def _quoted(schema: str, table: str) -> str:
+    return ".".join('"{}"'.format(part.replace('"', '""')) for part in (schema, table))
 
 
 def _line(result: RefreshResult) -> str:
@@ -176,8 +175,8 @@ def check_freshness(
         state = describe(engine, model.relation, warn_seconds)
         rows.append(state)
         age = state["staleness_seconds"]
-        line = f"{model.unique_id} ({model.relation}): {state['status']}" + (f", {age:.0f} s old" if age is not None else "")
-        if state["status"] in ("not_found", "paused", "erroring", "unpopulated") or (age or 0) > error_seconds:
+        line = f"{model.unique_id} ({model.relation}): {state['status']}{_age(age)}"
+        if state["status"] in UNUSABLE or (age or 0) > error_seconds:
             errors.append(f"{line}{_because(state)}")
         elif state["status"] == "stale":
             warn(f"Stream table is late: {line}, more than {warn_seconds:.0f} s")
@@ -186,6 +185,10 @@ def check_freshness(
     if errors:
         raise DbtRuntimeError("Stream tables failed the freshness check:\n" + "\n".join(f"  - {one}" for one in errors))
     return rows
+
+
+def _age(seconds: float | None) -> str:
+    return "" if seconds is None else f", {seconds:.0f} s old"
 
 
 def _because(state: Mapping[str, Any]) -> str:
@@ -213,8 +216,6 @@ def drop(engine: PgTrickle, names: Iterable[str], *, cascade: bool = False) -> l
 
 
 def _try_drop(engine: PgTrickle, name: str, cascade: bool, dropped: list[str]) -> bool:
-    from pgtrickle.errors import DependentsExist
-
     try:
         dropped.extend(engine.drop_stream_table(name, cascade=cascade, if_exists=True).dropped)
     except DependentsExist:
@@ -227,8 +228,7 @@ def orphans(engine: PgTrickle, project: Iterable[Model], schemas: Iterable[str])
     built = {model.relation for model in project}
     inside = set(schemas)
     return [
-        row.name
+        _quoted(row.schema, row.table)
         for row in engine.status()
-        if row.schema in inside
-        and '"{}"."{}"'.format(row.schema.replace('"', '""'), row.table.replace('"', '""')) not in built
+        if row.schema in inside and _quoted(row.schema, row.table) not in built
     ]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from psycopg.sql import SQL, Composable, Composed, Literal
-
 from dbt.adapters.pgtrickle import queries
 from dbt.adapters.pgtrickle.failures import translated
 from dbt.adapters.pgtrickle.relation import PgTrickleRelation
 from dbt_common.exceptions import CompilationError
+from psycopg.sql import SQL, Composable, Composed, Literal
+
 from pgtrickle.errors import StreamTableNotFound
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ def _healthy(warn_seconds: float | None = None) -> Composable:
     return _HEALTHY.format(Literal(limit), Literal(warn_seconds is None))
 
 
-def _status(status: str = "ACTIVE", populated: bool | None = True, max_staleness_seconds: float | None = None) -> Composable:
+def _status(
+    status: str = "ACTIVE", populated: bool | None = True, max_staleness_seconds: float | None = None
+) -> Composable:
     limit = float("inf") if max_staleness_seconds is None else float(max_staleness_seconds)
     wanted = status.upper()
     return _STATUS.format(Literal(wanted), Literal(bool(populated)), Literal(populated is not None), Literal(limit))

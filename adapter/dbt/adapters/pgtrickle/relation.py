@@ -46,12 +46,12 @@ class PgTrickleRelation(PostgresRelation):
     replaceable_relations: frozenset[PgTrickleRelationType] = field(default_factory=_replaceable)  # type: ignore[assignment]
 
     @classproperty
-    def get_relation_type(cls) -> type[PgTrickleRelationType]:  # type: ignore[override]  # noqa: N805
+    def get_relation_type(cls) -> type[PgTrickleRelationType]:  # type: ignore[override]
         """The enumeration that dbt converts type names with."""
         return PgTrickleRelationType
 
     @classproperty
-    def StreamTable(cls) -> str:  # noqa: N802, N805 - dbt's convention for relation types
+    def StreamTable(cls) -> str:
         """The type's name, for macros."""
         return str(PgTrickleRelationType.StreamTable)
 

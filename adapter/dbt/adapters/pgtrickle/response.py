@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from dbt.adapters.contracts.connection import AdapterResponse
+
 from pgtrickle.api import HistoryRow, ReplaceResult
 
 

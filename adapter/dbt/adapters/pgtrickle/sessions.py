@@ -8,8 +8,9 @@ from threading import Lock
 from typing import Any
 
 from dbt.adapters.events.logging import AdapterLogger
-from dbt.adapters.exceptions import FailedToConnectError
+from dbt.adapters.exceptions.connection import FailedToConnectError
 from dbt.adapters.postgres.connections import PostgresCredentials
+
 from pgtrickle.api import PgTrickle
 from pgtrickle.errors import ConnectionFailed
 

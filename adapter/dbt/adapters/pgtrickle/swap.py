@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
-
-from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+from typing import Any, cast
 
 from dbt.adapters.pgtrickle import queries
 from dbt.adapters.pgtrickle.relation import PgTrickleRelation
 from dbt_common.exceptions import DbtDatabaseError, DbtRuntimeError
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+from typing_extensions import LiteralString
 
 Fetch = Callable[[Composable], list[dict[str, Any]]]
 Run = Callable[[Composable], None]
@@ -43,7 +43,7 @@ class DependentView:
         """The statement that binds the view again to whatever has those names now."""
         # The server printed the definition: it is a statement, not a value.
         return SQL("CREATE OR REPLACE VIEW {} {} AS {}").format(
-            Identifier(self.schema, self.name), self._with(), SQL(self.query.rstrip().rstrip(";"))
+            Identifier(self.schema, self.name), self._with(), SQL(cast(LiteralString, self.query.rstrip().rstrip(";")))
         )
 
     def _with(self) -> Composable:
