@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dbt.adapters.base import AdapterPlugin
+from dbt.adapters.base.plugin import AdapterPlugin
 from dbt.adapters.pgtrickle.connections import PgTrickleConnectionManager, PgTrickleCredentials
 from dbt.adapters.pgtrickle.impl import PgTrickleAdapter
 from dbt.adapters.pgtrickle.relation import PgTrickleRelation
-from dbt.include import pgtrickle
+from dbt.include.pgtrickle import PACKAGE_PATH
 
 __all__ = ["PgTrickleAdapter", "PgTrickleConnectionManager", "PgTrickleCredentials", "PgTrickleRelation", "Plugin"]
 
@@ -15,7 +15,7 @@ __all__ = ["PgTrickleAdapter", "PgTrickleConnectionManager", "PgTrickleCredentia
 Plugin = AdapterPlugin(
     adapter=PgTrickleAdapter,  # type: ignore[arg-type]
     credentials=PgTrickleCredentials,
-    include_path=pgtrickle.PACKAGE_PATH,
+    include_path=PACKAGE_PATH,
     dependencies=["postgres"],
     project_name="dbt_pgtrickle_adapter",
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -131,16 +132,25 @@ def _create(adapter: PgTrickleAdapter, engine: PgTrickle, wanted: Request, targe
     if not wanted.config.constraints:
         return _call(engine, wanted, target)
     result = _call(engine, wanted, target, initialize=False)
-    try:
+    with _dropped_on_failure(adapter, engine, target):
         _apply_constraints(adapter, wanted, target)
         if wanted.config.initialize:
             loaded = engine.refresh_stream_table(target.engine_name)
-            return replace(result, rows_changed=loaded.rows_changed)
-    except BaseException:
-        adapter.connections.rollback_if_open()
-        engine.drop_stream_table(target.engine_name, if_exists=True)
-        raise
+            result = replace(result, rows_changed=loaded.rows_changed)
     return result
+
+
+@contextmanager
+def _dropped_on_failure(adapter: PgTrickleAdapter, engine: PgTrickle, created: PgTrickleRelation) -> Iterator[None]:
+    """Leave nothing behind of a stream table that could not be finished."""
+    finished = False
+    try:
+        yield
+        finished = True
+    finally:
+        if not finished:
+            adapter.connections.rollback_if_open()
+            engine.drop_stream_table(created.engine_name, if_exists=True)
 
 
 def _apply_constraints(adapter: PgTrickleAdapter, wanted: Request, target: PgTrickleRelation) -> None:
@@ -164,17 +174,13 @@ def _take_place(
     backup = _suffixed(existing, "__dbt_backup")
     engine.drop_stream_table(beside.engine_name, if_exists=True)
     result = _create(adapter, engine, wanted, beside)
-    try:
+    with _dropped_on_failure(adapter, engine, beside):
         views = swap.readers(adapter.fetch, existing)
         adapter.run(swap.rename(existing, backup.stored_identifier))
         adapter.run(swap.rename(beside, wanted.target.stored_identifier))
         swap.point_to_new(adapter.run, existing, views)
         adapter.run(swap.drop(backup))
         adapter.connections.end_transaction()
-    except BaseException:
-        adapter.connections.rollback_if_open()
-        engine.drop_stream_table(beside.engine_name, if_exists=True)
-        raise
     adapter.cache_dropped(existing)
     adapter.cache_added(wanted.target.incorporate(type=PgTrickleRelationType.StreamTable))
     return result

@@ -79,23 +79,19 @@ def _rendered(raw: list[dict[str, Any]], table: str, render: Render) -> Iterator
 
 def changes(fetch: Fetch, relation: PgTrickleRelation, want: Wanted) -> list[Composed]:
     """The statements that give a table exactly these constraints (and leave alone those that are not ours)."""
-    schema, name = relation.stored_schema, relation.stored_identifier
-    rows = fetch(queries.marked_constraints(schema, name))
+    place = (relation.stored_schema, relation.stored_identifier)
+    rows = fetch(queries.marked_constraints(*place))
     have = {(row["name"], row["mark"]) for row in rows if row["mark"].startswith(MARK)}
     target = {(one.name, one.mark): one for one in want.constraints}
-    table = Identifier(schema, name)
+    table = Identifier(*place)
     gone = sorted(have - set(target))
     statements = [SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, Identifier(old)) for old, _ in gone]
     for key, one in target.items():
         if key not in have:
             # A constraint's expression is SQL of the model's author, as everything in a model.
-            definition = SQL(cast(LiteralString, one.definition))
-            statements.append(
-                SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, Identifier(one.name), definition)
-            )
-            statements.append(
-                SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(Identifier(one.name), table, Literal(one.mark))
-            )
-    missing = sorted(want.not_null - {row["name"] for row in fetch(queries.not_null_columns(schema, name))})
+            name, definition = Identifier(one.name), SQL(cast(LiteralString, one.definition))
+            statements.append(SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, definition))
+            statements.append(SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(name, table, Literal(one.mark)))
+    missing = sorted(want.not_null - {row["name"] for row in fetch(queries.not_null_columns(*place))})
     statements += [SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(table, Identifier(one)) for one in missing]
     return statements

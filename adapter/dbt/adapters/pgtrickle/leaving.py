@@ -45,8 +45,8 @@ def before_model(adapter: PgTrickleAdapter, config: Any) -> Any:
     Returns:
         what ``after_model`` has to restore, None if nothing.
     """
-    node: Any = getattr(config, "model", None)
-    materialized = None if node is None else node.config.materialized
+    node: Any = config.model
+    materialized = node.config.materialized
     if materialized not in ("incremental", "materialized_view"):
         return None
     existing = adapter.get_relation(node.database, node.schema, node.alias)
