@@ -32,8 +32,6 @@ class RunnerSettings:
         workers: groups refreshed at the same time; the runner holds one connection more than that.
         poll_interval: seconds between two looks at the sources of ``continuous`` stream tables.
         lease_seconds: for how long a runner keeps a stream table to itself; after a crash others wait this long.
-        max_consecutive_errors: permanent failures in a row that suspend a stream table.
-        history_days: refresh history older than this is deleted.
         trim_interval: seconds between two trims of the change buffers.
         log_format: ``json`` (one object per line) or ``logfmt``.
     """
@@ -41,8 +39,6 @@ class RunnerSettings:
     workers: int = 2
     poll_interval: float = 0.01
     lease_seconds: float = 10.0
-    max_consecutive_errors: int = 3
-    history_days: int = 30
     trim_interval: float = 5.0
     log_format: str = "json"
 
@@ -51,8 +47,6 @@ class RunnerSettings:
             "workers": 1,
             "poll_interval": 0.001,
             "lease_seconds": 1.0,
-            "max_consecutive_errors": 1,
-            "history_days": 1,
             "trim_interval": 0.1,
         }
         for key, least in lowest.items():

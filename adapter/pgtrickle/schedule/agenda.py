@@ -46,27 +46,22 @@ def make_agenda(situation: Situation) -> Agenda:
     return Agenda(dues, groups)
 
 
-def startable(
-    groups: tuple[Group, ...], *, busy: Set[int], cooling: Set[int], leased: Set[int]
-) -> tuple[Group, ...]:
-    """The groups that can be started now.
+def startable(group: Group, *, busy: Set[int], cooling: Set[int], leased: Set[int]) -> bool:
+    """Whether a group can be started now.
 
     Args:
-        groups: what is due.
+        group: it is due.
         busy: in work in this process, with ancestors.
         cooling: tried a moment ago without success.
         leased: in work in other runners.
     """
-    blocked = busy | leased
-    return tuple(group for group in groups if not (group.closure & blocked) and not set(group.members) <= cooling)
+    return not group.closure & (busy | leased) and not set(group.members) <= cooling
 
 
 def foreign_leases(situation: Situation, runner_id: str) -> dict[int, datetime]:
     """What other runners are working on, and until when they have leased it."""
     return {
-        key: until
-        for key, (holder, until) in situation.leases.items()
-        if holder != runner_id and until > situation.now
+        key: until for key, (holder, until) in situation.leases.items() if holder != runner_id and until > situation.now
     }
 
 

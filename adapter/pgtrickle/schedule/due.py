@@ -141,6 +141,5 @@ def _wanted(state: TableState, period: timedelta | None, now: datetime) -> tuple
     if at is None:
         return None, "refreshed together with its dependents, which are all on cron"
     if state.schedule.kind == "calculated" and period is not None:
-        return at, " ".join(("schedule calculated:", f"{period.total_seconds():g}", "s"))
-    return at, " ".join(("schedule", state.schedule.text))
-
+        return at, f"schedule calculated: {period.total_seconds():g} s"
+    return at, f"schedule {state.schedule.text}"

@@ -33,15 +33,23 @@ class Situation:
     leases: Mapping[int, tuple[str, datetime]]
     unreadable: tuple[tuple[str, InvalidOption], ...] = ()
 
-    def with_changes(self, changed: Iterable[int], now: datetime) -> Situation:
-        """The same a moment later, knowing which stream tables have a source with changes.
+    def later(self, passed: timedelta) -> Situation:
+        """The same, a moment later."""
+        return replace(self, now=self.now + passed)
+
+    def continuous_with_changes(self) -> frozenset[int]:
+        """The ``continuous`` ones (also by calculation) that have changes."""
+        return frozenset(
+            key for key, state in self.tables.items() if state.changed and self.periods[key] == timedelta(0)
+        )
+
+    def with_changes(self, changed: Iterable[int]) -> Situation:
+        """The same, knowing which stream tables have a base table with changes.
 
         A change of an ancestor is a change: due stream tables refresh together with their stale ancestors.
         """
-        direct = set(changed)
+        direct = set(changed) & set(self.tables)
         reached = direct | self.dag.descendants(direct)
-        tables = {
-            key: state if state.changed == (key in reached) else replace(state, changed=key in reached)
-            for key, state in self.tables.items()
-        }
-        return replace(self, now=now, tables=tables)
+        if all(state.changed == (key in reached) for key, state in self.tables.items()):
+            return self
+        return replace(self, tables={key: replace(state, changed=key in reached) for key, state in self.tables.items()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from psycopg.sql import SQL, Composed, Literal
 
@@ -86,7 +86,7 @@ def _state(row: _Row) -> TableState:
 
 _ONE = SQL(
     """
-    SELECT f.stream_table_id, pg_catalog.clock_timestamp() AS now FROM pgtrickle.frontiers f
+    SELECT f.stream_table_id FROM pgtrickle.frontiers f
     WHERE f.stream_table_id = {} AND f.snapshot IS NOT NULL AND ({})
     """
 )
@@ -98,12 +98,14 @@ _BUFFER = SQL(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """A stream table, by catalog id, with a source that has changes, and when that was seen."""
-
-    stream_table_id: int
-    now: datetime
+def pollable(situation: Situation) -> dict[int, tuple[int, ...]]:
+    """What is worth polling, by catalog id: the captured sources of ``continuous`` ones and of their ancestors."""
+    wanted = [
+        key
+        for key, state in situation.tables.items()
+        if situation.periods[key] == timedelta(0) and state.watched and state.status != "SUSPENDED"
+    ]
+    return {key: situation.sources[key] for key in situation.dag.ordered({*wanted, *situation.dag.ancestors(wanted)})}
 
 
 def changes_query(sources: Mapping[int, tuple[int, ...]]) -> Composed | None:
@@ -113,9 +115,7 @@ def changes_query(sources: Mapping[int, tuple[int, ...]]) -> Composed | None:
         sources: catalog id -> ids of the captured sources that it reads directly.
     """
     parts = [
-        _ONE.format(
-            Literal(key), SQL(" OR ").join(_BUFFER.format(_buffer(source)) for source in sources[key])
-        )
+        _ONE.format(Literal(key), SQL(" OR ").join(_BUFFER.format(_buffer(source)) for source in sources[key]))
         for key in sorted(sources)
         if sources[key]
     ]
@@ -127,6 +127,6 @@ def _buffer(source_id: int) -> Composed:
     return SQL("{}").format(qualified(relation.schema, relation.name))
 
 
-def fetch_changed(conn: db.Connection, query: Composed) -> tuple[Changed, ...]:
-    """Run the statement of `changes_query`."""
-    return db.fetch_all(conn, query, Changed)
+def fetch_changed(conn: db.Connection, query: Composed) -> frozenset[int]:
+    """Run the statement of `changes_query`: the catalog ids of those that have changes."""
+    return frozenset(row["stream_table_id"] for row in db.fetch_all(conn, query, dict))

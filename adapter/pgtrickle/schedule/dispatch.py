@@ -1,0 +1,203 @@
+"""Looks at the state, decides, and hands groups to workers; keeps count of what is running here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+from psycopg.sql import Composed
+
+from pgtrickle import db
+from pgtrickle.config import RunnerSettings
+from pgtrickle.errors import StatementFailed
+from pgtrickle.gates.retry import is_retryable
+from pgtrickle.results import RefreshResult
+from pgtrickle.schedule import report
+from pgtrickle.schedule.agenda import Agenda, Group, foreign_leases, make_agenda, startable, wake_after
+from pgtrickle.schedule.cooling import Cooling
+from pgtrickle.schedule.housekeeping import Identity, Leases
+from pgtrickle.schedule.pool import Done, Job, Pool
+from pgtrickle.schedule.situation import Situation
+from pgtrickle.schedule.state import changes_query, fetch_changed, fetch_situation, pollable
+
+#: The state of all stream tables is read at least this often, so that new and altered ones are noticed, seconds.
+STATE_SECONDS = 1.0
+
+
+class Dispatcher:
+    """Everything that one runner knows. Used by one thread.
+
+    Attributes:
+        failed: names of the stream tables that failed since the start.
+        worked: something was changed, or may have been, since somebody set it to False.
+    """
+
+    def __init__(self, me: Identity, settings: RunnerSettings, pool: Pool) -> None:
+        self.failed: set[str] = set()
+        self.worked = True
+        self._me = me
+        self._settings = settings
+        self._pool = pool
+        self._cooling = Cooling()
+        self._leases = Leases(me, settings.lease_seconds)
+        self._running: list[Job] = []
+        self._situation: Situation | None = None
+        self._query: Composed | None = None
+        self._clock = 0.0
+        self._reload_at = 0.0
+        self._quiet_until = 0.0
+
+    # --- what is running --------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """Names of the jobs in work."""
+        return tuple(job.name for job in self._running)
+
+    @property
+    def free(self) -> bool:
+        """Whether a worker is idle."""
+        return len(self._running) < self._settings.workers
+
+    @property
+    def busy(self) -> frozenset[int]:
+        """Catalog ids of the stream tables in work here, with their ancestors."""
+        return frozenset().union(*(job.keys for job in self._running))
+
+    def submit(self, job: Job) -> None:
+        """Hand a job to a worker."""
+        self._running.append(job)
+        self._pool.submit(job)
+
+    def keep_leases(self, conn: db.Connection) -> None:
+        """Renew the leases of what is in work."""
+        self._leases.renew(conn, self.busy, time.monotonic())
+
+    def forget(self) -> None:
+        """The connection is a new one: know nothing."""
+        self._leases.until.clear()
+        self._reload_at = 0.0
+
+    # --- looking and starting ---------------------------------------------------------------------------------------
+
+    def step(self, conn: db.Connection) -> float:
+        """Look, decide, start what can be started; seconds until there is something to do again."""
+        now = time.monotonic()
+        quiet = self._situation is not None and now < min(self._quiet_until, self._reload_at)
+        if quiet and not (self.free and self._poll(conn)):
+            return self._pause(now)
+        agenda = self.look(conn)
+        self.start(conn, agenda.groups)
+        self._quiet_until = now + self._quiet_seconds(agenda, now)
+        return self._pause(time.monotonic())
+
+    def look(self, conn: db.Connection) -> Agenda:
+        """The decisions about all stream tables as of now."""
+        now = time.monotonic()
+        if self._situation is None or now >= self._reload_at:
+            fresh = fetch_situation(conn)
+            report.changes(self._situation, fresh)
+            self._situation = fresh
+            self._reload_at = now + STATE_SECONDS
+            self._query = changes_query(pollable(fresh))
+            self._poll(conn)
+        else:
+            self._situation = self._situation.later(timedelta(seconds=now - self._clock))
+        self._clock = now
+        return make_agenda(self._situation)
+
+    def start(self, conn: db.Connection, groups: Sequence[Group]) -> list[Group]:
+        """Start what can be started; returns what is left because no worker is free."""
+        situation = self._known()
+        leased = foreign_leases(situation, self._me.runner_id).keys()
+        left: list[Group] = []
+        for group in groups:
+            now = time.monotonic()
+            if not self.free:
+                left.append(group)
+            elif startable(group, busy=self.busy, cooling=self._cooling.resting(now), leased=leased):
+                self._claim_and_submit(conn, situation, group, now)
+        return left
+
+    def _claim_and_submit(self, conn: db.Connection, situation: Situation, group: Group, now: float) -> None:
+        if not self._leases.claim(conn, group.closure, now):
+            self._cooling.fail(group.members, now)
+            return
+        relids = [situation.tables[key].relid for key in group.members]
+        name = ", ".join(situation.tables[key].name for key in group.members)
+        self.submit(Job(name, group.closure, lambda engine: engine.refresh_due(relids)))
+
+    def _poll(self, conn: db.Connection) -> bool:
+        """Ask the change buffers; whether a ``continuous`` stream table that could be started has changes."""
+        situation = self._situation
+        if self._query is None or situation is None:
+            return False
+        try:
+            changed = fetch_changed(conn, self._query)
+        except StatementFailed as error:
+            if is_retryable(error.sqlstate):
+                raise
+            # A stream table or its capture was dropped since the state was read.
+            report.poll_failed(error)
+            self._reload_at = 0.0
+            return True
+        self._situation = situation.with_changes(changed)
+        blocked = self.busy | self._cooling.resting(time.monotonic())
+        return bool(self._situation.continuous_with_changes() - blocked)
+
+    # --- how long to sleep ------------------------------------------------------------------------------------------
+
+    def _quiet_seconds(self, agenda: Agenda, now: float) -> float:
+        """How long the clock alone makes nothing due."""
+        if not self.free:
+            return STATE_SECONDS
+        situation = self._known()
+        return wake_after(
+            agenda,
+            situation.now,
+            blocked=self.busy | self._cooling.resting(now),
+            leased=foreign_leases(situation, self._me.runner_id),
+            longest=timedelta(seconds=STATE_SECONDS),
+        ).total_seconds()
+
+    def _pause(self, now: float) -> float:
+        moments = [self._quiet_until, self._reload_at]
+        if self.free and self._query is not None:
+            moments.append(now + self._settings.poll_interval)
+        rest = self._cooling.next_end(now)
+        if rest is not None:
+            moments.append(now + rest)
+        return max(0.0, min(moments) - now)
+
+    # --- what came back ---------------------------------------------------------------------------------------------
+
+    def finish(self, done: Done) -> None:
+        """Take note of a finished job."""
+        self._running.remove(done.job)
+        self._reload_at = 0.0
+        if done.error is not None:
+            self._cooling.fail(done.job.keys, time.monotonic())
+            if done.job.keys:
+                self.failed.add(done.job.name)
+            report.job_failed(done)
+        for result in done.results or ():
+            report.refreshed(result)
+            self._settle(result)
+
+    def _settle(self, result: RefreshResult) -> None:
+        tables = self._known().tables
+        keys = [key for key, state in tables.items() if state.name == result.name]
+        if result.action == "FAILED":
+            self.failed.add(result.name)
+        # Nothing to do although changes were seen: somebody else was faster, or they do not concern its columns.
+        in_vain = result.action == "NO_DATA" and any(tables[key].changed for key in keys)
+        if in_vain or result.action in ("FAILED", "SKIPPED"):
+            self._cooling.fail(keys, time.monotonic())
+        else:
+            self._cooling.succeed(keys)
+        self.worked = self.worked or result.action != "NO_DATA"
+
+    def _known(self) -> Situation:
+        assert self._situation is not None, "nobody looked yet"
+        return self._situation

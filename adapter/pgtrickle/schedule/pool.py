@@ -1,0 +1,111 @@
+"""Worker threads: each has one connection of its own and works on one job at a time."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from pgtrickle import db
+from pgtrickle.errors import ConnectionFailed
+from pgtrickle.results import RefreshResult
+
+
+class Engine(Protocol):
+    """What a worker needs of the engine; ``pgtrickle.api.PgTrickle`` is one."""
+
+    @property
+    def connection(self) -> db.Connection:
+        """The connection, for what is not the work of a refresh."""
+        ...
+
+    def refresh_due(self, relids: Iterable[int]) -> tuple[RefreshResult, ...]:
+        """Refresh these stream tables and their stale ancestors; never raises for a failing one."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something to do on a worker's connection.
+
+    Attributes:
+        name: for the log.
+        keys: catalog ids of the stream tables it keeps busy.
+        run: what to do.
+    """
+
+    name: str
+    keys: frozenset[int]
+    run: Callable[[Engine], tuple[RefreshResult, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A finished job; exactly one of ``results`` and ``error`` is set."""
+
+    job: Job
+    seconds: float
+    results: tuple[RefreshResult, ...] | None = None
+    error: Exception | None = None
+
+
+class Pool:
+    """A fixed number of workers. `submit` from one thread; finished jobs arrive at ``report`` in a worker's thread."""
+
+    def __init__(self, size: int, open_engine: Callable[[], Engine], report: Callable[[Done], None]) -> None:
+        self._open_engine = open_engine
+        self._report = report
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._threads = [
+            # Daemons: after an abort the process must not wait for a statement that does not end.
+            threading.Thread(target=self._work, name=f"pgtrickle-worker-{number}", daemon=True)
+            for number in range(size)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Hand a job to the next free worker."""
+        self._jobs.put(job)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Let the workers finish what was submitted, and end them.
+
+        Args:
+            timeout: seconds to wait for each; None: as long as it takes.
+        """
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join(timeout)
+
+    def _work(self) -> None:
+        engine: Engine | None = None
+        while (job := self._jobs.get()) is not None:
+            started = time.monotonic()
+            try:
+                engine = engine or self._open_engine()
+                done = Done(job, time.monotonic() - started, results=job.run(engine))
+            except Exception as error:  # noqa: BLE001  # whatever it is, the other stream tables go on
+                done = Done(job, time.monotonic() - started, error=error)
+            if done.error is not None or (engine is not None and engine.connection.closed):
+                engine = _closed(engine)
+            self._report(done)
+        _closed(engine)
+
+
+def _closed(engine: Engine | None) -> None:
+    """Close it; a connection that is broken already cannot be closed more. The next job opens a new one."""
+    if engine is None:
+        return
+    try:
+        engine.close()
+    except ConnectionFailed:
+        return
