@@ -67,9 +67,10 @@ class GroupRow:
     stages: tuple[Mapping[str, Any], ...]
     now: datetime
     session_role: str
+    quoted_name: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sources", tuple(GroupSource(**_plain(source)) for source in self.sources))
+        object.__setattr__(self, "sources", tuple(_source(one) for one in self.sources))
         object.__setattr__(self, "stages", tuple(self.stages))
 
     @property
@@ -78,8 +79,8 @@ class GroupRow:
         return f"{self.schema_name or self.registered_schema}.{self.table_name or self.registered_name}"
 
 
-def _plain(source: Any) -> dict[str, Any]:
-    return dict(source)
+def _source(fields: Any) -> GroupSource:
+    return GroupSource(**fields)
 
 
 @dataclass(frozen=True, slots=True)

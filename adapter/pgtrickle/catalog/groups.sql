@@ -33,7 +33,8 @@ SELECT st.id, st.relid, n.nspname AS schema_name, c.relname AS table_name,
            SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                'no', g.stage_no, 'output', g.output_table, 'state', g.state_table, 'log', g.log_table) ORDER BY g.stage_no)
            FROM pgtrickle.stages g WHERE g.stream_table_id = st.id), '[]') AS stages,
-       pg_catalog.now() AS now, current_user::text AS session_role
+       pg_catalog.now() AS now, current_user::text AS session_role,
+       pg_catalog.format('%%I.%%I', coalesce(n.nspname, st.schema_name), coalesce(c.relname, st.table_name)) AS quoted_name
 FROM wanted w
 JOIN pgtrickle.stream_tables st ON st.id = w.id
 JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id

@@ -1,0 +1,15 @@
+"""Refreshes: one transaction moves a group of stream tables to one snapshot.
+
+``plan`` and ``cost`` are pure: facts in, steps out. ``attempt`` and ``execute`` carry the steps out, ``run`` tries until an
+attempt gets through, ``verify`` does the same and rolls back.
+"""
+
+from __future__ import annotations
+
+from pgtrickle.refresh.attempt import NeedsReanalysis
+from pgtrickle.refresh.member import Member, Request
+from pgtrickle.refresh.run import result, results, run
+from pgtrickle.refresh.session import Session
+from pgtrickle.refresh.verify import verify
+
+__all__ = ["Member", "NeedsReanalysis", "Request", "Session", "result", "results", "run", "verify"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-#: Below this many changes the fixed cost of a differential refresh dominates, so it says nothing about the cost per change.
+#: With fewer changes the fixed cost of a differential refresh dominates: it says nothing about the cost per change.
 SMALL_WINDOW = 1_000
 #: Without history: a change costs this many times what a row of a full evaluation costs.
 COLD_CHANGE_FACTOR = 4.0
@@ -43,7 +43,8 @@ def crossover(history: CostHistory, source_rows: int) -> int:
     """
     if history.full_ms is None:
         return COUNT_CAP
-    if history.small_ms is not None and history.small_ms > MARGIN * history.full_ms and history.full_streak < EXPLORE_EVERY:
+    slow = history.small_ms is not None and history.small_ms > MARGIN * history.full_ms
+    if slow and history.full_streak < EXPLORE_EVERY:
         return 1
     change_ms = history.change_ms
     if change_ms is None:

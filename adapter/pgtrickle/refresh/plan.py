@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from pgtrickle.plan import InputKey, Plan, Stage
-from pgtrickle.refresh.cost import CostHistory, crossover
+from pgtrickle.refresh.cost import COUNT_CAP
 
 
 class Action(Enum):
@@ -49,9 +49,8 @@ class MemberFacts:
         recompute_reason: the content or its state cannot be trusted to be what the frontier says.
         forced: a caller asked for a recompute.
         windows: base table -> changes.
-        stream_tables: the stream tables it reads that have changed since it last read them, in this transaction or before.
-        cost: what earlier refreshes cost.
-        source_rows: estimated rows of all sources.
+        stream_tables: stream tables it reads that changed since it last read them, in this transaction or before.
+        limit: from this many changes on FULL is preferred, if ``adaptive``.
     """
 
     plan: Plan
@@ -61,8 +60,7 @@ class MemberFacts:
     forced: bool = False
     windows: Mapping[int, Window] = field(default_factory=dict)
     stream_tables: frozenset[int] = frozenset()
-    cost: CostHistory = CostHistory()
-    source_rows: int = 0
+    limit: int = COUNT_CAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +107,8 @@ def _choose(facts: MemberFacts, changed: frozenset[InputKey], changes: int) -> t
     marked = [relid for relid, window in facts.windows.items() if window.marked]
     if marked:
         return Action.RECOMPUTE, "a source was truncated, or changed without rows captured", False
-    if facts.adaptive:
-        limit = crossover(facts.cost, facts.source_rows)
-        if changes >= limit:
-            return Action.FULL, f"{changes} or more changes: recomputing is expected to be cheaper", True
+    if facts.adaptive and changes >= facts.limit:
+        return Action.FULL, f"{changes} changes or more: recomputing is expected to be cheaper", True
     return Action.DIFFERENTIAL, None, False
 
 

@@ -1,0 +1,232 @@
+"""One attempt at a refresh: everything between BEGIN and COMMIT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from pgtrickle import capture
+from pgtrickle.capture import Severity
+from pgtrickle.catalog.groups import GroupSource
+from pgtrickle.catalog.model import Snapshot
+from pgtrickle.errors import (
+    ConnectionFailed,
+    InternalError,
+    PgTrickleError,
+    RefreshError,
+    SelfWrite,
+    TransactionConflict,
+)
+from pgtrickle.refresh import culprits, transaction
+from pgtrickle.refresh.cost import COUNT_CAP, CostHistory, crossover
+from pgtrickle.refresh.execute import execute_member
+from pgtrickle.refresh.group import exclude_orphans
+from pgtrickle.refresh.member import Member, Request
+from pgtrickle.refresh.plan import Action, MemberFacts, Window, plan_member
+from pgtrickle.refresh.session import Session
+from pgtrickle.refresh.windows import WindowOf, fetch_own_writes, fetch_windows
+
+
+class StaleGroup(TransactionConflict):
+    """What the group was built from has moved; build it again."""
+
+
+class NeedsReanalysis(PgTrickleError):
+    """Sources are not what a definition was compiled from; the lifecycle has to compile and capture it again.
+
+    Attributes:
+        stream_table_ids: which.
+    """
+
+    def __init__(self, stream_table_ids: tuple[int, ...], message: str) -> None:
+        super().__init__(message)
+        self.stream_table_ids = stream_table_ids
+
+
+def attempt(session: Session, members: Sequence[Member], request: Request) -> None:
+    """Move the members inside a new transaction, which stays open: the caller commits or rolls back.
+
+    A member that fails or is left alone says so in ``error`` or ``skipped``.
+    """
+    exclude_orphans(members)
+    running = [member for member in members if member.running]
+    if not running:
+        return
+    transaction.begin(session, running)
+    _check_locked(running)
+    _check_fingerprints(session, running)
+    exclude_orphans(members)
+    _move(session, members, request)
+    _check_end(session, [member for member in running if member.moved])
+
+
+def _check_locked(running: Sequence[Member]) -> None:
+    for member in running:
+        row, locked = member.row, member.locked
+        if locked is None:
+            raise StaleGroup("the stream table was dropped meanwhile", object_name=row.name)
+        if (row.definition.get("version"), row.has_log) != (_version(locked.version), locked.has_log):
+            raise StaleGroup("the definition changed meanwhile", object_name=row.name)
+        if locked.demoted:
+            # Its changes are trimmed; it has to rejoin before a snapshot that it can recompute on.
+            raise StaleGroup("it was demoted meanwhile", object_name=row.name)
+        member.recompute_reason = locked.recompute_reason
+
+
+def _version(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _check_fingerprints(session: Session, running: Sequence[Member]) -> None:
+    present = capture.fingerprint(session.conn, [member.row.id for member in running])
+    session.statements += 1
+    changed: list[Member] = []
+    for member in running:
+        locked = member.need_locked()
+        member.present = present.get(member.row.id)
+        if member.present is None:
+            raise StaleGroup("the stream table was dropped meanwhile", object_name=member.row.name)
+        if not locked.is_populated:
+            member.outdated = True
+            continue
+        differences = capture.compare(locked.fingerprint, member.present)
+        member.outdated = bool(differences) or locked.fingerprint is None
+        worst = max((difference.severity for difference in differences), default=Severity.HARMLESS)
+        texts = "; ".join(difference.text for difference in differences if difference.severity is worst)
+        if worst is Severity.BROKEN:
+            member.error = RefreshError(
+                texts,
+                object_name=member.row.name,
+                hint="Restore the source, or give the stream table another query; it keeps its content until then.",
+            )
+        elif worst is Severity.REANALYSE:
+            changed.append(member)
+        elif worst is Severity.RECOMPUTE:
+            member.recompute_reason = member.recompute_reason or texts
+    if changed:
+        raise NeedsReanalysis(tuple(member.row.id for member in changed), "a source is not what it was")
+
+
+def _move(session: Session, members: Sequence[Member], request: Request) -> None:
+    windows = fetch_windows(session.conn, [one for member in members if member.running for one in _windows(member, request)])
+    session.statements += 1
+    numbers = {member.row.relid: member.row.refresh_no for member in members}
+    several = sum(member.running for member in members) > 1
+    for member in members:
+        if not member.running:
+            continue
+        exclude_orphans(members)
+        if not member.running:
+            continue
+        member.plan = plan_member(_facts(member, request, windows.get(member.row.id, {}), numbers))
+        _run(session, member, savepoint=several and member.plan.action is not Action.NO_DATA)
+        if member.error is None:
+            numbers[member.row.relid] = member.refresh_no
+
+
+def _windows(member: Member, request: Request) -> list[WindowOf]:
+    locked, compiled = member.need_locked(), member.need_compiled()
+    if locked.snapshot is None or not locked.is_populated:
+        return []
+    frontier = Snapshot.parse(locked.snapshot)
+    # Counting may stop early only where the rest, marks too, would not change the decision.
+    cap = _limit(member) if _adaptive(member, request) or compiled.plan.mode == "FULL" else None
+    return [
+        WindowOf(member.row.id, source.relid, source.source_id, frontier, cap)
+        for source in member.row.sources
+        if source.source_id is not None
+    ]
+
+
+def _adaptive(member: Member, request: Request) -> bool:
+    return member.row.requested_mode == "AUTO" and not request.prove
+
+
+def _limit(member: Member) -> int:
+    fraction = member.row.options.get("max_delta_fraction")
+    rows = _source_rows(member)
+    learned = crossover(cost_of(member), rows)
+    return min(learned, max(int(fraction * rows), 1)) if fraction else min(learned, COUNT_CAP)
+
+
+def _source_rows(member: Member) -> int:
+    return int(sum(source.rows for source in member.row.sources))
+
+
+def cost_of(member: Member) -> CostHistory:
+    """What earlier refreshes of it cost."""
+    known = asdict(CostHistory())
+    return CostHistory(**{key: value for key, value in member.need_locked().cost.items() if key in known})
+
+
+def _facts(
+    member: Member, request: Request, windows: Mapping[int, Window], numbers: Mapping[int, int]
+) -> MemberFacts:
+    locked, plan = member.need_locked(), member.need_compiled().plan
+    moved = set()
+    for source in member.row.sources:
+        if source.kind == "stream_table":
+            number = numbers.get(source.relid, 0)
+            member.consumed[source.relid] = number
+            if number > int(locked.consumed.get(str(source.relid), 0)):
+                moved.add(source.relid)
+    return MemberFacts(
+        plan=plan,
+        adaptive=_adaptive(member, request),
+        populated=locked.is_populated,
+        recompute_reason=member.recompute_reason,
+        forced=request.full and member.requested,
+        windows=windows,
+        stream_tables=frozenset(moved),
+        limit=_limit(member),
+    )
+
+
+def _run(session: Session, member: Member, *, savepoint: bool) -> None:
+    """Execute one member; in a group its failure only undoes its own work."""
+    if not savepoint:
+        execute_member(session, member)
+        return
+    transaction.savepoint(session)
+    try:
+        execute_member(session, member)
+    except (TransactionConflict, ConnectionFailed):
+        raise
+    except PgTrickleError as error:
+        transaction.rollback_to_savepoint(session)
+        error.object_name = error.object_name or member.row.name
+        member.error = error
+    else:
+        transaction.release_savepoint(session)
+
+
+def _check_end(session: Session, moved: Sequence[Member]) -> None:
+    """Nothing may have slipped under the snapshot, and nothing of ours may lie in a change buffer."""
+    if not moved:
+        return
+    sources = {
+        source.source_id: source for member in moved for source in member.row.sources if source.source_id is not None
+    }
+    if any(member.counts.total for member in moved):
+        written = fetch_own_writes(session.conn, {key: source.relid for key, source in sources.items()})
+        session.statements += 1
+        if written:
+            raise _self_write(session, moved, [source for source in sources.values() if source.relid in written])
+    slipped = capture.partitions_changed(session.conn, {member.row.id: member.present or {} for member in moved})
+    session.statements += 1
+    if slipped:
+        raise StaleGroup(slipped[0].text)
+
+
+def _self_write(session: Session, moved: Sequence[Member], written: Sequence[GroupSource]) -> PgTrickleError:
+    tables = ", ".join(f"{source.schema}.{source.name}" for source in written)
+    names = ", ".join(member.row.name for member in moved)
+    found = culprits.fetch(session.conn, [member.row.relid for member in moved])
+    if not found:
+        return InternalError(f"The refresh of {names} wrote to {tables}, and no trigger or foreign key explains it.")
+    return SelfWrite(
+        f"The refresh itself changed its source {tables}.",
+        object_name=names,
+        detail=f"Caused by {', '.join(found)}.",
+        hint="A trigger or foreign key on a stream table must not write to its sources: drop it or the dependency.",
+    )

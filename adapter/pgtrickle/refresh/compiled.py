@@ -1,0 +1,114 @@
+"""Compiled plans, kept as long as the definition of their stream table stays as it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from psycopg.sql import SQL, Composable, Literal
+
+from pgtrickle import analyze, db, emit
+from pgtrickle.catalog.groups import GroupRow
+from pgtrickle.plan import Bindings, InputKey, Plan, Stage
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
+
+#: Part of a plan's shape: to be raised when the meaning of state tables changes between versions of the engine.
+FORMAT = 1
+
+
+@dataclass(slots=True)
+class Compiled:
+    """A plan with the text of its statements, printed once.
+
+    Attributes:
+        version: of the definition it was compiled from.
+        plan: the maintenance plan.
+        bindings: where its inputs and outputs are; other bindings make the texts void.
+        texts: printed statements.
+    """
+
+    version: str | None
+    plan: Plan
+    bindings: Bindings | None = None
+    texts: dict[tuple[object, ...], tuple[SQL, ...]] = field(default_factory=dict)
+
+    def bind(self, bindings: Bindings) -> None:
+        """Use these bindings from now on."""
+        if bindings != self.bindings:
+            self.bindings = bindings
+            self.texts.clear()
+
+    def refresh(self, conn: db.Connection, stage: Stage, changed: frozenset[InputKey]) -> SQL:
+        """The statement that applies the changes of these inputs to a stage."""
+        key = ("refresh", stage.number, changed)
+        if key not in self.texts:
+            self.texts[key] = _printed(conn, [emit.stage_refresh(self.plan, stage, self._bound, changed)])
+        return self.texts[key][0]
+
+    def recompute(self, conn: db.Connection, stage: Stage) -> tuple[SQL, ...]:
+        """The statements that recompute a stage by difference."""
+        key = ("recompute", stage.number)
+        if key not in self.texts:
+            self.texts[key] = _printed(conn, emit.stage_recompute(self.plan, stage, self._bound))
+        return self.texts[key]
+
+    def load(self, conn: db.Connection, stage: Stage) -> tuple[SQL, ...]:
+        """The statements that fill an empty stage."""
+        return _printed(conn, emit.stage_load(self.plan, stage, self._bound))
+
+    def verify(self, conn: db.Connection) -> SQL:
+        """The statement that compares the stream table with its query."""
+        return _printed(conn, [emit.verify_query(self.plan, self._bound)])[0]
+
+    @property
+    def _bound(self) -> Bindings:
+        assert self.bindings is not None, "bind() comes first"
+        return self.bindings
+
+
+def _printed(conn: db.Connection, statements: object) -> tuple[SQL, ...]:
+    # Printing a long statement costs milliseconds; its placeholders survive in the text.
+    several = [statements] if isinstance(statements, Composable) else list(cast("list[Composable]", statements))
+    return tuple(SQL(cast("LiteralString", one.as_string(conn))) for one in several)
+
+
+def compile_member(conn: db.Connection, row: GroupRow) -> Compiled:
+    """Compile a registered stream table from its canonical query, under its recorded settings.
+
+    Raises:
+        InvalidQuery: the query no longer works (a source or column is gone).
+        UnsupportedQuery: it can no longer be maintained differentially, and that was demanded.
+    """
+    with db.transaction(conn, object_name=row.name):
+        pin(conn, row.settings)
+        analysis = analyze.compile_query(conn, row.canonical_query, mode=row.requested_mode)
+    return Compiled(row.definition.get("version"), analysis.plan)
+
+
+def pin(conn: db.Connection, settings: Mapping[str, str]) -> None:
+    """Make these settings the transaction's."""
+    if settings:
+        db.execute(conn, pinned(settings))
+
+
+def pinned(settings: Mapping[str, str]) -> Composable:
+    """One statement that makes these settings the transaction's."""
+    calls = [
+        SQL("pg_catalog.set_config({}, {}, true)").format(Literal(name), Literal(value))
+        for name, value in sorted(settings.items())
+    ]
+    return SQL("SELECT {}").format(SQL(", ").join(calls))
+
+
+def shape(plan: Plan) -> str:
+    """A digest of what the plan's tables look like; another shape means that state has to be built again."""
+    parts: list[str] = [str(FORMAT), plan.mode]
+    for stage in plan.stages:
+        columns = ",".join(f"{column.name} {column.type.name}" for column in stage.columns)
+        inputs = ",".join(sorted(f"{key.kind} {key.ident}" for key in stage.inputs))
+        parts.append(f"{stage.number}|{stage.strategy.value}|{stage.key}|{columns}|{inputs}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

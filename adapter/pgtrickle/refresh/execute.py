@@ -1,0 +1,136 @@
+"""Applying the plan of one member: stage by stage, with counted rows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg.sql import SQL, Composable, Identifier
+
+from pgtrickle import db
+from pgtrickle.catalog.model import Snapshot
+from pgtrickle.errors import InternalError
+from pgtrickle.plan import InputKey, Stage
+from pgtrickle.refresh.compiled import Compiled, pinned
+from pgtrickle.refresh.member import Counts, Member
+from pgtrickle.refresh.plan import Action, MemberPlan, stage_changes
+from pgtrickle.refresh.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """The row that every apply statement returns."""
+
+    deleted: int
+    updated: int
+    inserted: int
+    expected_deleted: int
+    expected_updated: int
+    expected_inserted: int
+
+
+class CountMismatch(InternalError):
+    """A statement wrote other rows than the delta demands: content or state is not what the frontier says."""
+
+
+def execute_member(session: Session, member: Member) -> None:
+    """Run the stages of a member inside the refresh's transaction; fills its counts, number and duration."""
+    started = time.monotonic()
+    plan, locked = member.need_plan(), member.need_locked()
+    member.refresh_no = locked.refresh_no + 1
+    if plan.action is not Action.NO_DATA:
+        enter(session, member)
+        member.counts = _run_stages(session, member, plan)
+        leave(session, member)
+    if member.counts.total == 0:
+        # Dependents wake up by the number, so it only moves when rows do.
+        member.refresh_no = locked.refresh_no
+    member.duration_ms = (time.monotonic() - started) * 1000
+
+
+def enter(session: Session, member: Member) -> None:
+    """Make settings and role those of the stream table."""
+    row = member.row
+    statements: list[Composable] = [pinned(row.settings)] if row.settings else []
+    if row.owner != row.session_role:
+        statements.append(SQL("SET LOCAL ROLE {}").format(Identifier(row.owner)))
+    _batch(session, statements, row.name)
+
+
+def leave(session: Session, member: Member) -> None:
+    """Become the engine's role again."""
+    row = member.row
+    if row.owner != row.session_role:
+        _batch(session, [SQL("SET LOCAL ROLE {}").format(Identifier(row.session_role))], row.name)
+
+
+def _batch(session: Session, statements: list[Composable], name: str) -> None:
+    if statements:
+        db.batch(session.conn, statements, dict, object_name=name)
+        session.statements += 1
+
+
+def _run_stages(session: Session, member: Member, plan: MemberPlan) -> Counts:
+    compiled, counts = member.need_compiled(), Counts()
+    params = _params(member)
+    changed: set[InputKey] = set(plan.changed)
+    for stage in compiled.plan.stages:
+        inputs = stage_changes(stage, frozenset(changed))
+        if plan.action is Action.DIFFERENTIAL and not inputs:
+            counts = Counts()
+            continue
+        *first, last = _statements(session.conn, compiled, member, stage, inputs)
+        for statement in first:
+            db.execute(session.conn, statement, params, object_name=member.row.name)
+            session.statements += 1
+        counts = _apply(session, member, stage, last, params)
+        if counts.total:
+            changed.add(InputKey("stage", stage.number))
+    return counts
+
+
+def _statements(
+    conn: db.Connection, compiled: Compiled, member: Member, stage: Stage, inputs: frozenset[InputKey]
+) -> tuple[SQL, ...]:
+    action = member.need_plan().action
+    if action is Action.DIFFERENTIAL:
+        return (compiled.refresh(conn, stage, inputs),)
+    if _loads(member):
+        return compiled.load(conn, stage)
+    return compiled.recompute(conn, stage)
+
+
+def _loads(member: Member) -> bool:
+    """A first load may skip the comparison, unless dependents wait for the rows in its log."""
+    return member.need_plan().action is Action.INITIAL and not member.row.has_log
+
+
+def _apply(session: Session, member: Member, stage: Stage, statement: SQL, params: dict[str, Any]) -> Counts:
+    session.statements += 1
+    if _loads(member):
+        loaded = db.execute(session.conn, statement, params, object_name=member.row.name)
+        return Counts(inserted=max(loaded, 0))
+    done = db.fetch_one(session.conn, statement, _Applied, params, object_name=member.row.name)
+    if done is None:
+        raise InternalError("an apply statement returned no counts", object_name=member.row.name)
+    written = (done.deleted, done.updated, done.inserted)
+    expected = (done.expected_deleted, done.expected_updated, done.expected_inserted)
+    if written != expected:
+        raise CountMismatch(
+            "The rows written are not the rows of the delta.",
+            object_name=member.row.name,
+            detail=f"stage {stage.number}: deleted, updated, inserted {written}, expected {expected}",
+            hint="The table keeps its content and the next refresh recomputes it. Did something else write to it?",
+        )
+    return Counts(*written)
+
+
+def _params(member: Member) -> dict[str, Any]:
+    locked = member.need_locked()
+    frontier = Snapshot.parse(locked.snapshot) if locked.snapshot else Snapshot("0", "0", ())
+    params: dict[str, Any] = {"xmax": frontier.xmax, "xip": list(frontier.xip), "refresh_no": member.refresh_no}
+    for source in member.row.sources:
+        if source.kind == "stream_table":
+            params[f"consumed_{source.relid}"] = int(locked.consumed.get(str(source.relid), 0))
+    return params

@@ -1,0 +1,112 @@
+"""The end of a refresh: frontiers, history and trail in one message with COMMIT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from psycopg.sql import SQL, Composable
+
+from pgtrickle import db
+from pgtrickle.catalog import groups
+from pgtrickle.refresh.attempt import cost_of
+from pgtrickle.refresh.cost import CostHistory, learn_differential, learn_full
+from pgtrickle.refresh.member import Member
+from pgtrickle.refresh.plan import Action
+from pgtrickle.refresh.session import Session
+
+_COMMIT = SQL("COMMIT")
+#: Losing a "nothing had changed" in a crash loses nothing, and waiting for the disk would be most of its cost.
+_LAZY_COMMIT = SQL("SET LOCAL synchronous_commit = off")
+
+
+def finish(session: Session, members: Sequence[Member]) -> None:
+    """Record what the members did, and commit."""
+    moved = [member for member in members if member.moved]
+    quiet = [member for member in members if member.requested and member.running and not member.moved]
+    statements: list[Composable] = [] if moved else [_LAZY_COMMIT]
+    statements.append(groups.advance([_frontier(member) for member in [*moved, *quiet]]))
+    settled = [_settled(member) for member in [*moved, *quiet]]
+    statements.append(groups.settle(settled))
+    entries = [_entry(session, member) for member in [*moved, *(quiet if session.initiated_by != "runner" else [])]]
+    if entries:
+        statements.append(groups.record(entries))
+    trail = [record for member in [*moved, *quiet] for record in trail_records(member)]
+    if trail:
+        statements.append(groups.record_trail(trail))
+    db.batch(session.conn, [*statements, _COMMIT], dict)
+    session.statements += 1
+
+
+def _frontier(member: Member) -> dict[str, Any]:
+    locked = member.need_locked()
+    return {
+        "id": member.row.id,
+        "moved": member.moved,
+        "refresh_no": member.refresh_no,
+        "consumed": {str(relid): number for relid, number in member.consumed.items()}
+        if member.moved
+        else dict(locked.consumed),
+        "cost": asdict(_learned(member)),
+    }
+
+
+def _learned(member: Member) -> CostHistory:
+    plan, cost = member.need_plan(), cost_of(member)
+    if plan.action is Action.NO_DATA:
+        return cost
+    if plan.action is Action.DIFFERENTIAL:
+        return learn_differential(cost, plan.changes, member.duration_ms)
+    return learn_full(cost, member.duration_ms, by_decision=plan.by_cost)
+
+
+def _settled(member: Member) -> dict[str, Any]:
+    return {"id": member.row.id, "fingerprint": dict(member.present or {}) if member.outdated else None}
+
+
+def _entry(session: Session, member: Member) -> dict[str, Any]:
+    plan, locked = member.need_plan(), member.need_locked()
+    return {
+        **entry_base(member, session.initiated_by),
+        "refresh_no": member.refresh_no,
+        "group_id": locked.now_snapshot,
+        "started_at": locked.started_at.isoformat(),
+        "action": plan.action.value,
+        "reason": plan.reason,
+        "rows_inserted": member.counts.inserted,
+        "rows_updated": member.counts.updated,
+        "rows_deleted": member.counts.deleted,
+        "changes": plan.changes,
+        "duration_ms": member.duration_ms,
+        "snapshot": locked.now_snapshot,
+    }
+
+
+def entry_base(member: Member, initiated_by: str) -> dict[str, Any]:
+    """The keys that every history row has."""
+    return {
+        "stream_table_id": member.row.id,
+        "schema_name": member.row.schema_name or member.row.registered_schema,
+        "table_name": member.row.table_name or member.row.registered_name,
+        "started_at": member.row.now.isoformat(),
+        "rows_inserted": 0,
+        "rows_updated": 0,
+        "rows_deleted": 0,
+        "duration_ms": 0.0,
+        "initiated_by": initiated_by,
+    }
+
+
+def trail_records(member: Member) -> list[Mapping[str, Any]]:
+    """The gates' decisions about a member, as rows of the trail."""
+    return [
+        {
+            "stream_table_id": member.row.id,
+            "gate": verdict.gate,
+            "position": position,
+            "decision": verdict.decision.word.upper(),
+            "reason": verdict.decision.reason or None,
+        }
+        for position, verdict in enumerate(member.trail)
+    ]

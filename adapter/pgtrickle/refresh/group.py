@@ -1,0 +1,113 @@
+"""Which stream tables one refresh moves, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import networkx as nx
+
+from pgtrickle import gates
+from pgtrickle.capture import rejoin
+from pgtrickle.catalog import groups
+from pgtrickle.catalog.groups import GroupRow
+from pgtrickle.errors import InternalError, PgTrickleError, RefreshError, StreamTableNotFound
+from pgtrickle.gates import GateFacts, Pass
+from pgtrickle.refresh.bindings import bindings_of
+from pgtrickle.refresh.compiled import Compiled, compile_member
+from pgtrickle.refresh.member import Member, Request
+from pgtrickle.refresh.session import Session
+
+
+def build_group(session: Session, request: Request) -> list[Member]:
+    """Read, check and compile the stream tables of a refresh; sources before their dependents.
+
+    Raises:
+        StreamTableNotFound: an OID that was asked for is not registered.
+    """
+    rows = groups.fetch(session.conn, request.relids)
+    session.statements += 1
+    missing = set(request.relids) - {row.relid for row in rows}
+    if missing:
+        raise StreamTableNotFound("not registered as a stream table", object_name=", ".join(map(str, sorted(missing))))
+    members = [_member(row, request) for row in in_order(rows)]
+    demoted = [member.row.id for member in members if member.row.demoted and member.running]
+    if demoted:
+        # Has to be committed before the snapshot is taken, so that no change falls between.
+        rejoin(session.conn, demoted)
+    for member in members:
+        if member.running:
+            _compile(session, member)
+    return members
+
+
+def in_order(rows: Iterable[GroupRow]) -> list[GroupRow]:
+    """Sources before their dependents, otherwise by id."""
+    by_id = {row.id: row for row in rows}
+    graph: nx.DiGraph[int] = nx.DiGraph()
+    graph.add_nodes_from(sorted(by_id))
+    graph.add_edges_from(
+        (source.stream_table_id, row.id)
+        for row in by_id.values()
+        for source in row.sources
+        if source.stream_table_id in by_id
+    )
+    try:
+        return [by_id[node] for node in nx.lexicographical_topological_sort(graph)]
+    except nx.NetworkXUnfeasible as error:
+        raise InternalError("registered stream tables depend on each other in a circle") from error
+
+
+def _member(row: GroupRow, request: Request) -> Member:
+    requested = row.relid in request.relids
+    facts = GateFacts(
+        name=row.name,
+        now=row.now,
+        manual=request.manual and requested,
+        pulled=True,
+        status=row.status,
+        populated=row.is_populated,
+        retry_at=row.retry_at,
+        last_error=(row.last_error or {}).get("message"),
+    )
+    member = Member(row, requested, gates.decide(facts))
+    decision = gates.verdict(member.trail)
+    if row.table_name is None:
+        member.error = RefreshError(
+            "The table is gone: it was dropped without drop_stream_table.",
+            object_name=row.name,
+            hint="drop_stream_table() forgets it; create it again to have it back.",
+        )
+    elif not isinstance(decision, Pass):
+        member.skipped = decision.reason
+    return member
+
+
+def _compile(session: Session, member: Member) -> None:
+    row = member.row
+    try:
+        member.compiled = _cached(session, row)
+        member.compiled.bind(bindings_of(row, member.compiled.plan))
+    except PgTrickleError as error:
+        error.object_name = error.object_name or row.name
+        member.error = error
+
+
+def _cached(session: Session, row: GroupRow) -> Compiled:
+    found = session.compiled.get(row.id)
+    if found is None or found.version != row.definition.get("version"):
+        found = session.compiled[row.id] = compile_member(session.conn, row)
+    return found
+
+
+def exclude_orphans(members: Iterable[Member]) -> None:
+    """Drop out every member one of whose sources failed or was never loaded; members are in dependency order."""
+    by_id = {member.row.id: member for member in members}
+    for member in by_id.values():
+        for source in member.row.sources:
+            parent = by_id.get(source.stream_table_id or 0)
+            if parent is None or not member.running:
+                continue
+            if parent.error is not None:
+                member.skipped = f"its source {parent.row.name} failed: {parent.error.message}"
+            elif parent.skipped is not None and (not parent.row.is_populated or parent.skipped.startswith("its source")):
+                member.skipped = f"its source {parent.row.name} cannot be used: {parent.skipped}"

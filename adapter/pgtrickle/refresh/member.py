@@ -1,0 +1,113 @@
+"""One stream table on its way through a refresh."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pgtrickle.catalog.groups import GroupRow, LockedRow
+from pgtrickle.errors import InternalError, PgTrickleError
+from pgtrickle.gates import Verdict
+from pgtrickle.refresh.compiled import Compiled
+from pgtrickle.refresh.plan import Action, MemberPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a refresh is asked to do.
+
+    Attributes:
+        relids: OIDs of the stream tables wanted; their stale ancestors come along.
+        manual: somebody asked for exactly these: neither schedule nor back-off counts.
+        full: recompute them by difference whatever changed.
+        prove: maintain differentially or not at all; for ``verify``.
+        patience_s: how long to try again while others hold locks, seconds.
+    """
+
+    relids: tuple[int, ...]
+    manual: bool = True
+    full: bool = False
+    prove: bool = False
+    patience_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows written."""
+
+    deleted: int = 0
+    updated: int = 0
+    inserted: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.deleted + self.updated + self.inserted
+
+
+@dataclass(slots=True)
+class Member:
+    """A stream table and what has become of it so far.
+
+    Attributes:
+        row: what the catalog said before the transaction.
+        requested: asked for, not pulled in as an ancestor.
+        trail: what the gates said.
+        compiled: its plan; None if it cannot be compiled (``error`` says why) or a gate is closed.
+        locked: what the catalog says now that the frontier is locked.
+        present: its fingerprint in this snapshot.
+        outdated: the recorded fingerprint has to be replaced by ``present``.
+        recompute_reason: why its content or state cannot be built upon.
+        plan: what is to be done.
+        counts: rows written.
+        refresh_no: its refresh number after this refresh.
+        consumed: OID of a stream table that it reads -> number up to which it has read.
+        duration_ms: time its statements took, milliseconds.
+        error: why it dropped out.
+        skipped: why it was left alone without being at fault.
+    """
+
+    row: GroupRow
+    requested: bool
+    trail: tuple[Verdict, ...] = ()
+    compiled: Compiled | None = None
+    locked: LockedRow | None = None
+    present: Mapping[str, Any] | None = None
+    outdated: bool = False
+    recompute_reason: str | None = None
+    plan: MemberPlan | None = None
+    counts: Counts = field(default_factory=Counts)
+    refresh_no: int = 0
+    consumed: dict[int, int] = field(default_factory=dict)
+    duration_ms: float = 0.0
+    error: PgTrickleError | None = None
+    skipped: str | None = None
+
+    @property
+    def running(self) -> bool:
+        """It takes part."""
+        return self.error is None and self.skipped is None
+
+    @property
+    def moved(self) -> bool:
+        """It reached this snapshot by doing something."""
+        return self.running and self.plan is not None and self.plan.action is not Action.NO_DATA
+
+    def need_compiled(self) -> Compiled:
+        """Its plan."""
+        if self.compiled is None:
+            raise InternalError("a member without a plan takes part in a refresh", object_name=self.row.name)
+        return self.compiled
+
+    def need_locked(self) -> LockedRow:
+        """Its locked frontier."""
+        if self.locked is None:
+            raise InternalError("a member was refreshed without its frontier locked", object_name=self.row.name)
+        return self.locked
+
+    def need_plan(self) -> MemberPlan:
+        """What is to be done."""
+        if self.plan is None:
+            raise InternalError("a member was refreshed without a plan of action", object_name=self.row.name)
+        return self.plan

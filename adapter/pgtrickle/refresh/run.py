@@ -1,0 +1,185 @@
+"""A refresh from outside: attempts until one gets through, records, results."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+
+from pgtrickle.errors import (
+    ConnectionFailed,
+    LockTimeout,
+    PgTrickleError,
+    RefreshBusy,
+    RefreshError,
+    StatementFailed,
+    TransactionConflict,
+)
+from pgtrickle.refresh import transaction
+from pgtrickle.refresh.attempt import NeedsReanalysis, attempt
+from pgtrickle.refresh.failure import record_failures
+from pgtrickle.refresh.finish import finish
+from pgtrickle.refresh.group import build_group
+from pgtrickle.refresh.member import Member, Request
+from pgtrickle.refresh.plan import Action
+from pgtrickle.refresh.session import Session
+from pgtrickle.results import RefreshResult
+
+_FIRST_PAUSE_S = 0.01
+_LONGEST_PAUSE_S = 0.5
+#: A relation that is not there any more when it is locked: it was renamed or dropped since the group was read.
+_GONE = frozenset({"42P01", "3F000"})
+
+
+def run(session: Session, request: Request) -> tuple[Member, ...]:
+    """Move the stream tables asked for, and their stale ancestors, in one transaction.
+
+    Returns:
+        All of them in dependency order. Those that failed or were held back say so; nothing is raised for them.
+
+    Raises:
+        RefreshBusy: other sessions kept refreshing them for ``request.patience_s``.
+        LockTimeout: a source stayed locked for that long.
+        NeedsReanalysis: a definition has to be compiled again first; the lifecycle does that.
+        ConnectionFailed: the connection is gone.
+    """
+    deadline = time.monotonic() + request.patience_s
+    pause, gone = _FIRST_PAUSE_S, 0
+    while True:
+        members: list[Member] = []
+        try:
+            members = build_group(session, request)
+            return _once(session, members, request)
+        except (TransactionConflict, LockTimeout, StatementFailed) as error:
+            transaction.rollback(session.conn)
+            gone += error.sqlstate in _GONE
+            if isinstance(error, StatementFailed) and (error.sqlstate not in _GONE or gone > 2):
+                raise
+            if time.monotonic() + pause > deadline:
+                raise _give_up(error, members) from error
+        except PgTrickleError:
+            transaction.rollback(session.conn)
+            raise
+        time.sleep(pause * random.uniform(0.5, 1.5))  # jitter, no secret
+        pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+
+def _once(session: Session, members: Sequence[Member], request: Request) -> tuple[Member, ...]:
+    try:
+        attempt(session, members, request)
+    except (TransactionConflict, LockTimeout, ConnectionFailed, NeedsReanalysis):
+        raise
+    except PgTrickleError as error:
+        transaction.rollback(session.conn)
+        if error.sqlstate in _GONE and any(member.locked is None for member in members if member.running):
+            raise
+        _blame(members, error)
+    else:
+        _commit(session, members)
+    record_failures(session, members)
+    return tuple(members)
+
+
+def _commit(session: Session, members: Sequence[Member]) -> None:
+    if any(member.running and member.locked is not None for member in members):
+        finish(session, members)
+    else:
+        transaction.rollback(session.conn)
+
+
+def _blame(members: Sequence[Member], error: PgTrickleError) -> None:
+    """The whole transaction is gone: the member that was at work is at fault, the others could not go on."""
+    running = [member for member in members if member.running]
+    guilty = next((member for member in running if member.row.name == error.object_name), None)
+    for member in running:
+        if guilty is None or member is guilty:
+            member.error = error
+        else:
+            member.skipped = f"{guilty.row.name}, refreshed in the same transaction, failed: {error.message}"
+
+
+def _give_up(error: PgTrickleError, members: Sequence[Member]) -> PgTrickleError:
+    names = ", ".join(member.row.name for member in members if member.requested)
+    if isinstance(error, LockTimeout) and "frontiers" not in (error.detail or ""):
+        return LockTimeout(
+            "A source stayed locked, so the refresh could not begin.",
+            object_name=names,
+            detail=error.detail or error.message,
+            hint="See pg_locks for who holds ACCESS EXCLUSIVE on it.",
+        )
+    return RefreshBusy(
+        "Other sessions kept refreshing it.", object_name=names, detail=error.message, hint="Try again later."
+    )
+
+
+def results(session: Session, members: Sequence[Member], statements: int) -> tuple[RefreshResult, ...]:
+    """What the members did, for callers; one line each, in dependency order."""
+    return tuple(_result(member, statements) for member in members if member.requested or _noteworthy(member))
+
+
+def result(session: Session, members: Sequence[Member], relid: int, statements: int) -> RefreshResult:
+    """The result of the one asked for, with its ancestors as members.
+
+    Raises:
+        RefreshError: it failed, an ancestor failed, or a gate is closed.
+    """
+    wanted = next(member for member in members if member.row.relid == relid)
+    if wanted.error is not None:
+        raise _public(wanted, wanted.error)
+    if wanted.skipped is not None:
+        raise RefreshError(f"Not refreshed: {wanted.skipped}", object_name=wanted.row.name, hint=_hint(wanted))
+    others = tuple(
+        _result(member, statements) for member in members if member is not wanted and _noteworthy(member)
+    )
+    found = _result(wanted, statements)
+    return RefreshResult(**{**{name: getattr(found, name) for name in RefreshResult.__slots__}, "members": others})
+
+
+def _public(member: Member, error: PgTrickleError) -> PgTrickleError:
+    """Errors of the server inside a refresh are refresh errors; ours keep their class."""
+    if not isinstance(error, StatementFailed):
+        return error
+    public = RefreshError(
+        f"The refresh failed: {error.message}",
+        object_name=member.row.name,
+        detail=error.detail,
+        hint=error.hint or "The stream table keeps its content; see the defining query and its sources.",
+    )
+    public.sqlstate = error.sqlstate
+    public.__cause__ = error
+    return public
+
+
+def _hint(member: Member) -> str | None:
+    for verdict in member.trail:
+        hint = getattr(verdict.decision, "hint", None)
+        if hint:
+            return hint
+    return None
+
+
+def _noteworthy(member: Member) -> bool:
+    return member.error is not None or member.skipped is not None or member.moved
+
+
+def _result(member: Member, statements: int) -> RefreshResult:
+    row, plan = member.row, member.plan
+    name = row.quoted_name
+    if member.error is not None:
+        return RefreshResult(name, "FAILED", fallback_reason=member.error.message, statements=statements)
+    if member.skipped is not None or plan is None:
+        return RefreshResult(name, "SKIPPED", fallback_reason=member.skipped, statements=statements)
+    action = plan.action
+    return RefreshResult(
+        name=name,
+        action=action.value if action in (Action.NO_DATA, Action.DIFFERENTIAL) else Action.FULL.value,
+        rows_inserted=member.counts.inserted,
+        rows_updated=member.counts.updated,
+        rows_deleted=member.counts.deleted,
+        duration_ms=member.duration_ms,
+        fallback_reason=plan.reason,
+        snapshot=member.need_locked().now_snapshot,
+        refresh_no=member.refresh_no,
+        statements=statements,
+    )
+

@@ -1,0 +1,26 @@
+"""What refreshes of one process share: a connection, who asks, and compiled plans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pgtrickle import db
+from pgtrickle.refresh.compiled import Compiled
+
+
+@dataclass(slots=True)
+class Session:
+    """One connection with the plans compiled on it. Not to be shared between threads.
+
+    Attributes:
+        conn: autocommit, outside a transaction between calls.
+        initiated_by: ``manual``, ``runner`` or ``dbt``; for the history.
+        compiled: by stream table id; one whose definition has another version is compiled again. May be shared by
+            sessions on the same database.
+        statements: messages sent for refreshes so far.
+    """
+
+    conn: db.Connection
+    initiated_by: str = "manual"
+    compiled: dict[int, Compiled] = field(default_factory=dict)
+    statements: int = 0

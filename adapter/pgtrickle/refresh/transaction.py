@@ -1,0 +1,90 @@
+"""The frame of the refresh transaction: begin in the right order, savepoints, end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from psycopg.sql import SQL, Composable, Identifier, Literal
+
+from pgtrickle import db
+from pgtrickle.catalog import groups
+from pgtrickle.catalog.groups import LockedRow
+from pgtrickle.refresh.compiled import pinned
+from pgtrickle.refresh.member import Member
+from pgtrickle.refresh.session import Session
+
+#: One wait for one lock, milliseconds. Autovacuum and lifecycle hold theirs for less.
+LOCK_TIMEOUT_MS = 3_000
+
+#: Set in every refresh, after the settings of the definition. Time-outs that a role carries for its interactive
+#: sessions would kill refreshes; RLS must raise instead of filter; windows change in size, so plans must be fresh.
+SESSION: Mapping[str, str] = {
+    "row_security": "off",
+    "jit": "off",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "600000",
+    "join_collapse_limit": "12",
+    "from_collapse_limit": "12",
+}
+
+_BEGIN = SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE")
+_LOCK_TIMEOUT = SQL("SET LOCAL lock_timeout = {}").format(Literal(LOCK_TIMEOUT_MS))
+#: Read by the guard trigger of stream tables: only a refresh may write to them.
+GUARD = SQL("SELECT pg_catalog.set_config('pgtrickle.refreshing', pg_catalog.pg_backend_pid()::text, true)")
+
+
+def begin(session: Session, members: Sequence[Member]) -> None:
+    """Open the transaction: lock the sources before there is a snapshot, then the frontiers; fill ``member.locked``.
+
+    Raises:
+        LockTimeout, TransactionConflict: somebody else is at it; the transaction is open and aborted.
+    """
+    statements = [_BEGIN, _LOCK_TIMEOUT, *_source_locks(members), GUARD]
+    statements += [pinned(SESSION), groups.lock([member.row.id for member in members])]
+    locked = {row.id: row for row in db.batch(session.conn, statements, LockedRow)}
+    session.statements += 1
+    for member in members:
+        member.locked = locked.get(member.row.id)
+
+
+def _source_locks(members: Sequence[Member]) -> list[Composable]:
+    """LOCK TABLE takes no snapshot and locks partitions too; what is above a partition is locked by name."""
+    tables: dict[int, tuple[str, str]] = {}
+    above: set[tuple[str, str]] = set()
+    for member in members:
+        for source in member.row.sources:
+            if source.schema and source.name and source.relkind in ("r", "p", "f"):
+                tables[source.relid] = (source.schema, source.name)
+            above.update((schema, name) for schema, name in source.above or ())
+    names = [tables[relid] for relid in sorted(tables)]
+    names += sorted(above - set(names))
+    if not names:
+        return []
+    listed = SQL(", ").join(Identifier(*name) for name in names)
+    return [SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed)]
+
+
+def savepoint(session: Session) -> None:
+    """Open a savepoint for one member."""
+    _send(session, SQL("SAVEPOINT member"))
+
+
+def rollback_to_savepoint(session: Session) -> None:
+    """Undo what one member did."""
+    _send(session, SQL("ROLLBACK TO SAVEPOINT member; RELEASE SAVEPOINT member"))
+
+
+def release_savepoint(session: Session) -> None:
+    """Keep what one member did."""
+    _send(session, SQL("RELEASE SAVEPOINT member"))
+
+
+def rollback(conn: db.Connection) -> None:
+    """End the transaction without a trace; nothing if there is none."""
+    if not conn.closed and conn.info.transaction_status != conn.info.transaction_status.IDLE:
+        db.execute(conn, SQL("ROLLBACK"))
+
+
+def _send(session: Session, statement: Composable) -> None:
+    db.execute(session.conn, statement)
+    session.statements += 1

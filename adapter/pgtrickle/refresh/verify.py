@@ -1,0 +1,97 @@
+"""The proof: refresh differentially, compare on the same snapshot, roll back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pgtrickle import db
+from pgtrickle.errors import InternalError, LockTimeout, TransactionConflict
+from pgtrickle.refresh import transaction
+from pgtrickle.refresh.attempt import attempt
+from pgtrickle.refresh.execute import CountMismatch, enter, leave
+from pgtrickle.refresh.group import build_group
+from pgtrickle.refresh.member import Member, Request
+from pgtrickle.refresh.plan import Action
+from pgtrickle.refresh.session import Session
+from pgtrickle.results import VerifyResult
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    missing: int
+    extra: int
+
+
+def verify(session: Session, relid: int) -> VerifyResult:
+    """Compare a stream table with its query, as they are after a differential refresh that is rolled back.
+
+    Returns:
+        ``proven`` is None with a reason where the comparison would not say anything about differential maintenance.
+
+    Raises:
+        NeedsReanalysis: the definition has to be compiled again first.
+        LockTimeout, TransactionConflict: others kept it locked.
+    """
+    request = Request(relids=(relid,), prove=True)
+    for number in range(_ATTEMPTS):
+        try:
+            return _attempt(session, request)
+        except (TransactionConflict, LockTimeout):
+            if number == _ATTEMPTS - 1:
+                raise
+        finally:
+            transaction.rollback(session.conn)
+    raise InternalError("verify neither returned nor raised")
+
+
+def _attempt(session: Session, request: Request) -> VerifyResult:
+    members = build_group(session, request)
+    wanted = next(member for member in members if member.requested)
+    unproven = _before(wanted)
+    if unproven is not None:
+        return VerifyResult(wanted.row.quoted_name, None, reason=unproven)
+    try:
+        attempt(session, members, request)
+    except CountMismatch as error:
+        return VerifyResult(wanted.row.quoted_name, False, reason=str(error.detail or error.message))
+    unproven = _after(wanted)
+    if unproven is not None:
+        return VerifyResult(wanted.row.quoted_name, None, reason=unproven)
+    return _compare(session, wanted)
+
+
+def _before(wanted: Member) -> str | None:
+    """Reasons that are known without a refresh."""
+    if wanted.error is not None:
+        return wanted.error.message
+    if wanted.skipped is not None:
+        return wanted.skipped
+    plan = wanted.need_compiled().plan
+    if plan.mode == "FULL":
+        return f"it runs FULL: {plan.full_reason or 'asked for'}"
+    return None
+
+
+def _after(wanted: Member) -> str | None:
+    if wanted.error is not None:
+        return f"the refresh failed: {wanted.error.message}"
+    if wanted.skipped is not None:
+        return wanted.skipped
+    plan = wanted.need_plan()
+    if plan.action not in (Action.NO_DATA, Action.DIFFERENTIAL):
+        return f"a recompute is due: {plan.reason}"
+    return None
+
+
+def _compare(session: Session, wanted: Member) -> VerifyResult:
+    enter(session, wanted)
+    statement = wanted.need_compiled().verify(session.conn)
+    found = db.fetch_one(session.conn, statement, _Difference, {}, object_name=wanted.row.name)
+    leave(session, wanted)
+    if found is None:
+        raise InternalError("the verify statement returned nothing", object_name=wanted.row.name)
+    equal = found.missing == 0 and found.extra == 0
+    reason = None if equal else f"{found.missing} rows are missing, {found.extra} rows are too many"
+    return VerifyResult(wanted.row.quoted_name, equal, found.missing, found.extra, reason)
