@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
@@ -88,12 +90,38 @@ def _normalise(row: Sequence[str | None], kinds: Sequence[str]) -> tuple[str | N
 
 
 def _canonical(value: str) -> str:
-    """One spelling for values that are equal by ``=``: 1.0 and 1.00, 0 and -0, trailing blanks."""
+    """One spelling for values that are equal by ``=``: 1.0 and 1.00, 0 and -0, 1 mon and 30 days, trailing blanks."""
     try:
-        number = Decimal(value)
+        return _number(value)
     except InvalidOperation:
-        return value.rstrip(" ")
-    return "0" if number == 0 else format(number.normalize(), "f") if number.is_finite() else value
+        pass
+    if (span := _INTERVAL.fullmatch(value)) and value:
+        return f"{_microseconds(span)} microseconds"
+    if value[:1] in ("{", "["):
+        try:
+            return json.dumps(json.loads(value, parse_float=_number, parse_int=_number), sort_keys=True)
+        except ValueError:
+            return value
+    return value.rstrip(" ")
+
+
+def _number(text: str) -> str:
+    number = Decimal(text)
+    return "0" if number == 0 else format(number.normalize(), "f") if number.is_finite() else text
+
+
+_INTERVAL = re.compile(
+    r"(?:(?P<years>-?\d+) years? ?)?(?:(?P<months>-?\d+) mons? ?)?(?:(?P<days>-?\d+) days? ?)?"
+    r"(?:(?P<sign>-?)(?P<hours>\d+):(?P<minutes>\d+):(?P<seconds>\d+(?:\.\d+)?))?"
+)
+
+
+def _microseconds(span: re.Match[str]) -> int:
+    """The length by which PostgreSQL compares intervals: a month is 30 days, a day 24 hours."""
+    parts = {name: Decimal(text or 0) for name, text in span.groupdict().items() if name != "sign"}
+    days = (parts["years"] * 12 + parts["months"]) * 30 + parts["days"]
+    clock = (parts["hours"] * 60 + parts["minutes"]) * 60 + parts["seconds"]
+    return int((days * 86400 + (-clock if span["sign"] else clock)) * 1_000_000)
 
 
 Rows = list[tuple["str | None", ...]]

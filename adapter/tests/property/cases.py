@@ -1,0 +1,68 @@
+"""Draws whole cases: tables, views, stream tables on stream tables, and their history."""
+
+from __future__ import annotations
+
+from tests.property.case import Case, StreamTable, Window
+from tests.property.choices import Choices, chance
+from tests.property.expressions import Scope, Value
+from tests.property.extras import ExtraGrammar
+from tests.property.histories import draw_window
+from tests.property.queries import Grammar, Query, Relation
+from tests.property.schemas import Table, create_table, create_types, draw_insert, draw_table
+
+DIFFERENTIAL = "DIFFERENTIAL"
+AUTO = "AUTO"
+
+
+def draw_case(choices: Choices, *, extras: int = 20) -> Case:
+    """A case.
+
+    Args:
+        choices: where decisions come from.
+        extras: how many of a hundred stream tables use a construct outside the incremental grammar.
+    """
+    tables = [draw_table(choices, number) for number in range(1, choices.integer(1, 3) + 1)]
+    schema = create_types(tables)
+    for table in tables:
+        schema += create_table(table)
+    relations = [_table_relation(table) for table in tables]
+    if chance(choices, 30):
+        schema += _views(choices, relations)
+    schema += [draw_insert(choices, table, 8) for table in tables]
+    stream_tables = _stream_tables(choices, relations, extras)
+    names = [each.name for each in stream_tables]
+    windows = []
+    for _ in range(choices.integer(1, 4)):
+        changes = tuple(tuple(change) for change in draw_window(choices, tables))
+        windows.append(Window(changes, tuple(name for name in names if not chance(choices, 15))))
+    return Case(tuple(schema), tuple(stream_tables), tuple(windows))
+
+
+def _table_relation(table: Table) -> Relation:
+    columns: Scope = tuple(Value(column.name, column.type) for column in table.columns)
+    return Relation(table.qualified, columns)
+
+
+def _views(choices: Choices, relations: list[Relation]) -> list[str]:
+    """Create one view, or a view over a view; both become relations to draw from."""
+    statements = []
+    for number in range(1, choices.integer(1, 2) + 1):
+        query = Grammar(choices, relations[-2:]).query(1)
+        statements.append(f"CREATE VIEW p.v{number} AS {query.sql}")
+        relations.append(Relation(f"p.v{number}", query.columns))
+    return statements
+
+
+def _stream_tables(choices: Choices, relations: list[Relation], extras: int) -> list[StreamTable]:
+    stream_tables = []
+    known = list(relations)
+    for number in range(1, choices.integer(1, 5) + 1):
+        extra = chance(choices, extras)
+        depth = choices.integer(0, 2)
+        query: Query = ExtraGrammar(choices, known).extra(depth) if extra else Grammar(choices, known).query(depth)
+        if not query.columns:
+            continue
+        name = f"p.s{number}"
+        stream_tables.append(StreamTable(name, query.sql, AUTO if extra else DIFFERENTIAL, query.classes))
+        known.append(Relation(name, query.columns))
+    return stream_tables

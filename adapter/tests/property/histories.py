@@ -1,0 +1,111 @@
+"""Random histories: what applications do to base tables between two refreshes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.property.choices import Choices, chance, pick, weighted
+from tests.property.schemas import Table, draw_condition, draw_insert, draw_value
+
+Change = list[str]
+"""Statements of one transaction; a single one is sent without BEGIN."""
+
+
+def draw_window(choices: Choices, tables: list[Table]) -> list[Change]:
+    """The transactions between two refreshes; none at all is possible."""
+    changes: list[Change] = []
+    for _ in range(choices.integer(0, 4)):
+        changes.append(draw_transaction(choices, tables))
+    return changes
+
+
+def draw_transaction(choices: Choices, tables: list[Table]) -> Change:
+    """One transaction: a statement, several, or several that are taken back wholly or in part."""
+    shape = weighted(choices, [(6, "single"), (3, "several"), (1, "rolled back"), (1, "savepoint")])
+    if shape == "single":
+        return [draw_statement(choices, pick(choices, tables), tables)]
+    statements = [
+        draw_statement(choices, pick(choices, tables), tables, in_transaction=True)
+        for _ in range(choices.integer(1, 3))
+    ]
+    if shape == "several":
+        return ["BEGIN", *statements, "COMMIT"]
+    if shape == "rolled back":
+        return ["BEGIN", *statements, "ROLLBACK"]
+    last = draw_statement(choices, pick(choices, tables), tables, in_transaction=True)
+    return ["BEGIN", last, "SAVEPOINT a", *statements, "ROLLBACK TO SAVEPOINT a", "COMMIT"]
+
+
+def draw_statement(choices: Choices, table: Table, tables: list[Table], *, in_transaction: bool = False) -> str:
+    """One statement on a table."""
+    kinds: list[tuple[int, Callable[[Choices, Table, list[Table]], str]]] = [
+        (8, _insert),
+        (6, _update),
+        (5, _delete),
+        (2, _move_key),
+        (1, _touch),
+        (1, _delete_all),
+        (1, _duplicate),
+        (1, _two_tables),
+        (1, _upsert),
+    ]
+    if not in_transaction:
+        kinds.append((1, _truncate))
+    return weighted(choices, kinds)(choices, table, tables)
+
+
+def _insert(choices: Choices, table: Table, tables: list[Table]) -> str:
+    return draw_insert(choices, table, 4)
+
+
+def _update(choices: Choices, table: Table, tables: list[Table]) -> str:
+    columns = [column for column in table.columns if column.name != table.key]
+    column = pick(choices, columns)
+    where = f" WHERE {draw_condition(choices, table)}" if not chance(choices, 15) else ""
+    return f"UPDATE {table.qualified} SET {column.name} = {draw_value(choices, column)}{where}"
+
+
+def _delete(choices: Choices, table: Table, tables: list[Table]) -> str:
+    return f"DELETE FROM {table.qualified} WHERE {draw_condition(choices, table)}"
+
+
+def _move_key(choices: Choices, table: Table, tables: list[Table]) -> str:
+    step = pick(choices, ("100", "1", "-1"))
+    return f"UPDATE {table.qualified} SET k = k + {step} WHERE {draw_condition(choices, table)}"
+
+
+def _touch(choices: Choices, table: Table, tables: list[Table]) -> str:
+    return f"UPDATE {table.qualified} SET c1 = c1"
+
+
+def _delete_all(choices: Choices, table: Table, tables: list[Table]) -> str:
+    return f"DELETE FROM {table.qualified}"
+
+
+def _duplicate(choices: Choices, table: Table, tables: list[Table]) -> str:
+    others = ", ".join(column.name for column in table.columns[1:])
+    key = "k + 50" if table.key else "k"
+    return (
+        f"INSERT INTO {table.qualified} SELECT {key}, {others} FROM {table.qualified} WHERE k < 50"
+        " ON CONFLICT DO NOTHING"
+    )
+
+
+def _two_tables(choices: Choices, table: Table, tables: list[Table]) -> str:
+    other = pick(choices, tables)
+    return (
+        f"WITH gone AS (DELETE FROM {table.qualified} WHERE {draw_condition(choices, table)} RETURNING k)"
+        f" DELETE FROM {other.qualified} WHERE k IN (SELECT k FROM gone)"
+        if other != table
+        else f"DELETE FROM {table.qualified} WHERE k > 1"
+    )
+
+
+def _upsert(choices: Choices, table: Table, tables: list[Table]) -> str:
+    if table.key is None:
+        return draw_insert(choices, table, 2)
+    return draw_insert(choices, table, 1).replace("DO NOTHING", "(k) DO UPDATE SET c1 = excluded.c1")
+
+
+def _truncate(choices: Choices, table: Table, tables: list[Table]) -> str:
+    return f"TRUNCATE {table.qualified}"

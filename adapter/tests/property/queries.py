@@ -1,0 +1,221 @@
+"""Random defining queries of the grammar that must be maintained incrementally.
+
+Every query is valid SQL whose result is determined by the rows: where SQL leaves freedom (float sums, the
+representative of a group) the column's comparison says so, and such a column is never computed with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tests.property.choices import Choices, chance, pick, weighted
+from tests.property.expressions import (
+    Scope,
+    Value,
+    draw_aggregate,
+    draw_predicate,
+    draw_value,
+    fixed,
+    keyable,
+)
+from tests.property.values import BIGINT, INT, NUMERIC, literal
+from tests.support.oracle import APPROXIMATE, EQUAL, EXACT
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query and its output columns (their ``sql`` is the column's name)."""
+
+    sql: str
+    columns: Scope
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """How each column is to be compared."""
+        return tuple(column.comparison for column in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Something that can stand in FROM: a table, a view, a stream table or a query in parentheses."""
+
+    sql: str
+    columns: Scope
+
+
+class Grammar:
+    """Draws queries over some relations.
+
+    Args:
+        choices: where decisions come from.
+        relations: base tables, views and stream tables.
+    """
+
+    def __init__(self, choices: Choices, relations: list[Relation]) -> None:
+        self.choices = choices
+        self.relations = relations
+        self.aliases = 0
+
+    def query(self, depth: int) -> Query:
+        """A query whose output columns have distinct names."""
+        return weighted(
+            self.choices,
+            [
+                (5, self.select),
+                (6, self.grouped),
+                (2, self.distinct),
+                (2, self.union_all),
+                (2, self.with_cte),
+            ],
+        )(depth)
+
+    # --- the shapes ------------------------------------------------------------------------------------------------
+
+    def select(self, depth: int) -> Query:
+        """SELECT list FROM joins WHERE."""
+        source, scope = self.joined(depth)
+        values = [draw_value(self.choices, scope) for _ in range(self.choices.integer(1, 4))]
+        return self._finish("SELECT", values, f"{source}{self._where(scope)}")
+
+    def distinct(self, depth: int) -> Query:
+        """SELECT DISTINCT."""
+        source, scope = self.joined(depth)
+        values = [draw_value(self.choices, scope) for _ in range(self.choices.integer(1, 3))]
+        keys = [_as_key(value) for value in values if value in keyable(tuple(values))]
+        if not keys:
+            return self.select(depth)
+        return self._finish("SELECT DISTINCT", keys, f"{source}{self._where(scope)}")
+
+    def grouped(self, depth: int) -> Query:
+        """GROUP BY with aggregates, or aggregates over everything."""
+        source, scope = self.joined(depth)
+        candidates = keyable(scope)
+        keys = []
+        for _ in range(weighted(self.choices, [(6, 1), (3, 2), (1, 0)])):
+            if candidates:
+                key = pick(self.choices, candidates)
+                if key.fixed and chance(self.choices, 20):
+                    key = draw_value(self.choices, (key,), 1)
+                if key not in keys and key.type.equality and key.comparison != APPROXIMATE:
+                    keys.append(key)
+        aggregates = [draw_aggregate(self.choices, scope) for _ in range(self.choices.integer(1, 3))]
+        having = ""
+        if chance(self.choices, 20):
+            having = self._having(scope)
+        group = f" GROUP BY {', '.join(key.sql for key in keys)}" if keys else ""
+        shown = [_as_key(key) for key in keys if not chance(self.choices, 10)]
+        return self._finish("SELECT", [*shown, *aggregates], f"{source}{self._where(scope)}{group}{having}")
+
+    def union_all(self, depth: int) -> Query:
+        """Two or three queries one after the other."""
+        first = self.select(depth) if chance(self.choices, 70) else self.grouped(depth)
+        arms = [first]
+        for _ in range(self.choices.integer(1, 2)):
+            arms.append(self._arm_like(first, depth))
+        columns = tuple(
+            replace(column, comparison=_worst([arm.columns[position].comparison for arm in arms]))
+            for position, column in enumerate(first.columns)
+        )
+        return Query(" UNION ALL ".join(f"({arm.sql})" for arm in arms), columns)
+
+    def with_cte(self, depth: int) -> Query:
+        """WITH: the CTE is read once or twice."""
+        inner = self.query(max(0, depth - 1))
+        self.aliases += 1
+        name = f"w{self.aliases}"
+        hint = pick(self.choices, ("", "", "MATERIALIZED ", "NOT MATERIALIZED "))
+        nested = Grammar(self.choices, [Relation(name, inner.columns), *self.relations[:1]])
+        nested.aliases = self.aliases + 10
+        outer = pick(self.choices, (nested.select, nested.grouped, nested.distinct))(0)
+        self.aliases = nested.aliases
+        return Query(f"WITH {name} AS {hint}({inner.sql}) {outer.sql}", outer.columns)
+
+    # --- FROM ------------------------------------------------------------------------------------------------------
+
+    def joined(self, depth: int) -> tuple[str, Scope]:
+        """A FROM clause of one to four relations and the columns it offers."""
+        source, scope = self.item(depth)
+        for _ in range(weighted(self.choices, [(5, 0), (6, 1), (2, 2), (1, 3)])):
+            partner, columns = self.item(max(0, depth - 1))
+            source, scope = self._join(source, scope, partner, columns)
+        return f" FROM {source}", scope
+
+    def item(self, depth: int) -> tuple[str, Scope]:
+        """One relation with an alias."""
+        self.aliases += 1
+        alias = f"a{self.aliases}"
+        if depth > 0 and chance(self.choices, 35):
+            inner = self.query(depth - 1)
+            relation = Relation(f"({inner.sql})", inner.columns)
+        else:
+            relation = pick(self.choices, self.relations)
+        scope = tuple(replace(column, sql=f"{alias}.{column.sql}") for column in relation.columns)
+        return f"{relation.sql} AS {alias}", scope
+
+    def _join(self, source: str, scope: Scope, partner: str, columns: Scope) -> tuple[str, Scope]:
+        both = scope + columns
+        kind = weighted(
+            self.choices, [(4, "JOIN"), (4, "LEFT JOIN"), (2, "FULL JOIN"), (2, "RIGHT JOIN"), (1, "CROSS JOIN")]
+        )
+        if kind == "CROSS JOIN":
+            return f"({source} CROSS JOIN {partner})", both
+        equalities = self._equalities(scope, columns)
+        if not equalities:
+            return f"({source} CROSS JOIN {partner})", both
+        condition = pick(self.choices, equalities)
+        if chance(self.choices, 15):
+            condition = f"{condition} AND {pick(self.choices, equalities)}"
+        if kind != "FULL JOIN" and chance(self.choices, 15):
+            condition = f"{condition} AND {draw_predicate(self.choices, both, 0)}"
+        if kind != "FULL JOIN" and chance(self.choices, 10):
+            condition = condition.replace(" = ", " <> ", 1) if chance(self.choices, 50) else "a_non_equi"
+        if condition == "a_non_equi":
+            condition = draw_predicate(self.choices, both, 1)
+        return f"({source} {kind} {partner} ON {condition})", both
+
+    def _equalities(self, scope: Scope, columns: Scope) -> list[str]:
+        pairs = [
+            (f"{left.sql} = {right.sql}", left.type)
+            for left in keyable(scope)
+            for right in keyable(columns)
+            if left.type is right.type or {left.type.name, right.type.name} <= {"integer", "bigint", "numeric"}
+        ]
+        simple = [text for text, kind in pairs if kind is INT]
+        return simple if simple and chance(self.choices, 60) else [text for text, _ in pairs]
+
+    # --- small parts -----------------------------------------------------------------------------------------------
+
+    def _where(self, scope: Scope) -> str:
+        return f" WHERE {draw_predicate(self.choices, scope)}" if chance(self.choices, 35) else ""
+
+    def _having(self, scope: Scope) -> str:
+        aggregate = draw_aggregate(self.choices, scope)
+        if not aggregate.fixed:
+            return " HAVING count(*) > 1"
+        if aggregate.type in (INT, BIGINT, NUMERIC):
+            return f" HAVING {aggregate.sql} {pick(self.choices, ('>', '<=', '<>'))} 1"
+        return f" HAVING {aggregate.sql} IS NOT NULL"
+
+    def _finish(self, verb: str, values: list[Value], rest: str) -> Query:
+        names = [f"x{number}" for number in range(1, len(values) + 1)]
+        outputs = ", ".join(f"{value.sql} AS {name}" for value, name in zip(values, names, strict=True))
+        columns = tuple(replace(value, sql=name) for value, name in zip(values, names, strict=True))
+        return Query(f"{verb} {outputs}{rest}", columns)
+
+    def _arm_like(self, first: Query, depth: int) -> Query:
+        """A query with the column types of another one."""
+        source, scope = self.joined(max(0, depth - 1))
+        values = []
+        for column in first.columns:
+            same = [value for value in fixed(scope) if value.type is column.type]
+            values.append(pick(self.choices, same) if same else Value(literal(column.type, None), column.type))
+        return self._finish("SELECT", values, f"{source}{self._where(scope)}")
+
+
+def _as_key(value: Value) -> Value:
+    """A value after grouping: a representative if ``=`` is coarser than the output."""
+    return replace(value, comparison=EQUAL) if value.type.coarse else value
+
+
+def _worst(comparisons: list[str]) -> str:
+    return max(comparisons, key=(EXACT, EQUAL, APPROXIMATE).index)

@@ -1,0 +1,97 @@
+"""Random base tables: with and without primary key, partitioned or not, few values, many NULLs and duplicates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.property.choices import Choices, chance, pick, weighted
+from tests.property.values import COMMON, INT, RARE, TEXT, Type, literal
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumn:
+    """A column of a base table."""
+
+    name: str
+    type: Type
+    nullable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A base table in schema ``p``. ``key`` is its primary key's first column, or None."""
+
+    name: str
+    columns: tuple[TableColumn, ...]
+    key: str | None
+    partitioned: bool
+
+    @property
+    def qualified(self) -> str:
+        """Name with schema."""
+        return f"p.{self.name}"
+
+
+def draw_table(choices: Choices, number: int) -> Table:
+    """A table; column ``k`` is there always, so that joins find a partner."""
+    keyed = chance(choices, 60)
+    columns = [TableColumn("k", INT, not keyed)]
+    kinds = [pick(choices, COMMON)]
+    for _ in range(choices.integer(0, 3)):
+        kinds.append(pick(choices, weighted(choices, [(3, COMMON), (2, RARE)])))
+    columns += [TableColumn(f"c{n}", kind, not chance(choices, 15)) for n, kind in enumerate(kinds, 1)]
+    return Table(f"t{number}", tuple(columns), "k" if keyed else None, chance(choices, 12))
+
+
+def create_table(table: Table) -> list[str]:
+    """The statements that create it."""
+    parts = [f"{column.name} {column.type.name}{'' if column.nullable else ' NOT NULL'}" for column in table.columns]
+    if table.key is not None:
+        parts.append(f"PRIMARY KEY ({table.key})")
+    body = f"CREATE TABLE {table.qualified} ({', '.join(parts)})"
+    if not table.partitioned:
+        return [body]
+    return [
+        f"{body} PARTITION BY LIST (k)",
+        f"CREATE TABLE {table.qualified}_low PARTITION OF {table.qualified} FOR VALUES IN (0, 1)",
+        f"CREATE TABLE {table.qualified}_rest PARTITION OF {table.qualified} DEFAULT",
+    ]
+
+
+def create_types(tables: list[Table]) -> list[str]:
+    """The statements that create the types the tables use."""
+    return sorted({column.type.setup for table in tables for column in table.columns if column.type.setup})
+
+
+def draw_value(choices: Choices, column: TableColumn) -> str:
+    """A literal for a column."""
+    if column.nullable and chance(choices, 25):
+        return literal(column.type, None)
+    return literal(column.type, pick(choices, column.type.values))
+
+
+def draw_row(choices: Choices, table: Table) -> str:
+    """A row of literals; primary keys from a wider range, so that rows collide sometimes only."""
+    values = [
+        str(choices.integer(0, 9)) if column.name == table.key else draw_value(choices, column)
+        for column in table.columns
+    ]
+    return f"({', '.join(values)})"
+
+
+def draw_insert(choices: Choices, table: Table, most: int) -> str:
+    """An INSERT of some rows."""
+    rows = [draw_row(choices, table) for _ in range(choices.integer(1, most))]
+    return f"INSERT INTO {table.qualified} VALUES {', '.join(rows)} ON CONFLICT DO NOTHING"
+
+
+def draw_condition(choices: Choices, table: Table) -> str:
+    """A condition on the rows of a table, for UPDATE and DELETE."""
+    column = pick(choices, table.columns)
+    if column.nullable and chance(choices, 15):
+        return f"{column.name} IS NULL"
+    if not column.type.equality:
+        return "k = 1"
+    operator = pick(choices, ("=", "<>")) if column.type not in (INT, TEXT) else pick(choices, ("=", "<=", ">"))
+    value = literal(column.type, pick(choices, column.type.values))
+    return f"{column.name} {operator} {value}"
