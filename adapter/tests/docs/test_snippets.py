@@ -92,3 +92,15 @@ def test_a_failing_command_fails_the_page(tmp_path: Path) -> None:
     (block,) = blocks_of("<!-- run -->\n```bash\necho said; false\n```")
     with pytest.raises(SnippetFailed, match="said"):
         session.run(block)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("docs/contributing/")])
+def test_the_files_that_contributors_are_sent_to_exist(name: str) -> None:
+    text = re.sub(r"```.*?```", "", (ROOT / name).read_text(), flags=re.DOTALL)
+    paths = re.findall(r"`((?:adapter|docs|macros|tools|demo|pgtrickle)/[\w/.-]+)`", text)
+    missing = [path for path in paths if not (ROOT / path).exists() and not (ROOT / "adapter" / path).exists()]
+    assert not [path for path in missing if path not in TO_BE_WRITTEN]
+
+
+#: Files that a guide tells its reader to write.
+TO_BE_WRITTEN = ("pgtrickle/gates/window.py", "pgtrickle/schedule/kinds/weekday.py")
