@@ -5,8 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 WORKERS ?= 2
-SECONDS_TO_SOAK := $(or $(SECS),600)
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup servers check test test-all demo soak wheel clean
@@ -45,8 +44,8 @@ test-all: $(STAMP) ## the default suite, where a missing tool is a failure, and 
 demo: $(STAMP) ## real data, live changes, proof; KEEP=1 leaves the server running
 	@KEEP=$(KEEP) $(BIN)/python demo/run.py
 
-soak: $(STAMP) ## random queries and histories against the oracle; SECS=600
-	PGTRICKLE_SOAK_SECONDS=$(SECONDS_TO_SOAK) $(BIN)/python -m pytest adapter/tests/property -n $(WORKERS) --timeout 0 --run-slow -k soak
+soak: $(STAMP) ## random queries and histories against the oracle; SECONDS=600
+	$(BIN)/python tools/hunt.py --seconds $(or $(SECONDS),600) --start $$(date +%s)
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .

@@ -1,0 +1,28 @@
+"""Random queries of all of SQL in mode AUTO: whatever way they are refreshed, each equals its query."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from tests.property.case import write
+from tests.property.replay import Replay
+from tests.property.strategies import budget, cases
+
+pytestmark = [pytest.mark.newest_only, pytest.mark.timeout(1200)]
+EXAMPLES = 120
+
+
+@pytest.fixture(scope="module")
+def replay(module_db):
+    player = Replay(module_db)
+    yield player
+    player.close()
+
+
+@budget(EXAMPLES)
+@given(case=cases(extras=70))
+def test_any_query_is_right_in_mode_auto(replay, case):
+    outcome = replay.run(case)
+    assert not outcome.failures, f"{outcome.failures}\n{write(case, '')}"
+    assert not outcome.refused, f"{outcome.refused}\n{write(case, '')}"
