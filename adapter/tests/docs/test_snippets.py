@@ -60,9 +60,20 @@ def test_every_block_of_code_says_whether_it_is_run(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_relative_link_leads_somewhere(name: str) -> None:
     page = ROOT / name
-    targets = [link.partition("#")[0] for link in _LINK.findall(page.read_text())]
-    broken = [t for t in targets if t and "://" not in t and not (page.parent / t).exists()]
+    links = [link for link in _LINK.findall(page.read_text()) if "://" not in link]
+    broken = [link for link in links if not _leads_somewhere(page, link)]
     assert not broken, f"{name}: {broken}"
+
+
+def _leads_somewhere(page: Path, link: str) -> bool:
+    target, _, anchor = link.partition("#")
+    path = page.parent / target if target else page
+    return path.exists() and (not anchor or anchor in _anchors(path.read_text()))
+
+
+def _anchors(markdown: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", markdown, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_a_block_knows_its_mark_its_language_and_its_line() -> None:
