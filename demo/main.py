@@ -121,6 +121,10 @@ def _build(programs: Programs, report: Report) -> bool:
 def _follow(demo: Demo, days: list[stream.Day]) -> None:
     title = f"Live: {len(days)} days of departures, corrections and cancellations, while the runner runs"
     with display.step(title), demo.programs.runner() as runner:
+        display.note(
+            "left: what the application wrote; right: what nine stream tables did about it, how long that took,"
+        )
+        display.note("how long after the day's last commit all were current, and how many flights the scorecard counts")
         display.say(display.paint(_follow_line(*_FOLLOW_HEAD), "bold"))
         for number, day in enumerate(days, start=1):
             if not _follow_day(demo, runner, day, number):
@@ -129,11 +133,11 @@ def _follow(demo: Demo, days: list[stream.Day]) -> None:
         demo.report.check(code == 0, "the runner stopped cleanly")
 
 
-_FOLLOW_HEAD = ("day", "inserted", "updated", "deleted", "refreshes", "rows written", "in", "current after", "")
+_FOLLOW_HEAD = ("day", "inserted", "updated", "deleted", "refreshes", "rows written", "took", "current in", "flown", "")
 
 
 def _follow_line(*cells: str) -> str:
-    widths = (-7, 8, 8, 8, 10, 12, 8, 13)
+    widths = (-6, 8, 8, 7, 9, 12, 7, 10, 8)
     parts = [cell.rjust(width) if width > 0 else cell.ljust(-width) for cell, width in zip(cells, widths, strict=False)]
     return f"   {' '.join(parts)}   {cells[-1]}".rstrip()
 
@@ -155,6 +159,10 @@ def _follow_day(demo: Demo, runner: Runner, day: stream.Day, number: int) -> boo
     demo.report.stream_rows += work.rows
     demo.report.refreshes += work.refreshes
     demo.report.lags.append(waited)
+    shown, true = observe.flown(demo.connection)
+    if shown != true:
+        demo.report.check(False, f"{day.day}: the scorecard counts {shown} flights, there are {true}")
+        return False
     display.say(
         _follow_line(
             f"{day.day:%b %d}",
@@ -165,6 +173,7 @@ def _follow_day(demo: Demo, runner: Runner, day: stream.Day, number: int) -> boo
             count(work.rows),
             seconds(work.differential_ms / 1000),
             seconds(waited),
+            count(shown),
             display.paint(changes.remark, "cyan"),
         )
     )

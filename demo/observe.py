@@ -44,12 +44,6 @@ def server_time(connection: psycopg.Connection[Any]) -> datetime:
     return row[0]
 
 
-def lag_seconds(trickle: PgTrickle, now: datetime) -> float:
-    """How far behind the oldest stream table is."""
-    moments = [row.data_timestamp for row in trickle.status()]
-    return max((now - moment).total_seconds() for moment in moments if moment is not None)
-
-
 def wait_until_current(trickle: PgTrickle, committed: datetime) -> float | None:
     """Wait until every stream table shows the state at or after ``committed``.
 
@@ -62,6 +56,18 @@ def wait_until_current(trickle: PgTrickle, committed: datetime) -> float | None:
             return time.monotonic() - started
         time.sleep(POLL_SECONDS)
     return None
+
+
+def flown(connection: psycopg.Connection[Any]) -> tuple[int, int]:
+    """Flights that took off: as the last stream table of the diamond counts them, and as they are."""
+    row = connection.execute(
+        """
+        SELECT (SELECT sum(flights) FROM analytics.scorecard)::bigint,
+               (SELECT count(*) FROM nyc.flights WHERE dep_time IS NOT NULL)
+        """
+    ).fetchone()
+    assert row is not None
+    return row[0], row[1]
 
 
 def work_since(trickle: PgTrickle, since: datetime) -> Work:
