@@ -122,9 +122,11 @@ def _follow(demo: Demo, days: list[stream.Day]) -> None:
     title = f"Live: {len(days)} days of departures, corrections and cancellations, while the runner runs"
     with display.step(title), demo.programs.runner() as runner:
         display.note(
-            "left: what the application wrote; right: what nine stream tables did about it, how long that took,"
+            "left: what the application wrote; right: what the nine stream tables did about it, how long it took"
         )
-        display.note("how long after the day's last commit all were current, and how many flights the scorecard counts")
+        display.note(
+            "in total, how long after the day's last commit all were current, and the flights in the scorecard"
+        )
         display.say(display.paint(_follow_line(*_FOLLOW_HEAD), "bold"))
         for number, day in enumerate(days, start=1):
             if not _follow_day(demo, runner, day, number):
