@@ -25,8 +25,6 @@ pytestmark = pytest.mark.newest_only
 
 SCHEMA = "Integration"
 STREAM_TABLES = ("order_totals", "customer_orders", "big_customers", "order_extremes", "statuses", "summary")
-#: Statistics that any write to any table of the database moves.
-WRITES = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_all_tables WHERE schemaname NOT IN ('pg_toast')"
 
 
 @dataclass
@@ -92,7 +90,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build(pip, "wheel", "--no-deps", "--wheel-dir", str(place / "dist"), str(ROOT))
     (built,) = (place / "dist").glob("*.whl")
     build(pip, "install", "--no-deps", "--target", str(place / "site"), str(built))
+    shipped = place / "site" / "dbt" / "include" / "pgtrickle" / "macros"
+    assert texts(shipped) == texts(ROOT / "macros")
+    assert not list((place / "site" / "dbt").rglob("adapters/__init__.py")), "dbt-adapters owns the namespace"
     return place / "site"
+
+
+def texts(macros: Path) -> dict[str, str]:
+    """The files of a macro directory."""
+    return {str(path.relative_to(macros)): path.read_text() for path in macros.rglob("*.sql")}
 
 
 def build(pip: Sequence[str], *arguments: str) -> None:
