@@ -5,7 +5,8 @@ from __future__ import annotations
 from pgtrickle.capture.buffers import buffer_of, output_log_of
 from pgtrickle.capture.changes import SourceChanges, changes, own_writes
 from pgtrickle.capture.fingerprint import Difference, Severity, compare, fingerprint, partitions_changed
-from pgtrickle.capture.install import InstalledSource, install, release, restrictions
+from pgtrickle.capture.install import InstalledSource, install, release, repair
+from pgtrickle.capture.relations import restrictions
 from pgtrickle.capture.trim import TrimResult, rejoin, trim
 from pgtrickle.capture.uninstall import uninstall
 
@@ -25,6 +26,7 @@ __all__ = [
     "partitions_changed",
     "rejoin",
     "release",
+    "repair",
     "restrictions",
     "trim",
     "uninstall",

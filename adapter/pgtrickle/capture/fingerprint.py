@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
+
+from psycopg.sql import SQL
 
 from pgtrickle import db
 
 Facts = Mapping[str, Any]
 
+_FINGERPRINT = SQL("SELECT stream_table_id, facts FROM pgtrickle.fingerprint(%(ids)s::bigint[])")
+_FAMILIES = SQL(
+    "SELECT r.relid, (SELECT pg_catalog.string_agg(t.relid::oid::text, ' ' ORDER BY t.relid::oid)"
+    " FROM pg_catalog.pg_partition_tree(r.relid) t) AS family"
+    " FROM pg_catalog.unnest(%(relids)s::oid[]) AS r (relid)"
+)
+
 
 class Severity(IntEnum):
-    """What a difference asks for; the largest one of all differences counts."""
+    """What a difference asks for; the largest one of all differences counts.
+
+    From REPAIR on the refresh has to roll back, call `capture.repair` and begin again.
+    """
 
     HARMLESS = 0
     """Record the new facts, nothing else."""
-    RECOMPUTE = 1
+    REPAIR = 1
+    """Capture is not as it was installed. If something was missed, the next fingerprint says RECOMPUTE."""
+    RECOMPUTE = 2
     """Changes may have been missed: recompute by difference, then record the new facts."""
-    REANALYSE = 2
+    REANALYSE = 3
     """Definition or sources are not what was compiled: compile again, capture again, recompute by difference."""
-    BROKEN = 3
-    """A source is gone or cannot be read; nothing but a person helps."""
+    BROKEN = 4
+    """A source is gone; nothing but a person helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +49,171 @@ class Difference:
     severity: Severity
 
 
+@dataclass(frozen=True, slots=True)
+class _Fingerprint:
+    stream_table_id: int
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    relid: int
+    family: str | None
+
+
 def fingerprint(conn: db.Connection, stream_table_ids: Sequence[int]) -> dict[int, Facts]:
     """The present facts of several stream tables, one query; JSON to be stored in ``stream_tables.fingerprint``.
 
-    Usable in any transaction; in REPEATABLE READ it is one with the snapshot that the refresh reads.
+    Usable in any transaction; in REPEATABLE READ it is one with the snapshot that the refresh reads. Needs the
+    rights of the engine's role, so call it before SET LOCAL ROLE.
     """
-    raise NotImplementedError
+    found = db.fetch_all(conn, _FINGERPRINT, _Fingerprint, {"ids": list(stream_table_ids)})
+    return {row.stream_table_id: row.facts for row in found}
 
 
 def compare(recorded: Facts | None, present: Facts) -> tuple[Difference, ...]:
-    """Differences between two fingerprints of one stream table; pure. ``recorded=None`` demands a recompute."""
-    raise NotImplementedError
+    """Differences between two fingerprints of one stream table; pure.
+
+    Empty if nothing has to be recorded. ``recorded=None`` demands a recompute.
+    """
+    if recorded is None:
+        text = "nothing is known about the sources as of the last refresh"
+        return (Difference("unknown", "", text, Severity.RECOMPUTE),)
+    return tuple(
+        difference
+        for check in (_cluster, _relations, _views, _functions, _types)
+        for difference in check(recorded, present)
+    )
 
 
 def partitions_changed(conn: db.Connection, facts: Mapping[int, Facts]) -> tuple[Difference, ...]:
     """The check at the end of a refresh: partitions as the *catalog snapshot* sees them against these facts.
 
-    ATTACH PARTITION and new partitions slip under the snapshot of a REPEATABLE READ transaction: queries see them,
-    queries of the catalog do not.
+    ATTACH PARTITION slips under the snapshot of a REPEATABLE READ transaction: queries of the table see it, queries
+    of the catalog do not, functions on the catalog do. No statement is sent if no source is partitioned.
     """
-    raise NotImplementedError
+    expected = {
+        int(relid): (relation["name"], relation["family"])
+        for fact in facts.values()
+        for relid, relation in fact["relations"].items()
+        if relation["family"] is not None
+    }
+    if not expected:
+        return ()
+    found = db.fetch_all(conn, _FAMILIES, _Family, {"relids": list(expected)})
+    return tuple(
+        Difference("partitions", expected[row.relid][0], "partitions came or went during the refresh", Severity.REPAIR)
+        for row in found
+        if row.family != expected[row.relid][1]
+    )
+
+
+def _cluster(recorded: Facts, present: Facts) -> Iterator[Difference]:
+    behind = max(int(recorded["xmax"]), int(present["frontier_xmax"] or 0))
+    if recorded["cluster"] != present["cluster"] or int(present["xmax"]) < behind:
+        text = "the database was restored or copied: its transaction ids do not go with the frontier"
+        yield Difference("restored", "", text, Severity.RECOMPUTE)
+
+
+def _relations(recorded: Facts, present: Facts) -> Iterator[Difference]:
+    for relid, new in present["relations"].items():
+        old = recorded["relations"].get(relid)
+        if old is None:
+            yield Difference("source", new["recorded_name"], "it was not read before", Severity.RECOMPUTE)
+            continue
+        moved = _identity(relid, new)
+        if moved is not None:
+            yield moved
+            continue
+        for check in (_table, _capture, _columns, _keys):
+            yield from check(old, new)
+        if new["persistence"] == "u" and (present["canary"] is None or recorded["canary"] != present["canary"]):
+            text = "the server crashed, which empties UNLOGGED tables"
+            yield Difference("crash", new["name"], text, Severity.RECOMPUTE)
+
+
+def _identity(relid: str, new: Facts) -> Difference | None:
+    """Names win over OIDs: dbt swaps tables by renaming them."""
+    name = new["recorded_name"]
+    if new["named"] is not None and new["named"] != relid:
+        return Difference("rebound", name, "another table has this name now", Severity.REANALYSE)
+    if new["name"] is None:
+        return Difference("dropped", name, "the table does not exist any more", Severity.BROKEN)
+    if new["named"] is None:
+        return Difference("renamed", name, f"it is called {new['name']} now", Severity.REANALYSE)
+    return None
+
+
+def _table(old: Facts, new: Facts) -> Iterator[Difference]:
+    if old["relkind"] != new["relkind"]:
+        yield Difference("relkind", new["name"], "it is another kind of relation now", Severity.REANALYSE)
+    if old["row_security"] != new["row_security"]:
+        yield Difference("row_security", new["name"], "row level security was switched", Severity.REANALYSE)
+    if old["persistence"] != new["persistence"]:
+        yield Difference("persistence", new["name"], "it was SET LOGGED or UNLOGGED", Severity.HARMLESS)
+
+
+def _capture(old: Facts, new: Facts) -> Iterator[Difference]:
+    if not new["captured"]:
+        text = "triggers, partitions or children are not as they were when capture was installed"
+        yield Difference("capture", new["name"], text, Severity.REPAIR)
+    if old["generation"] != new["generation"]:
+        yield Difference("generation", new["name"], "changes may have gone by uncaptured", Severity.RECOMPUTE)
+    if old["partition"] != new["partition"]:
+        text = "the partition constraint changed"
+        yield Difference("partition", new["name"], text, Severity.RECOMPUTE)
+
+
+def _columns(old: Facts, new: Facts) -> Iterator[Difference]:
+    rewritten = old["files"] != new["files"]
+    for number, before in old["columns"].items():
+        name = f"{new['name']}.{before['name']}"
+        after = new["columns"].get(number)
+        if after is None or after["dropped"]:
+            yield Difference("column", name, "the column was dropped", Severity.REANALYSE)
+            continue
+        changed = [fact for fact in ("name", "type", "typmod", "collation", "generated") if before[fact] != after[fact]]
+        if changed or (before["not_null"] and not after["not_null"]):
+            text = f"the column changed: {', '.join(changed) or 'NOT NULL was dropped'}"
+            yield Difference("column", name, text, Severity.REANALYSE)
+        elif before["xmin"] != after["xmin"] and rewritten:
+            yield Difference("column", name, "its values may have been rewritten", Severity.RECOMPUTE)
+        elif before != after:
+            yield Difference("column", name, "nothing that matters changed", Severity.HARMLESS)
+    for number in new["columns"].keys() - old["columns"].keys():
+        name = f"{new['name']}.{new['columns'][number]['name']}"
+        yield Difference("column", name, "it was not read before", Severity.RECOMPUTE)
+
+
+def _keys(old: Facts, new: Facts) -> Iterator[Difference]:
+    if set(old["keys"]) - set(new["keys"]):
+        yield Difference("key", new["name"], "a unique constraint was dropped", Severity.REANALYSE)
+    elif set(new["keys"]) - set(old["keys"]):
+        yield Difference("key", new["name"], "a unique constraint was added", Severity.HARMLESS)
+
+
+def _views(recorded: Facts, present: Facts) -> Iterator[Difference]:
+    for name, text in present["views"].items():
+        if text is None or recorded["views"].get(name) != text:
+            what = "the view does not exist any more" if text is None else "the view has another definition"
+            yield Difference("view", name, what, Severity.REANALYSE)
+
+
+def _functions(recorded: Facts, present: Facts) -> Iterator[Difference]:
+    for oid, new in present["functions"].items():
+        if not new[-1]:
+            yield Difference("function", new[0], "the function does not exist any more", Severity.REANALYSE)
+        elif recorded["functions"].get(oid) != new:
+            yield Difference("function", new[0], "the function has another body", Severity.RECOMPUTE)
+
+
+def _types(recorded: Facts, present: Facts) -> Iterator[Difference]:
+    for oid, labels in present["types"].items():
+        before = recorded["types"].get(oid)
+        if before == labels:
+            continue
+        kept = None if before is None else [label for label in labels if label in set(before)]
+        if before is not None and kept == before:
+            yield Difference("type", oid, "labels were added to the enum", Severity.HARMLESS)
+        else:
+            yield Difference("type", oid, "labels of the enum were renamed", Severity.RECOMPUTE)

@@ -5,7 +5,54 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from psycopg.sql import SQL, Composed
+
 from pgtrickle import db
+from pgtrickle.capture.buffers import buffer_name, buffer_of
+from pgtrickle.capture.install import settle
+from pgtrickle.catalog import access, sources
+from pgtrickle.catalog.model import Source
+from pgtrickle.names import STATE_SCHEMA
+from pgtrickle.sql import qualified
+
+# One statement, so that consumers and rows are seen through one snapshot. A consumer whose frontier is NULL is
+# loading: its row was committed before its snapshot was taken, so it has to hold back everything.
+_TRIM_BUFFER = SQL(
+    """
+    WITH consumers AS MATERIALIZED (
+        SELECT f.snapshot
+        FROM pgtrickle.dependencies d
+        JOIN pgtrickle.stream_tables st ON st.id = d.stream_table_id AND NOT st.demoted
+        LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
+        WHERE d.source_id = %(id)s
+    )
+    DELETE FROM {buffer} b
+    WHERE NOT EXISTS (
+        SELECT FROM consumers c
+        WHERE c.snapshot IS NULL OR NOT pg_catalog.pg_visible_in_snapshot(b.__x, c.snapshot))
+    """
+)
+_TRIM_OUTPUT_LOG = SQL(
+    """
+    WITH consumers AS MATERIALIZED (
+        SELECT coalesce(min(coalesce((f.consumed ->> s.relid::text)::bigint, -1)), s.last) AS consumed
+        FROM (SELECT st.relid, f.refresh_no AS last FROM pgtrickle.stream_tables st
+              JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id WHERE st.id = %(id)s) s
+        LEFT JOIN (pgtrickle.dependencies d
+                   JOIN pgtrickle.stream_tables t ON t.id = d.stream_table_id AND NOT t.demoted
+                   LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = t.id) ON d.source_stream_table_id = %(id)s
+        GROUP BY s.last
+    )
+    DELETE FROM {log} l USING consumers c WHERE l.__n <= c.consumed
+    """
+)
+_TRIM_STAGE_LOG = SQL(
+    """
+    DELETE FROM {log} l USING pgtrickle.frontiers f WHERE f.stream_table_id = %(id)s AND l.__n <= f.refresh_no
+    """
+)
+
+_LIVE_BYTES = SQL("SELECT coalesce(pg_catalog.sum(pg_catalog.pg_column_size(b)), 0) FROM {buffer} b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +64,87 @@ class TrimResult:
     removed: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Log:
+    stream_table_id: int
+    schema_name: str
+    table_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    bytes: int
+    limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Id:
+    id: int
+
+
 def trim(conn: db.Connection) -> TrimResult:
     """Delete change rows that are visible in the frontier of every registered consumer, and consumed log rows.
 
-    Own READ COMMITTED transactions, one per buffer; a buffer that somebody else is trimming is skipped. A consumer
-    that holds back more than ``installation.buffer_limit_bytes`` is demoted: its next refresh recomputes.
+    Own READ COMMITTED transactions, one per buffer; a buffer that somebody else is trimming is skipped. Of a change
+    buffer beyond ``installation.buffer_limit_bytes`` the consumer that is furthest behind is let go: its next
+    refresh recomputes.
+
+    Args:
+        conn: autocommit, not in a transaction.
     """
-    raise NotImplementedError
+    access.run(conn, "plant_canary")
+    deleted, demoted, removed = 0, set[int](), []
+    for source in sources.fetch_all(conn):
+        if sources.needs(conn, source.id).consumers == 0:
+            if settle(conn, source, policy=db.LockPolicy(give_up_after_s=0)):
+                removed.append(source.id)
+            continue
+        deleted += _trim_buffer(conn, source)
+        while behind := _demote(conn, source):
+            demoted.add(behind)
+            deleted += _trim_buffer(conn, source)
+    for log in access.rows(conn, "fetch_logs", _Log):
+        deleted += _trim_log(conn, log)
+    return TrimResult(deleted, tuple(sorted(demoted)), tuple(removed))
+
+
+def _trim_buffer(conn: db.Connection, source: Source) -> int:
+    with db.transaction(conn):
+        if sources.lock(conn, source.id, skip_locked=True) is None or _size(conn, source) is None:
+            return 0
+        deleted = db.execute(conn, _TRIM_BUFFER.format(buffer=buffer_name(source.id)), {"id": source.id})
+    size = _size(conn, source)
+    if deleted and size is not None and size.bytes > size.limit_bytes // 2:
+        # Capture looks at the size of the file: an emptied one has to shrink before rows are kept again.
+        db.execute(conn, SQL("VACUUM (SKIP_LOCKED) {}").format(buffer_name(source.id)))
+    return deleted
+
+
+def _size(conn: db.Connection, source: Source) -> _Size | None:
+    buffer = buffer_of(source.id)
+    return access.row(conn, "buffer_size", _Size, buffer=f"{buffer.schema}.{buffer.name}")
+
+
+def _demote(conn: db.Connection, source: Source) -> int | None:
+    """Let go of the consumer that is furthest behind if the buffer is too large; not in the middle of its refresh."""
+    size = _size(conn, source)
+    if size is None or size.bytes <= size.limit_bytes:
+        return None
+    live = db.fetch_value(conn, _LIVE_BYTES.format(buffer=buffer_name(source.id)))
+    if live <= size.limit_bytes // 2:
+        return None
+    return access.value(conn, "demote_furthest_behind", id=source.id)
+
+
+def _trim_log(conn: db.Connection, log: _Log) -> int:
+    is_output = log.schema_name != STATE_SCHEMA
+    statement: Composed = (_TRIM_OUTPUT_LOG if is_output else _TRIM_STAGE_LOG).format(
+        log=qualified(log.schema_name, log.table_name)
+    )
+    with db.transaction(conn):
+        if not access.rows(conn, "lock_stream_table_or_skip", _Id, id=log.stream_table_id):
+            return 0
+        return db.execute(conn, statement, {"id": log.stream_table_id})
 
 
 def rejoin(conn: db.Connection, stream_table_ids: Sequence[int]) -> tuple[int, ...]:
@@ -32,4 +153,5 @@ def rejoin(conn: db.Connection, stream_table_ids: Sequence[int]) -> tuple[int, .
     Has to commit before the snapshot of their recomputing refresh is taken, so call it before every refresh that
     finds ``stream_tables.demoted``. The recompute itself is asked for by ``recompute_reason`` as always.
     """
-    raise NotImplementedError
+    found = access.rows(conn, "rejoin", _Id, ids=list(stream_table_ids))
+    return tuple(row.id for row in found)

@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+from psycopg.sql import SQL, Identifier
+
 from pgtrickle import db
+from pgtrickle.capture.converge import remove, retire
+from pgtrickle.catalog import access, sources, stream_tables
+from pgtrickle.catalog.model import Source
+from pgtrickle.errors import LockTimeout
+from pgtrickle.names import CATALOG_SCHEMA, CHANGES_SCHEMA, STATE_SCHEMA
+from pgtrickle.sql import comma_separated, qualified
 
 
 def uninstall(conn: db.Connection, *, drop_stream_tables: bool = False, policy: db.LockPolicy | None = None) -> None:
     """Remove triggers, functions, buffers, state and the catalog.
 
     Stream tables become ordinary tables with their present content, or are dropped (never with CASCADE) if asked.
+    What the lifecycle hung on them (guards, locator indexes) it has to take away before.
     Safe to repeat after a LockTimeout: what is removed is removed.
+
+    Args:
+        conn: not in a transaction.
+        drop_stream_tables: drop them, too.
+        policy: how long to wait for locks.
+
+    Raises:
+        LockTimeout: a source stayed locked; its triggers do nothing any more.
+        StatementFailed: (drop) something depends on a stream table; nothing was dropped.
     """
-    raise NotImplementedError
+    if drop_stream_tables:
+        _drop_stream_tables(conn, policy)
+    captured = sources.fetch_all(conn)
+    with db.transaction(conn):
+        access.run(conn, "release_everything")
+        for source in captured:
+            retire(conn, source)
+    for source in captured:
+        _remove(conn, source, policy)
+    schemas = comma_separated(Identifier(name) for name in (STATE_SCHEMA, CHANGES_SCHEMA, CATALOG_SCHEMA))
+    db.ddl(conn, SQL("DROP SCHEMA {} CASCADE").format(schemas), policy=policy, object_name=CATALOG_SCHEMA)
+
+
+def _drop_stream_tables(conn: db.Connection, policy: db.LockPolicy | None) -> None:
+    tables = [qualified(table.schema_name, table.table_name) for table in stream_tables.fetch_all(conn)]
+    if tables:
+        db.ddl(conn, SQL("DROP TABLE IF EXISTS {}").format(comma_separated(tables)), policy=policy)
+
+
+def _remove(conn: db.Connection, source: Source, policy: db.LockPolicy | None) -> None:
+    name = f"{source.schema_name}.{source.table_name}"
+    try:
+        db.under_lock_timeout(
+            conn, lambda: remove(conn, source), policy=policy, relids=[source.relid], object_name=name
+        )
+    except LockTimeout as error:
+        error.hint = "Capture is off already. End the transaction that holds the lock and uninstall again."
+        raise

@@ -103,7 +103,11 @@ class Frontier:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A captured base table; its change buffer is ``pgtrickle_changes.b_<id>``."""
+    """A captured base table; its change buffer is ``pgtrickle_changes.b_<id>``.
+
+    ``capture`` is ``rows`` or ``mark`` (one row with ``__w = 0`` per statement); ``columns`` are attribute numbers.
+    ``generation`` goes up whenever changes may have been missed.
+    """
 
     id: int
     relid: int
@@ -112,6 +116,7 @@ class Source:
     capture: str
     trigger_level: str
     columns: tuple[int, ...]
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,46 +67,53 @@ RETURNING snapshot::text
 SELECT pg_catalog.pg_current_snapshot()::text
 
 -- name: fetch_sources
-SELECT id, relid, schema_name, table_name, capture, trigger_level, columns FROM pgtrickle.sources ORDER BY relid
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation FROM pgtrickle.sources ORDER BY relid
 
 -- name: fetch_source_by_relid
-SELECT id, relid, schema_name, table_name, capture, trigger_level, columns
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation
 FROM pgtrickle.sources WHERE relid = %(relid)s
 
 -- name: fetch_sources_of
-SELECT id, relid, schema_name, table_name, capture, trigger_level, columns
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation
 FROM pgtrickle.sources s
 WHERE EXISTS (SELECT FROM pgtrickle.dependencies d
               WHERE d.source_id = s.id AND d.stream_table_id = ANY (%(ids)s::bigint[]))
 ORDER BY relid
 
--- name: insert_source
+-- name: upsert_source
 INSERT INTO pgtrickle.sources (relid, schema_name, table_name, capture, trigger_level)
 VALUES (%(relid)s, %(schema_name)s, %(table_name)s, 'mark', 'statement')
 ON CONFLICT (relid) DO UPDATE SET schema_name = excluded.schema_name, table_name = excluded.table_name
-RETURNING id
+WHERE (sources.schema_name, sources.table_name) <> (excluded.schema_name, excluded.table_name)
 
 -- name: lock_source
-SELECT id, relid, schema_name, table_name, capture, trigger_level, columns
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation
 FROM pgtrickle.sources WHERE relid = %(relid)s FOR UPDATE
 
--- name: lock_source_to_trim
-SELECT id, relid, schema_name, table_name, capture, trigger_level, columns
+-- name: lock_source_by_id
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation
+FROM pgtrickle.sources WHERE id = %(id)s FOR UPDATE
+
+-- name: lock_source_or_skip
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation
 FROM pgtrickle.sources WHERE id = %(id)s FOR UPDATE SKIP LOCKED
 
 -- name: update_source
-UPDATE pgtrickle.sources SET capture = %(capture)s, trigger_level = %(trigger_level)s, columns = %(columns)s
+UPDATE pgtrickle.sources
+SET capture = %(capture)s, trigger_level = %(trigger_level)s, columns = %(columns)s::smallint[],
+    generation = %(generation)s
 WHERE id = %(id)s
 
 -- name: delete_source
 DELETE FROM pgtrickle.sources WHERE id = %(id)s
 
 -- name: fetch_source_tables
-SELECT relid, place FROM pgtrickle.source_tables WHERE source_id = %(id)s ORDER BY relid
+SELECT relid, place, triggers FROM pgtrickle.source_tables WHERE source_id = %(id)s ORDER BY relid
 
--- name: insert_source_table
-INSERT INTO pgtrickle.source_tables (source_id, relid, place) VALUES (%(id)s, %(relid)s, %(place)s)
-ON CONFLICT (source_id, relid) DO UPDATE SET place = excluded.place
+-- name: upsert_source_table
+INSERT INTO pgtrickle.source_tables (source_id, relid, place, triggers)
+VALUES (%(id)s, %(relid)s, %(place)s, %(triggers)s)
+ON CONFLICT (source_id, relid) DO UPDATE SET place = excluded.place, triggers = excluded.triggers
 
 -- name: delete_source_tables
 DELETE FROM pgtrickle.source_tables WHERE source_id = %(id)s AND relid <> ALL (%(keep)s::oid[])
@@ -298,3 +305,92 @@ LEFT JOIN LATERAL (
                AS stream_table_ids
     FROM pgtrickle.dependencies p WHERE p.stream_table_id = st.id) d ON true
 ORDER BY st.id
+
+-- name: count_live_runners
+SELECT count(*) FROM pgtrickle.runners WHERE heartbeat_at > pg_catalog.now() - interval '1 minute'
+
+-- name: fetch_health_tables
+SELECT pg_catalog.format('%%I.%%I', coalesce(n.nspname, st.schema_name), coalesce(c.relname, st.table_name)) AS name,
+       st.status, st.status_reason, st.is_populated, st.consecutive_errors, st.last_error ->> 'message' AS last_error,
+       coalesce(i.stale, false) AS stale, st.demoted
+FROM pgtrickle.stream_tables st
+JOIN pgtrickle.stream_tables_info i ON i.id = st.id
+LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = st.relid
+ORDER BY name
+
+-- name: fetch_health_buffers
+SELECT pg_catalog.format('%%I.%%I', s.schema_name, s.table_name) AS source,
+       pg_catalog.pg_relation_size(c.oid) AS bytes, i.buffer_limit_bytes AS limit_bytes
+FROM pgtrickle.installation i
+CROSS JOIN pgtrickle.sources s
+JOIN pg_catalog.pg_class c ON c.relname = 'b_' || s.id
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'pgtrickle_changes'
+ORDER BY source
+
+-- name: fetch_lineage_nodes
+SELECT pg_catalog.format('%%I.%%I', coalesce(n.nspname, st.schema_name), coalesce(c.relname, st.table_name)) AS name,
+       'stream_table' AS kind, coalesce(st.schedule, 'calculated') AS schedule, st.effective_mode AS mode, st.status
+FROM pgtrickle.stream_tables st
+LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = st.relid
+UNION ALL
+SELECT DISTINCT pg_catalog.format('%%I.%%I', d.schema_name, d.object_name), d.kind, NULL, NULL, NULL
+FROM pgtrickle.dependencies d WHERE d.kind IN ('table', 'uncaptured')
+ORDER BY kind DESC, name
+
+-- name: fetch_lineage_edges
+SELECT CASE WHEN s.id IS NULL THEN pg_catalog.format('%%I.%%I', d.schema_name, d.object_name)
+            ELSE pg_catalog.format('%%I.%%I', coalesce(sn.nspname, s.schema_name), coalesce(sc.relname, s.table_name))
+       END AS source,
+       pg_catalog.format('%%I.%%I', coalesce(n.nspname, st.schema_name), coalesce(c.relname, st.table_name))
+           AS dependent
+FROM pgtrickle.dependencies d
+JOIN pgtrickle.stream_tables st ON st.id = d.stream_table_id
+LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = st.relid
+LEFT JOIN pgtrickle.stream_tables s ON s.id = d.source_stream_table_id
+LEFT JOIN (pg_catalog.pg_class sc JOIN pg_catalog.pg_namespace sn ON sn.oid = sc.relnamespace) ON sc.oid = s.relid
+WHERE d.kind IN ('table', 'uncaptured', 'stream_table')
+ORDER BY 1, 2
+
+-- name: buffer_size
+SELECT pg_catalog.pg_relation_size(c.oid) AS bytes, i.buffer_limit_bytes AS limit_bytes
+FROM pg_catalog.pg_class c, pgtrickle.installation i
+WHERE c.oid = pg_catalog.to_regclass(%(buffer)s)
+
+-- name: demote_furthest_behind
+-- Those that are loading hold back what they must; a locked frontier is being refreshed, and so catches up.
+WITH behind AS (
+    SELECT f.stream_table_id AS id
+    FROM pgtrickle.frontiers f
+    WHERE f.snapshot IS NOT NULL
+      AND EXISTS (SELECT FROM pgtrickle.dependencies d JOIN pgtrickle.stream_tables t ON t.id = d.stream_table_id
+                  WHERE d.source_id = %(id)s AND d.stream_table_id = f.stream_table_id AND NOT t.demoted)
+    ORDER BY pg_catalog.pg_snapshot_xmax(f.snapshot), f.stream_table_id
+    LIMIT 1
+    FOR UPDATE OF f SKIP LOCKED
+)
+UPDATE pgtrickle.stream_tables st
+SET demoted = true,
+    recompute_reason = coalesce(st.recompute_reason, 'too far behind: a change buffer grew beyond its limit')
+FROM behind b
+WHERE st.id = b.id AND NOT st.demoted
+RETURNING st.id
+
+-- name: rejoin
+UPDATE pgtrickle.stream_tables SET demoted = false WHERE id = ANY (%(ids)s::bigint[]) AND demoted RETURNING id
+
+-- name: fetch_logs
+SELECT st.id AS stream_table_id, n.nspname AS schema_name, c.relname AS table_name
+FROM pgtrickle.stream_tables st
+JOIN pg_catalog.pg_class c ON c.relname = 'o_' || st.id
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'pgtrickle_changes'
+UNION ALL
+SELECT s.stream_table_id, 'pgtrickle_state', s.log_table
+FROM pgtrickle.stages s
+WHERE s.log_table IS NOT NULL AND pg_catalog.to_regclass('pgtrickle_state.' || quote_ident(s.log_table)) IS NOT NULL
+ORDER BY 1, 2, 3
+
+-- name: lock_stream_table_or_skip
+SELECT id FROM pgtrickle.stream_tables WHERE id = %(id)s FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: release_everything
+DELETE FROM pgtrickle.dependencies

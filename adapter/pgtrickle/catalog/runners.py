@@ -29,9 +29,7 @@ def delete_silent(conn: db.Connection, *, older_than_s: float) -> int:
     return access.run(conn, "delete_silent_runners", older_than_s=older_than_s)
 
 
-def acquire(
-    conn: db.Connection, runner_id: str, stream_table_ids: Sequence[int], *, seconds: float
-) -> frozenset[int]:
+def acquire(conn: db.Connection, runner_id: str, stream_table_ids: Sequence[int], *, seconds: float) -> frozenset[int]:
     """Lease those of the stream tables that are free, expired or ours (in id order, SKIP LOCKED).
 
     Args:
@@ -43,9 +41,7 @@ def acquire(
     Returns:
         The ids that this runner holds now.
     """
-    found = access.rows(
-        conn, "acquire_leases", dict, runner_id=runner_id, ids=list(stream_table_ids), seconds=seconds
-    )
+    found = access.rows(conn, "acquire_leases", dict, runner_id=runner_id, ids=list(stream_table_ids), seconds=seconds)
     return frozenset(row["id"] for row in found)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+
+from psycopg.types.json import Jsonb
 
 from pgtrickle import db
 from pgtrickle.catalog import access
 from pgtrickle.catalog.model import Dependency, Source
+from pgtrickle.errors import InternalError
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +22,11 @@ class _SourceRow:
     capture: str
     trigger_level: str
     columns: list[int]
+    generation: int
 
     def source(self) -> Source:
-        return Source(
-            self.id, self.relid, self.schema_name, self.table_name, self.capture, self.trigger_level, tuple(self.columns)
-        )
+        fields = {name: getattr(self, name) for name in Source.__slots__}
+        return Source(**{**fields, "columns": tuple(self.columns)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,81 @@ def fetch_by_relid(conn: db.Connection, relid: int) -> Source | None:
 
 def fetch_of(conn: db.Connection, stream_table_ids: Sequence[int]) -> tuple[Source, ...]:
     """The captured sources that any of these stream tables reads, by OID."""
-    return tuple(
-        row.source() for row in access.rows(conn, "fetch_sources_of", _SourceRow, ids=list(stream_table_ids))
+    return tuple(row.source() for row in access.rows(conn, "fetch_sources_of", _SourceRow, ids=list(stream_table_ids)))
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the consumers of a source need together. ``rows`` is False if a mark per statement is enough."""
+
+    columns: list[int]
+    rows: bool
+    consumers: int
+
+
+def upsert(conn: db.Connection, relid: int, schema_name: str, table_name: str) -> Source:
+    """Register a source, or note its present name; locks its row until the end of the transaction."""
+    access.run(conn, "upsert_source", relid=relid, schema_name=schema_name, table_name=table_name)
+    row = access.row(conn, "lock_source", _SourceRow, relid=relid)
+    if row is None:
+        raise InternalError("a source vanished while it was locked", object_name=f"{schema_name}.{table_name}")
+    return row.source()
+
+
+def lock(conn: db.Connection, source_id: int, *, skip_locked: bool = False) -> Source | None:
+    """Lock the row of a source; None if it is gone, or locked and to be skipped."""
+    row = access.row(conn, "lock_source_or_skip" if skip_locked else "lock_source_by_id", _SourceRow, id=source_id)
+    return None if row is None else row.source()
+
+
+def needs(conn: db.Connection, source_id: int) -> Needs:
+    """What all registered consumers need of a source."""
+    found = access.row(conn, "source_needs", Needs, id=source_id)
+    return found or Needs([], False, 0)
+
+
+def record_capture(conn: db.Connection, source: Source) -> None:
+    """Store what is captured now (capture, trigger level, columns, generation)."""
+    values = asdict(source)
+    access.run(
+        conn,
+        "update_source",
+        **{name: values[name] for name in ("id", "capture", "trigger_level", "generation")},
+        columns=list(source.columns),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTable:
+    """A table that carries our triggers for a source; ``triggers`` maps their names to their xmin."""
+
+    relid: int
+    place: str
+    triggers: Mapping[str, str]
+
+
+def tables(conn: db.Connection, source_id: int) -> tuple[SourceTable, ...]:
+    """The tables that carry our triggers for a source, as recorded."""
+    return access.rows(conn, "fetch_source_tables", SourceTable, id=source_id)
+
+
+def record_tables(conn: db.Connection, source_id: int, found: Sequence[SourceTable]) -> None:
+    """Record these tables instead of the old ones."""
+    access.run(conn, "delete_source_tables", id=source_id, keep=[table.relid for table in found])
+    for table in found:
+        access.run(
+            conn,
+            "upsert_source_table",
+            id=source_id,
+            relid=table.relid,
+            place=table.place,
+            triggers=Jsonb(dict(table.triggers)),
+        )
+
+
+def delete(conn: db.Connection, source_id: int) -> None:
+    """Forget a source that has no consumers."""
+    access.run(conn, "delete_source", id=source_id)
 
 
 def dependencies(conn: db.Connection, stream_table_id: int | None = None) -> tuple[Dependency, ...]:
@@ -87,3 +162,21 @@ def upsert_dependency(conn: db.Connection, dependency: Dependency) -> None:
 def delete_dependencies(conn: db.Connection, stream_table_id: int, kinds: Sequence[str]) -> None:
     """Forget what a stream table reads of these kinds. For ``table`` use `capture.release` instead."""
     access.run(conn, "delete_dependencies", id=stream_table_id, kinds=list(kinds))
+
+
+def delete_dependency(conn: db.Connection, stream_table_id: int, kind: str, relid: int) -> None:
+    """Forget one thing that a stream table reads."""
+    access.run(conn, "delete_dependency", stream_table_id=stream_table_id, kind=kind, relid=relid)
+
+
+def narrow_dependency(conn: db.Connection, dependency: Dependency) -> None:
+    """Replace columns and rows of a recorded dependency by what this one says."""
+    access.run(
+        conn,
+        "set_dependency",
+        stream_table_id=dependency.stream_table_id,
+        kind=dependency.kind,
+        relid=dependency.relid,
+        columns=list(dependency.columns),
+        rows=dependency.rows,
+    )

@@ -60,9 +60,7 @@ def fetch_by_relid(conn: db.Connection, relid: int) -> StreamTable | None:
 
 def fetch_by_name(conn: db.Connection, schema_name: str, table_name: str) -> StreamTable | None:
     """The stream table whose *present* name this is: a rename or a change of schema by hand is followed."""
-    return access.row(
-        conn, "fetch_stream_table_by_name", StreamTable, schema_name=schema_name, table_name=table_name
-    )
+    return access.row(conn, "fetch_stream_table_by_name", StreamTable, schema_name=schema_name, table_name=table_name)
 
 
 def get(conn: db.Connection, schema_name: str, table_name: str) -> StreamTable:
@@ -108,9 +106,7 @@ def record_failure(
     conn: db.Connection, stream_table_id: int, error: Mapping[str, Any], retry_at: datetime | None
 ) -> int:
     """Count one more failed refresh and keep its error; the number of failures in a row."""
-    return access.value(
-        conn, "record_failure", id=stream_table_id, error=Jsonb(dict(error)), retry_at=retry_at
-    )
+    return access.value(conn, "record_failure", id=stream_table_id, error=Jsonb(dict(error)), retry_at=retry_at)
 
 
 def record_success(conn: db.Connection, stream_table_id: int) -> None:

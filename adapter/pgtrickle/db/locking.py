@@ -117,7 +117,7 @@ def under_lock_timeout(
                 if isinstance(error, TransactionConflict):
                     raise
                 raise _give_up(error, holders, object_name, waited) from error
-        time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter, no secret
+        time.sleep(pause * random.uniform(0.5, 1.5))  # jitter, no secret
         pause = min(pause * 1.5, 2.0)
 
 

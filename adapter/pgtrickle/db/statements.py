@@ -48,9 +48,7 @@ def fetch_value(conn: Connection, query: Composable, params: Params = None, *, o
 
 
 @contextmanager
-def transaction(
-    conn: Connection, *, repeatable_read: bool = False, object_name: str | None = None
-) -> Iterator[None]:
+def transaction(conn: Connection, *, repeatable_read: bool = False, object_name: str | None = None) -> Iterator[None]:
     """A transaction (a savepoint, if there is one already); commits, or rolls back on any exception.
 
     Driver errors of the block and of COMMIT itself come out as errors of this package.

@@ -81,6 +81,8 @@ CREATE TABLE pgtrickle.sources (
     trigger_level text NOT NULL CHECK (trigger_level IN ('statement', 'row')),
     -- Attribute numbers of the source that the change buffer has.
     columns smallint[] NOT NULL DEFAULT '{}',
+    -- Goes up whenever changes may have been missed: every consumer that has seen a lower number recomputes.
+    generation bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 100);
 
@@ -89,6 +91,8 @@ CREATE TABLE pgtrickle.source_tables (
     source_id bigint NOT NULL REFERENCES pgtrickle.sources ON DELETE CASCADE,
     relid oid NOT NULL,
     place text NOT NULL CHECK (place IN ('own', 'ancestor')),
+    -- Name of each of our triggers -> xmin of its row in pg_trigger: DISABLE and ENABLE move it.
+    triggers jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (source_id, relid)
 ) WITH (fillfactor = 85);
 
@@ -253,3 +257,107 @@ SELECT count(*) AS total_stream_tables,
             WHEN bool_or(coalesce(stale, false) OR consecutive_errors > 0 OR NOT is_populated) THEN 'WARNING'
             ELSE 'OK' END AS status
 FROM pgtrickle.stream_tables_info;
+
+
+-- The guard of every stream table, called when somebody other than a refresh writes to it (its trigger's WHEN clause).
+CREATE FUNCTION pgtrickle.refuse_write() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'cannot % stream table %.%', lower(TG_OP), quote_ident(TG_TABLE_SCHEMA), quote_ident(TG_TABLE_NAME)
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = 'Its content follows from its defining query; pgtrickle maintains it.',
+              HINT = 'Change its sources or its defining query, or release it to make it an ordinary table.';
+END $$;
+
+-- Facts about what stream tables read that change answers without leaving a change row. A function, because names
+-- are printed by the search_path (fixed here), and because its plan is kept for the session.
+CREATE FUNCTION pgtrickle.fingerprint(stream_table_ids bigint[])
+RETURNS TABLE (stream_table_id bigint, facts jsonb)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT f.stream_table_id, jsonb_build_object(
+        'cluster', (SELECT s.system_identifier || '/' || d.oid FROM pg_control_system() s, pg_database d
+                    WHERE d.datname = current_database()),
+        'xmax', pg_snapshot_xmax(pg_current_snapshot())::text,
+        'frontier_xmax', pg_snapshot_xmax(f.snapshot)::text,
+        'canary', (SELECT c.token FROM pgtrickle.canary c),
+        'relations', coalesce((
+            SELECT jsonb_object_agg(d.relid::text, jsonb_build_object(
+                'kind', d.kind,
+                'recorded_name', format('%I.%I', d.schema_name, d.object_name),
+                'name', format('%I.%I', n.nspname, c.relname),
+                'named', to_regclass(format('%I.%I', d.schema_name, d.object_name))::oid::text,
+                'relkind', c.relkind, 'persistence', c.relpersistence,
+                'row_security', c.relrowsecurity::text || c.relforcerowsecurity::text,
+                'columns', coalesce((
+                    SELECT jsonb_object_agg(a.attnum::text, jsonb_build_object(
+                        'name', a.attname, 'type', a.atttypid::text, 'typmod', a.atttypmod,
+                        'collation', a.attcollation::text, 'not_null', a.attnotnull, 'generated', a.attgenerated,
+                        'dropped', a.attisdropped, 'xmin', a.xmin::text))
+                    FROM pg_attribute a WHERE a.attrelid = d.relid AND a.attnum = ANY (d.columns)), '{}'),
+                'keys', coalesce((
+                    SELECT jsonb_agg(k.columns ORDER BY k.columns)
+                    FROM (SELECT DISTINCT i.indkey::text || '/' || i.indnkeyatts AS columns FROM pg_index i
+                          WHERE i.indrelid = d.relid AND i.indisunique AND i.indisvalid AND i.indimmediate
+                            AND i.indpred IS NULL AND i.indexprs IS NULL) k), '[]'),
+                'partition', CASE WHEN c.relispartition THEN pg_get_partition_constraintdef(c.oid) END,
+                'family', CASE WHEN c.relkind = 'p' THEN (
+                    SELECT string_agg(t.relid::oid::text, ' ' ORDER BY t.relid::oid) FROM pg_partition_tree(c.oid) t) END,
+                'files', coalesce((
+                    SELECT string_agg(p.relfilenode::text, ' ' ORDER BY p.oid)
+                    FROM pgtrickle.source_tables t JOIN pg_class p ON p.oid = t.relid
+                    WHERE t.source_id = d.source_id), c.relfilenode::text),
+                'generation', s.generation,
+                'captured', s.id IS NULL OR (
+                    NOT EXISTS (
+                        SELECT FROM pgtrickle.source_tables t CROSS JOIN jsonb_each_text(t.triggers) r
+                        LEFT JOIN pg_trigger g ON g.tgrelid = t.relid AND g.tgname = r.key
+                        WHERE t.source_id = s.id AND g.xmin::text IS DISTINCT FROM r.value)
+                    AND NOT EXISTS (
+                        WITH RECURSIVE own AS (
+                            SELECT d.relid
+                            UNION
+                            SELECT i.inhrelid FROM own o
+                            JOIN pg_inherits i ON i.inhparent = o.relid AND NOT i.inhdetachpending
+                        ), above AS (
+                            SELECT o.relid FROM own o
+                            UNION
+                            SELECT i.inhparent FROM above a
+                            JOIN pg_inherits i ON i.inhrelid = a.relid AND NOT i.inhdetachpending
+                        )
+                        SELECT FROM above a FULL JOIN (
+                            SELECT t.relid FROM pgtrickle.source_tables t WHERE t.source_id = s.id) t
+                            ON t.relid = a.relid
+                        WHERE a.relid IS NULL OR t.relid IS NULL)
+                    AND (s.trigger_level = 'row') = EXISTS (
+                        SELECT FROM pgtrickle.source_tables t JOIN pg_subscription_rel r ON r.srrelid = t.relid
+                        WHERE t.source_id = s.id AND t.place = 'own'))))
+            FROM pgtrickle.dependencies d
+            LEFT JOIN pg_class c ON c.oid = d.relid
+            LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+            LEFT JOIN pgtrickle.sources s ON s.id = d.source_id
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind IN ('table', 'stream_table', 'uncaptured')), '{}'),
+        'views', coalesce((
+            SELECT jsonb_object_agg(v.name, pg_get_viewdef(to_regclass(v.name)::oid))
+            FROM pgtrickle.dependencies d
+            CROSS JOIN LATERAL (SELECT format('%I.%I', d.schema_name, d.object_name)) AS v (name)
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind = 'view'), '{}'),
+        'functions', coalesce((
+            SELECT jsonb_object_agg(d.relid::text, jsonb_build_array(
+                d.object_name, p.prosrc, p.probin, p.provolatile, p.proisstrict, p.proconfig, p.prolang::text,
+                pg_get_function_sqlbody(p.oid), p.oid IS NOT NULL))
+            FROM pgtrickle.dependencies d LEFT JOIN pg_proc p ON p.oid = d.relid
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind = 'function'), '{}'),
+        'types', coalesce((
+            SELECT jsonb_object_agg(d.relid::text, (
+                SELECT coalesce(jsonb_agg(e.enumlabel ORDER BY e.enumsortorder), '[]')
+                FROM pg_enum e WHERE e.enumtypid = d.relid))
+            FROM pgtrickle.dependencies d
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind = 'type'), '{}'))
+    FROM pgtrickle.frontiers f
+    WHERE f.stream_table_id = ANY (stream_table_ids)
+    ORDER BY f.stream_table_id;
+END
+$$;

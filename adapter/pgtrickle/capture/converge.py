@@ -1,0 +1,261 @@
+"""Bringing the capture of one source to what its registered consumers need: install, widen, narrow, repair, remove."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from psycopg.sql import SQL, Composable, Identifier
+
+from pgtrickle import db
+from pgtrickle.capture import functions, relations, triggers
+from pgtrickle.capture.buffers import alter_buffer, buffer_of, buffer_oid, create_buffer, drop_buffer
+from pgtrickle.capture.functions import Shape
+from pgtrickle.capture.relations import QUERIES, BufferColumn, Family, InstalledTrigger
+from pgtrickle.capture.triggers import Trigger
+from pgtrickle.catalog import installation, sources
+from pgtrickle.catalog.model import Source
+from pgtrickle.catalog.sources import SourceTable
+from pgtrickle.errors import CatalogError
+from pgtrickle.names import CHANGES_SCHEMA
+from pgtrickle.sql import comma_separated, qualified
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What should exist for one source."""
+
+    family: Family
+    shape: Shape
+    bodies: Mapping[str, str]
+    triggers: tuple[Trigger, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Actual:
+    """What does exist."""
+
+    has_buffer: bool
+    buffer_columns: tuple[BufferColumn, ...]
+    bodies: Mapping[str, str]
+    triggers: tuple[InstalledTrigger, ...]
+    recorded: Mapping[int, SourceTable]
+
+
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """What has to be done. ``missed`` says why changes may have been lost before, or is None."""
+
+    create_buffer: bool
+    alter_buffer: tuple[Composable, ...]
+    functions: tuple[str, ...]
+    create: tuple[Trigger, ...]
+    drop: tuple[InstalledTrigger, ...]
+    missed: str | None
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.create_buffer or self.alter_buffer or self.functions or self.create or self.drop)
+
+
+def _target(conn: db.Connection, source: Source, found: Family) -> _Target:
+    needs = sources.needs(conn, source.id)
+    settings = installation.fetch(conn)
+    if settings is None:
+        raise CatalogError("pgtrickle.installation is empty", object_name="pgtrickle", hint="Run `pgtrickle init`.")
+    rows = needs.rows and found.without_rows() is None
+    columns = relations.columns(conn, source.relid, needs.columns) if rows else ()
+    root = found.root
+    partition = (
+        db.fetch_value(conn, QUERIES["partition_constraint"], {"relid": source.relid})
+        if root is not None and root.is_partition
+        else None
+    )
+    shape = Shape(
+        source_id=source.id,
+        columns=columns,
+        rows=rows,
+        by_row=found.by_row,
+        partition=partition,
+        limit_bytes=settings.buffer_limit_bytes,
+        truncate_rows=settings.truncate_rows,
+    )
+    return _Target(
+        family=found,
+        shape=shape,
+        bodies=functions.bodies(shape, has_ancestors=bool(found.ancestors)),
+        triggers=triggers.wanted(source.id, found, by_row=found.by_row),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    name: str
+    body: str
+
+
+def _actual(conn: db.Connection, source: Source) -> _Actual:
+    relation = buffer_of(source.id)
+    names = {"names": functions.all_functions(source.id)}
+    return _Actual(
+        has_buffer=buffer_oid(conn, source.id) is not None,
+        buffer_columns=db.fetch_all(
+            conn, QUERIES["buffer_columns"], BufferColumn, {"buffer": f"{relation.schema}.{relation.name}"}
+        ),
+        bodies={body.name: body.body for body in _bodies(conn, source)},
+        triggers=db.fetch_all(conn, QUERIES["installed_triggers"], InstalledTrigger, names),
+        recorded={table.relid: table for table in sources.tables(conn, source.id)},
+    )
+
+
+def _intact(trigger: Trigger, actual: Mapping[tuple[int, str], InstalledTrigger], recorded: SourceTable | None) -> bool:
+    """Whether a trigger is there as we left it: nobody disabled it, not even for a moment."""
+    found = actual.get((trigger.table.relid, trigger.name))
+    return (
+        found is not None
+        and recorded is not None
+        and found.function == trigger.function
+        and found.xmin == recorded.triggers.get(trigger.name)
+    )
+
+
+def _missed(target: _Target, actual: _Actual, broken: Sequence[Trigger]) -> str | None:
+    """Why changes may have gone by uncaptured since the last look."""
+    if not actual.recorded:
+        return None
+    for trigger in broken:
+        known = actual.recorded.get(trigger.table.relid)
+        if known is not None and trigger.name in known.triggers:
+            return f"the trigger {trigger.name} on {trigger.table.name} was changed, disabled or dropped"
+        if known is None and trigger.table.place == "own" and not trigger.table.is_virgin:
+            return f"{trigger.table.name} was added with rows in it"
+        if known is not None and trigger.event != "truncate":
+            return f"the kind of capture of {trigger.table.name} changed"
+    present = {table.relid for table in target.family.own}
+    gone = [relid for relid, table in actual.recorded.items() if table.place == "own" and relid not in present]
+    return f"a partition or child (OID {gone[0]}) was removed" if gone else None
+
+
+def _gap(source: Source, target: _Target, actual: _Actual) -> _Gap:
+    existing = {(trigger.relid, trigger.name): trigger for trigger in actual.triggers}
+    broken = [
+        trigger
+        for trigger in target.triggers
+        if not _intact(trigger, existing, actual.recorded.get(trigger.table.relid))
+    ]
+    names = {(trigger.table.relid, trigger.name) for trigger in target.triggers}
+    return _Gap(
+        create_buffer=not actual.has_buffer,
+        alter_buffer=alter_buffer(source.id, actual.buffer_columns, target.shape.columns),
+        functions=tuple(name for name, body in target.bodies.items() if actual.bodies.get(name) != body),
+        create=tuple(broken),
+        drop=tuple(trigger for key, trigger in existing.items() if key not in names),
+        missed=_missed(target, actual, broken),
+    )
+
+
+def _look(conn: db.Connection, source: Source) -> tuple[_Target, _Actual, _Gap]:
+    found = relations.family(conn, source.relid)
+    target = _target(conn, source, found)
+    actual = _actual(conn, source)
+    return target, actual, _gap(source, target, actual)
+
+
+def _lock(conn: db.Connection, found: Family) -> None:
+    """Keep writers out, by OID, before anything that they use changes; where we may only after CREATE TRIGGER does."""
+    lockable = [SQL("ONLY {}").format(table.identifier) for table in found.tables if table.may_lock]
+    if lockable:
+        db.execute(conn, SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(comma_separated(lockable)))
+
+
+def _drop_triggers(conn: db.Connection, source: Source, gap: _Gap) -> bool:
+    """Drop triggers that no longer belong; True if their functions had to go with all triggers."""
+    if all(trigger.is_owned for trigger in gap.drop):
+        for trigger in gap.drop:
+            table = qualified(trigger.schema_name, trigger.table_name)
+            db.execute(conn, SQL("DROP TRIGGER {} ON {}").format(Identifier(trigger.name), table))
+        return False
+    # The table is not ours, but the function is. Nothing but our own triggers can hang on it.
+    drop_functions(conn, source.id)
+    return True
+
+
+def drop_functions(conn: db.Connection, source_id: int) -> None:
+    """Drop the functions of a source with their triggers; takes ACCESS EXCLUSIVE on the source's tables."""
+    for name in functions.all_functions(source_id):
+        db.execute(conn, SQL("DROP FUNCTION IF EXISTS {}() CASCADE").format(qualified(CHANGES_SCHEMA, name)))
+
+
+def _apply(conn: db.Connection, source: Source, target: _Target, gap: _Gap) -> None:
+    create, bodies = gap.create, gap.functions
+    if gap.drop and _drop_triggers(conn, source, gap):
+        create, bodies = target.triggers, tuple(target.bodies)
+    for name in bodies:
+        db.execute(conn, functions.create_function(name, target.bodies[name]))
+        db.execute(conn, functions.revoke_function(name))
+    # Where LOCK TABLE is not allowed, making a trigger again is what takes the lock.
+    unlocked = [trigger for trigger in target.triggers if not trigger.table.may_lock and trigger not in create]
+    for trigger in (*create, *unlocked):
+        for statement in trigger.create():
+            db.execute(conn, statement, object_name=trigger.table.name)
+    for statement in create_buffer(source.id) if gap.create_buffer else ():
+        db.execute(conn, statement)
+    for statement in gap.alter_buffer:
+        db.execute(conn, statement)
+
+
+def _record(conn: db.Connection, source: Source, target: _Target, missed: str | None) -> Source:
+    by_table: dict[int, dict[str, str]] = {}
+    for trigger in _actual(conn, source).triggers:
+        by_table.setdefault(trigger.relid, {})[trigger.name] = trigger.xmin
+    tables = [SourceTable(table.relid, table.place, by_table.get(table.relid, {})) for table in target.family.tables]
+    sources.record_tables(conn, source.id, tables)
+    recorded = replace(
+        source,
+        capture="rows" if target.shape.rows else "mark",
+        trigger_level="row" if target.shape.by_row else "statement",
+        columns=tuple(column.number for column in target.shape.columns),
+        generation=source.generation + (1 if missed else 0),
+    )
+    if recorded != source:
+        sources.record_capture(conn, recorded)
+    return recorded
+
+
+def converge(conn: db.Connection, source: Source) -> Source:
+    """Make the capture of a source what its consumers need; inside a transaction under a low lock_timeout.
+
+    Takes no lock on the source if nothing has to change. The caller holds the lock on the source's row.
+
+    Returns:
+        The source as it is recorded now; a higher ``generation`` says that changes may have been missed before.
+    """
+    db.execute(conn, SQL("SET LOCAL search_path = pg_catalog, pg_temp"))
+    target, _, gap = _look(conn, source)
+    if target.family.root is None:
+        return source
+    if gap.is_empty:
+        return source if gap.missed is None else _record(conn, source, target, gap.missed)
+    relations.require_privileges(conn, target.family)
+    _lock(conn, target.family)
+    # What was read before the lock may be out of date.
+    target, _, gap = _look(conn, source)
+    _apply(conn, source, target, gap)
+    return _record(conn, source, target, gap.missed)
+
+
+def retire(conn: db.Connection, source: Source) -> None:
+    """Let the functions of a source without consumers do nothing, at once and without a lock on the source."""
+    for body in _bodies(conn, source):
+        db.execute(conn, functions.create_function(body.name, functions.RETIRED))
+
+
+def _bodies(conn: db.Connection, source: Source) -> tuple[_Body, ...]:
+    return db.fetch_all(conn, QUERIES["function_bodies"], _Body, {"names": functions.all_functions(source.id)})
+
+
+def remove(conn: db.Connection, source: Source) -> None:
+    """Drop triggers, functions and change buffer of a source without consumers, and forget it."""
+    drop_functions(conn, source.id)
+    db.execute(conn, drop_buffer(source.id))
+    sources.delete(conn, source.id)

@@ -1,0 +1,165 @@
+"""The bodies of trigger functions: static PL/pgSQL from templates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, cast
+
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+
+from pgtrickle.capture.buffers import buffer_of
+from pgtrickle.capture.relations import Column
+from pgtrickle.names import CHANGES_SCHEMA, WEIGHT_COLUMN, change_column
+from pgtrickle.sql import comma_separated, qualified
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
+
+RETIRED = files("pgtrickle.capture").joinpath("templates/retired.plpgsql").read_text(encoding="utf-8")
+
+_WEIGHT = Identifier(WEIGHT_COLUMN)
+
+
+def changes_function(source_id: int) -> str:
+    """Name of the function for INSERT, UPDATE and DELETE on a source and all below it."""
+    return f"f_{source_id}"
+
+
+def truncate_function(source_id: int) -> str:
+    """Name of the function for TRUNCATE."""
+    return f"t_{source_id}"
+
+
+def ancestor_function(source_id: int) -> str:
+    """Name of the function for statements on the tables above a source."""
+    return f"a_{source_id}"
+
+
+def all_functions(source_id: int) -> list[str]:
+    """The names of all functions that a source may have."""
+    return [changes_function(source_id), truncate_function(source_id), ancestor_function(source_id)]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the functions of one source do.
+
+    Attributes:
+        source_id: ``pgtrickle.sources.id``.
+        columns: what is captured.
+        rows: rows, or only marks.
+        by_row: row-level triggers instead of statement-level ones.
+        partition: the partition constraint that tells the source's rows in statements on its ancestors.
+        limit_bytes: size of the change buffer from which on only marks are kept.
+        truncate_rows: largest table whose TRUNCATE is captured as rows.
+    """
+
+    source_id: int
+    columns: tuple[Column, ...]
+    rows: bool
+    by_row: bool
+    partition: str | None
+    limit_bytes: int
+    truncate_rows: int
+
+
+def _template(name: str) -> SQL:
+    text = files("pgtrickle.capture").joinpath(f"templates/{name}.plpgsql").read_text(encoding="utf-8")
+    return SQL(cast("LiteralString", text))
+
+
+def _values(weight: int, record: str, columns: Sequence[Column]) -> Composed:
+    return comma_separated([Literal(weight), *(Identifier(record, column.name) for column in columns)])
+
+
+def _fits(record: str, columns: Sequence[Column]) -> Composable:
+    """Whether the columns of a record have the types that they had when capture was installed."""
+    checks = [
+        SQL("pg_catalog.pg_typeof({}) = {}::pg_catalog.regtype").format(
+            Identifier(record, column.name), Literal(str(column.type_oid))
+        )
+        for column in columns
+    ]
+    return SQL(" AND ").join([SQL("true"), *checks])
+
+
+def _fill(template: str, shape: Shape, **holes: Composable) -> Composed:
+    buffer = buffer_of(shape.source_id)
+    targets = comma_separated([_WEIGHT, *(Identifier(change_column(column.number)) for column in shape.columns)])
+    return _template(template).format(
+        source_id=Literal(shape.source_id),
+        buffer=qualified(buffer.schema, buffer.name),
+        buffer_name=Literal(f"{buffer.schema}.{buffer.name}"),
+        limit=Literal(shape.limit_bytes),
+        targets=targets,
+        truncate_rows=Literal(shape.truncate_rows),
+        **holes,
+    )
+
+
+def _statement(shape: Shape, filtered_by: Composable) -> Composed:
+    if not shape.rows:
+        return _fill("statement_mark", shape)
+    return _fill(
+        "statement_rows",
+        shape,
+        fits=_fits("r", shape.columns),
+        new_values=_values(1, "r", shape.columns),
+        old_values=_values(-1, "r", shape.columns),
+        new_filter=filtered_by,
+        old_filter=filtered_by,
+    )
+
+
+def _row(shape: Shape) -> Composed:
+    if not shape.rows:
+        return _fill("row_mark", shape)
+    # OLD and NEW are variables of PL/pgSQL: quoted, they have to be in lower case.
+    return _fill(
+        "row_rows",
+        shape,
+        fits_old=_fits("old", shape.columns),
+        fits_new=_fits("new", shape.columns),
+        new_values=_values(1, "new", shape.columns),
+        old_values=_values(-1, "old", shape.columns),
+    )
+
+
+def _truncate(shape: Shape) -> Composed:
+    if not shape.rows:
+        return _fill("truncate_mark", shape)
+    buffer = buffer_of(shape.source_id)
+    insert = SQL("INSERT INTO {} ({}) SELECT {} FROM ONLY ").format(
+        qualified(buffer.schema, buffer.name),
+        comma_separated([_WEIGHT, *(Identifier(change_column(column.number)) for column in shape.columns)]),
+        _values(-1, "r", shape.columns),
+    )
+    return _fill("truncate_rows", shape, insert=Literal(insert.as_string(None)))
+
+
+def bodies(shape: Shape, *, has_ancestors: bool) -> Mapping[str, str]:
+    """Function name -> body, for all functions that a source needs."""
+    # The partition constraint is text that the server printed for this very table; its columns are unqualified.
+    partition = SQL(cast("LiteralString", f"WHERE {shape.partition}")) if shape.partition else SQL("")
+    made: dict[str, Composed] = {
+        changes_function(shape.source_id): _row(shape) if shape.by_row else _statement(shape, SQL("")),
+        truncate_function(shape.source_id): _truncate(shape),
+    }
+    if has_ancestors and not shape.by_row:
+        made[ancestor_function(shape.source_id)] = _statement(shape, partition)
+    return {name: body.as_string(None) for name, body in made.items()}
+
+
+def create_function(name: str, body: str) -> Composed:
+    """``CREATE OR REPLACE`` of a trigger function that runs with our rights and a fixed search_path."""
+    return SQL(
+        "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
+        " SET search_path = pg_catalog, pg_temp AS {}"
+    ).format(qualified(CHANGES_SCHEMA, name), Literal(body))
+
+
+def revoke_function(name: str) -> Composed:
+    """Nobody else may hang this function on a table of their own."""
+    return SQL("REVOKE ALL ON FUNCTION {}() FROM PUBLIC").format(qualified(CHANGES_SCHEMA, name))

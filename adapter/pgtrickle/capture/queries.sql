@@ -1,0 +1,75 @@
+-- Questions to PostgreSQL's own catalog about sources and about what we installed on them.
+
+-- name: family
+-- A table with all below it ('own') and all above any of these ('ancestor').
+WITH RECURSIVE own AS (
+    SELECT %(relid)s::oid AS relid
+    UNION
+    SELECT i.inhrelid FROM own o JOIN pg_catalog.pg_inherits i ON i.inhparent = o.relid AND NOT i.inhdetachpending
+), above AS (
+    SELECT relid FROM own
+    UNION
+    SELECT i.inhparent FROM above a JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.relid AND NOT i.inhdetachpending
+)
+SELECT c.oid AS relid, n.nspname AS schema_name, c.relname AS table_name, c.relkind::text AS kind,
+       c.relpersistence::text AS persistence, c.relispartition AS is_partition,
+       CASE WHEN EXISTS (SELECT FROM own o WHERE o.relid = c.oid) THEN 'own' ELSE 'ancestor' END AS place,
+       pg_catalog.pg_has_role(c.relowner, 'USAGE') AS is_owned,
+       pg_catalog.has_table_privilege(c.oid, 'SELECT') AS may_select,
+       pg_catalog.has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
+       pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AS may_lock,
+       n.nspname IN ('pg_catalog', 'information_schema') AS is_system,
+       EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = c.oid) AS is_subscribed,
+       c.relkind = 'r' AND pg_catalog.pg_relation_filenode(c.oid) = c.oid
+           AND pg_catalog.pg_relation_size(c.oid) = 0 AS is_virgin
+FROM above a
+JOIN pg_catalog.pg_class c ON c.oid = a.relid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ORDER BY c.oid
+
+-- name: source_columns
+-- The type is the one under all domains: a change buffer holds what was in the table, without checking it again.
+WITH RECURSIVE under AS (
+    SELECT a.attnum, a.atttypid AS typid
+    FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = %(relid)s::oid AND a.attnum = ANY (%(columns)s::smallint[]) AND NOT a.attisdropped
+    UNION ALL
+    SELECT u.attnum, t.typbasetype FROM under u JOIN pg_catalog.pg_type t ON t.oid = u.typid WHERE t.typtype = 'd'
+)
+SELECT a.attnum AS number, a.attname AS name, a.atttypid AS type_oid, t.oid AS base_type_oid,
+       tn.nspname AS type_schema, t.typname AS type_name, cn.nspname AS collation_schema,
+       co.collname AS collation_name, a.attcollation AS collation_oid, a.attgenerated = 'v' AS is_virtual
+FROM under u
+JOIN pg_catalog.pg_attribute a ON a.attrelid = %(relid)s::oid AND a.attnum = u.attnum
+JOIN pg_catalog.pg_type t ON t.oid = u.typid AND t.typtype <> 'd'
+JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
+LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation
+LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
+ORDER BY a.attnum
+
+-- name: buffer_columns
+SELECT a.attname AS name, a.atttypid AS type_oid, a.attcollation AS collation_oid
+FROM pg_catalog.pg_attribute a
+WHERE a.attrelid = pg_catalog.to_regclass(%(buffer)s) AND a.attnum > 2 AND NOT a.attisdropped
+
+-- name: function_bodies
+SELECT p.proname AS name, p.prosrc AS body
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = 'pgtrickle_changes' AND p.proname = ANY (%(names)s::name[])
+
+-- name: installed_triggers
+SELECT t.tgrelid AS relid, c.relname AS table_name, n.nspname AS schema_name, t.tgname AS name,
+       p.proname AS function, t.tgenabled::text AS enabled, t.xmin::text AS xmin,
+       pg_catalog.pg_has_role(c.relowner, 'USAGE') AS is_owned
+FROM pg_catalog.pg_trigger t
+JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
+JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE pn.nspname = 'pgtrickle_changes' AND p.proname = ANY (%(names)s::name[]) AND NOT t.tgisinternal
+
+-- name: partition_constraint
+SELECT pg_catalog.pg_get_partition_constraintdef(%(relid)s::oid)
+
+-- name: buffer_oid
+SELECT pg_catalog.to_regclass(%(buffer)s)::oid

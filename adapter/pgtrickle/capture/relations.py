@@ -1,0 +1,203 @@
+"""What PostgreSQL says about a source: its family of tables, its columns, what can be captured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg.sql import SQL, Identifier
+
+from pgtrickle import db
+from pgtrickle.errors import PermissionDenied
+from pgtrickle.sql import load_queries, qualified
+
+QUERIES = load_queries("pgtrickle.capture")
+
+_UNWATCHABLE = {
+    "m": "a materialized view has no triggers",
+    "v": "a view has no rows of its own",
+    "f": "a foreign table changes on another server",
+    "t": "a TOAST table is not a source",
+    "S": "a sequence has no triggers",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of a source's family.
+
+    ``place``: ``own`` for the source and all below it, ``ancestor`` for what is above. ``is_virgin``: it has never
+    held a row, so nothing that happened to it can have been missed.
+    """
+
+    relid: int
+    schema_name: str
+    table_name: str
+    kind: str
+    persistence: str
+    is_partition: bool
+    place: str
+    is_owned: bool
+    may_select: bool
+    may_trigger: bool
+    may_lock: bool
+    is_system: bool
+    is_subscribed: bool
+    is_virgin: bool
+
+    @property
+    def name(self) -> str:
+        """``schema.table``, for messages."""
+        return f"{self.schema_name}.{self.table_name}"
+
+    @property
+    def identifier(self) -> Identifier:
+        """The quoted, qualified name."""
+        return qualified(self.schema_name, self.table_name)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A source column; ``type_schema.type_name`` is the type under all domains."""
+
+    number: int
+    name: str
+    type_oid: int
+    base_type_oid: int
+    type_schema: str
+    type_name: str
+    collation_schema: str | None
+    collation_name: str | None
+    collation_oid: int
+    is_virtual: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BufferColumn:
+    """A data column that a change buffer has."""
+
+    name: str
+    type_oid: int
+    collation_oid: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledTrigger:
+    """A trigger that runs one of our functions."""
+
+    relid: int
+    table_name: str
+    schema_name: str
+    name: str
+    function: str
+    enabled: str
+    xmin: str
+    is_owned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A source with the tables below and above it. Empty if the table does not exist (any more)."""
+
+    relid: int
+    tables: tuple[Table, ...]
+
+    @property
+    def root(self) -> Table | None:
+        """The source itself."""
+        return next((table for table in self.tables if table.relid == self.relid), None)
+
+    @property
+    def own(self) -> tuple[Table, ...]:
+        """The source and all tables below it, by OID."""
+        return tuple(table for table in self.tables if table.place == "own")
+
+    @property
+    def ancestors(self) -> tuple[Table, ...]:
+        """The tables above, by OID."""
+        return tuple(table for table in self.tables if table.place == "ancestor")
+
+    @property
+    def by_row(self) -> bool:
+        """Whether logical replication writes here, which fires row-level triggers only."""
+        return any(table.is_subscribed for table in self.own)
+
+    def unwatchable(self) -> str | None:
+        """Why no trigger can watch this source, or None."""
+        root = self.root
+        if root is None:
+            return "the table does not exist"
+        if root.persistence == "t":
+            return "a temporary table is invisible to other sessions"
+        if root.is_system:
+            return "a system catalog has no triggers"
+        for table in self.own:
+            if table.kind in _UNWATCHABLE:
+                where = "" if table.relid == self.relid else f"{table.name} belongs to it, and "
+                return where + _UNWATCHABLE[table.kind]
+        return None
+
+    def without_rows(self) -> str | None:
+        """Why it can only be captured *that* this source changes, or None."""
+        outside = [table for table in self.ancestors if not self._partitions(table)]
+        if outside and not self.by_row:
+            return (
+                f"it inherits from {outside[0].name}, and a statement on that table does not tell"
+                " which of its rows belong to a child"
+            )
+        return None
+
+    def _partitions(self, ancestor: Table) -> bool:
+        return ancestor.kind == "p"
+
+
+def family(conn: db.Connection, relid: int) -> Family:
+    """Read the family of a table."""
+    return Family(relid, db.fetch_all(conn, QUERIES["family"], Table, {"relid": relid}))
+
+
+def columns(conn: db.Connection, relid: int, numbers: Sequence[int]) -> tuple[Column, ...]:
+    """Read columns by attribute number; dropped ones are left out."""
+    return db.fetch_all(conn, QUERIES["source_columns"], Column, {"relid": relid, "columns": list(numbers)})
+
+
+def require_privileges(conn: db.Connection, found: Family) -> None:
+    """Raise unless the engine's role may read and put triggers on all tables of a family.
+
+    Raises:
+        PermissionDenied: the hint has the GRANTs.
+    """
+    lacking = [
+        table for table in found.tables if not (table.may_trigger and (table.may_select or table.place != "own"))
+    ]
+    if not lacking:
+        return
+    role = db.fetch_value(conn, SQL("SELECT current_user::text"))
+    grants = SQL("; ").join(
+        SQL("GRANT SELECT, TRIGGER ON {} TO {}").format(table.identifier, Identifier(role)) for table in lacking
+    )
+    raise PermissionDenied(
+        f"the role {role} may not capture changes",
+        object_name=lacking[0].name,
+        detail="SELECT and TRIGGER are needed on the table, its partitions and the tables above it.",
+        hint=grants.as_string(conn),
+    )
+
+
+def restrictions(conn: db.Connection, relid: int, numbers: Sequence[int] = ()) -> str | None:
+    """Why rows of a source cannot be captured, in a half sentence; None if they can.
+
+    Such a source is only good for FULL: of some it can be captured *that* they changed, of others nothing.
+
+    Args:
+        conn: any connection.
+        relid: OID of the source.
+        numbers: attribute numbers that would be read.
+    """
+    found = family(conn, relid)
+    reason = found.unwatchable() or found.without_rows()
+    if reason is None:
+        virtual = [column.name for column in columns(conn, relid, numbers) if column.is_virtual]
+        if virtual:
+            reason = f"the column {virtual[0]} is generated when it is read, so no trigger sees it"
+    return reason

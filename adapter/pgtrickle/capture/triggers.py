@@ -1,0 +1,71 @@
+"""The triggers that a source's family needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from psycopg.sql import SQL, Composed, Identifier
+
+from pgtrickle.capture import functions
+from pgtrickle.capture.relations import Family, Table
+from pgtrickle.names import CHANGES_SCHEMA
+from pgtrickle.sql import qualified
+
+_TRANSITION = {
+    "insert": SQL("AFTER INSERT ON {table} REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT"),
+    "update": SQL("AFTER UPDATE ON {table} REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT"),
+    "delete": SQL("AFTER DELETE ON {table} REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT"),
+    "truncate": SQL("BEFORE TRUNCATE ON {table} FOR EACH STATEMENT"),
+    "row": SQL("AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A trigger that has to exist. ``event`` is a key of the table of clauses above."""
+
+    table: Table
+    event: str
+    source_id: int
+    function: str
+
+    @property
+    def name(self) -> str:
+        """Late in the alphabet: rows that a user's BEFORE TRUNCATE trigger changes are captured before ours looks."""
+        return f"zz_pgtrickle_{self.source_id}_{self.event}"
+
+    def create(self) -> tuple[Composed, ...]:
+        """The statements; ENABLE ALWAYS only where we may."""
+        statement = SQL("CREATE OR REPLACE TRIGGER {name} {clause} EXECUTE FUNCTION {function}()").format(
+            name=Identifier(self.name),
+            clause=_TRANSITION[self.event].format(table=self.table.identifier),
+            function=qualified(CHANGES_SCHEMA, self.function),
+        )
+        if not self.table.is_owned:
+            return (statement,)
+        always = SQL("ALTER TABLE ONLY {} ENABLE ALWAYS TRIGGER {}").format(
+            self.table.identifier, Identifier(self.name)
+        )
+        return (statement, always)
+
+
+def wanted(source_id: int, found: Family, *, by_row: bool) -> tuple[Trigger, ...]:
+    """All triggers that a source needs, by table and event."""
+    return tuple(_wanted(source_id, found, by_row))
+
+
+def _wanted(source_id: int, found: Family, by_row: bool) -> Iterator[Trigger]:
+    changes = functions.changes_function(source_id)
+    for table in found.tables:
+        if table.place == "own":
+            is_leaf = table.kind != "p"
+            for event in ("insert", "update", "delete") if not by_row else ("row",) if is_leaf else ():
+                yield Trigger(table, event, source_id, changes)
+            # TRUNCATE of a partitioned table fires on its partitions as well: recorded there, where the rows are.
+            if is_leaf:
+                yield Trigger(table, "truncate", source_id, functions.truncate_function(source_id))
+        elif not by_row:
+            # INSERT into an inheritance parent never reaches a child.
+            for event in ("insert", "update", "delete") if table.kind == "p" else ("update", "delete"):
+                yield Trigger(table, event, source_id, functions.ancestor_function(source_id))
