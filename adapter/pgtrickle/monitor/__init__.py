@@ -1,0 +1,1 @@
+"""Looking at the engine's state without touching it: health, freshness, pictures."""
