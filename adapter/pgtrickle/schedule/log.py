@@ -80,6 +80,8 @@ class EventFormatter(logging.Formatter):
         return self._render({key: self._masked(value) for key, value in fields.items()})
 
     def _masked(self, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [self._masked(item) for item in value]
         if isinstance(value, str):
             for secret in self._secrets:
                 value = value.replace(secret, _MASK)

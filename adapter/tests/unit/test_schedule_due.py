@@ -7,6 +7,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from pgtrickle.gates.retry import FIRST_DELAY, LONGEST_DELAY, is_retryable
+from pgtrickle.gates.retry import decide as decide_retry
 from pgtrickle.schedule import parse
 from pgtrickle.schedule.due import (
     DEFAULT_PERIOD,
@@ -14,13 +16,9 @@ from pgtrickle.schedule.due import (
     UNWATCHED_PERIOD,
     TableState,
     decide,
-    due_now,
     effective_periods,
-    next_wake,
 )
 from pgtrickle.schedule.order import Dag
-from pgtrickle.gates.retry import FIRST_DELAY, LONGEST_DELAY, is_retryable
-from pgtrickle.gates.retry import decide as decide_retry
 
 NOW = datetime(2024, 6, 1, 12, 0, tzinfo=timezone.utc)
 SECOND = timedelta(seconds=1)
@@ -104,14 +102,6 @@ def test_calculated_with_cron_dependents_only_is_not_due_by_itself() -> None:
     assert not due.now
     assert due.wake is None
     assert "cron" in due.reason
-
-
-def test_the_runner_sleeps_until_the_first_that_becomes_due() -> None:
-    decisions = [decide(state("30s", age * SECOND), 30 * SECOND, NOW) for age in (20, 25)]
-    assert next_wake(decisions, NOW, 60 * SECOND) == 5 * SECOND
-    assert next_wake(decisions, NOW, 2 * SECOND) == 2 * SECOND
-    assert next_wake([], NOW, 60 * SECOND) == 60 * SECOND
-    assert due_now(decisions) == ()
 
 
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01", "08006", "55P03", "57014", "57P01", "53300"])
