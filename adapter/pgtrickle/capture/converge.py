@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from psycopg.sql import SQL, Composable, Identifier
+from psycopg.sql import SQL, Composed, Identifier
 
 from pgtrickle import db
 from pgtrickle.capture import functions, relations, triggers
@@ -47,7 +47,7 @@ class _Gap:
     """What has to be done. ``missed`` says why changes may have been lost before, or is None."""
 
     create_buffer: bool
-    alter_buffer: tuple[Composable, ...]
+    alter_buffer: tuple[Composed, ...]
     functions: tuple[str, ...]
     create: tuple[Trigger, ...]
     drop: tuple[InstalledTrigger, ...]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from psycopg.sql import SQL, Identifier, Placeholder
+from psycopg.sql import SQL, Composable, Identifier, Placeholder
 from psycopg.types.json import Jsonb
 
 from pgtrickle import db
@@ -92,7 +92,7 @@ def update(conn: db.Connection, stream_table_id: int, **changes: Any) -> None:
         name: Jsonb(dict(value)) if name in _JSON and isinstance(value, Mapping) else value
         for name, value in changes.items()
     }
-    assignments = [SQL("{} = {}").format(Identifier(name), Placeholder(name)) for name in changes]
+    assignments: list[Composable] = [SQL("{} = {}").format(Identifier(name), Placeholder(name)) for name in changes]
     if set(changes) & {"query", "schedule", "requested_mode", "options"}:
         assignments.append(SQL("altered_at = pg_catalog.now()"))
     statement = SQL("UPDATE pgtrickle.stream_tables SET {} WHERE id = %(stream_table_id)s").format(

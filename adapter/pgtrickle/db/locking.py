@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from psycopg.sql import SQL, Composable, Literal
+from psycopg.sql import SQL, Composed, Literal
 
 from pgtrickle.db.connection import Connection
-from pgtrickle.db.statements import execute, fetch_all, transaction
+from pgtrickle.db.statements import Query, execute, fetch_all, transaction
 from pgtrickle.errors import LockTimeout, TransactionConflict
 
 T = TypeVar("T")
@@ -123,14 +123,14 @@ def under_lock_timeout(
 
 def ddl(
     conn: Connection,
-    statements: Composable | Sequence[Composable],
+    statements: Query | Sequence[Query],
     *,
     policy: LockPolicy | None = None,
     relids: Sequence[int] = (),
     object_name: str | None = None,
 ) -> None:
     """Run statements in one transaction as `under_lock_timeout` does."""
-    several = [statements] if isinstance(statements, Composable) else list(statements)
+    several = [statements] if isinstance(statements, (SQL, Composed)) else list(statements)
 
     def work() -> None:
         for statement in several:

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
-from psycopg.sql import Composable
+from psycopg.sql import SQL, Composed
 
 from pgtrickle.db.connection import Connection
 from pgtrickle.db.errors import wrapped
 
-Params = Mapping[str, Any] | Sequence[Any] | None
+Query: TypeAlias = SQL | Composed
+Params: TypeAlias = Mapping[str, Any] | Sequence[Any] | None
 Row = TypeVar("Row")
 
 
-def execute(conn: Connection, query: Composable, params: Params = None, *, object_name: str | None = None) -> int:
+def execute(conn: Connection, query: Query, params: Params = None, *, object_name: str | None = None) -> int:
     """Run one statement; the number of rows it reports (-1 where it reports none)."""
     with wrapped(object_name):
         return conn.execute(query, params).rowcount
 
 
 def fetch_all(
-    conn: Connection, query: Composable, row: type[Row], params: Params = None, *, object_name: str | None = None
+    conn: Connection, query: Query, row: type[Row], params: Params = None, *, object_name: str | None = None
 ) -> tuple[Row, ...]:
     """The rows of a query as values of ``row``, whose fields are the columns by name (``dict`` and ``tuple`` work)."""
     with wrapped(object_name), conn.cursor(row_factory=class_row(row)) as cursor:
@@ -33,14 +34,14 @@ def fetch_all(
 
 
 def fetch_one(
-    conn: Connection, query: Composable, row: type[Row], params: Params = None, *, object_name: str | None = None
+    conn: Connection, query: Query, row: type[Row], params: Params = None, *, object_name: str | None = None
 ) -> Row | None:
     """The first row of a query, or None."""
     rows = fetch_all(conn, query, row, params, object_name=object_name)
     return rows[0] if rows else None
 
 
-def fetch_value(conn: Connection, query: Composable, params: Params = None, *, object_name: str | None = None) -> Any:
+def fetch_value(conn: Connection, query: Query, params: Params = None, *, object_name: str | None = None) -> Any:
     """The first column of the first row of a query, or None."""
     with wrapped(object_name):
         found = conn.execute(query, params).fetchone()
