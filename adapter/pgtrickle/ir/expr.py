@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class Expr:
     """
 
     parts: tuple[str | Ref, ...]
+    #: For ``a = b`` with PostgreSQL's own ``=``: both sides, so that joins can be keyed.
+    sides: tuple[Expr, Expr] | None = field(default=None, compare=False)
 
     @property
     def refs(self) -> frozenset[str]:
@@ -49,7 +51,8 @@ class Expr:
                 parts += inner.parts if inner.column is not None else ("(", *inner.parts, ")")
             else:
                 parts.append(part)
-        return Expr(tuple(parts))
+        sides = self.sides and (self.sides[0].substitute(replacements), self.sides[1].substitute(replacements))
+        return Expr(tuple(parts), sides)
 
 
 def col(name: str) -> Expr:

@@ -342,6 +342,15 @@ class Restrict:
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """Rows that the statement defines under a name."""
+
+    name: str
+    columns: tuple[Column, ...]
+    weighted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Opaque:
     """A whole query as text; nothing is known of it but its columns. FULL plans consist of it."""
 
@@ -370,6 +379,7 @@ Operator: TypeAlias = (
     | Aggregate
     | Lookup
     | Restrict
+    | Named
     | Opaque
 )
 

@@ -58,3 +58,34 @@ class Column:
     name: str
     type: Type
     nullable: bool = True
+
+
+#: The type of the counts and weights that the compiler adds itself.
+INT8 = Type(
+    oid=20,
+    typmod=-1,
+    name="bigint",
+    equality=Equality.EXACT,
+    equals=("pg_catalog", "="),
+    hashable=True,
+    sortable=True,
+    fixed=True,
+    category="N",
+    base_oid=20,
+    image=("pg_catalog", "int8send"),
+)
+
+#: Stands for the type of a computed column until the server has told it.
+UNKNOWN = Type(
+    oid=0,
+    typmod=-1,
+    name="unknown",
+    equality=Equality.NONE,
+    equals=None,
+    hashable=False,
+    sortable=False,
+    fixed=False,
+    category="X",
+    base_oid=0,
+    image=("pg_catalog", "unknownsend"),
+)

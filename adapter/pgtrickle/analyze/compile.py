@@ -1,0 +1,267 @@
+"""From the text of a query to its maintenance plan."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from psycopg.sql import SQL
+
+from pgtrickle import db
+from pgtrickle.analyze.functions import Function, RuleFacts, by_name, load_functions
+from pgtrickle.analyze.probe import Probe, ProbeColumn, check_one_select, pinned_settings, probe, rolled_back
+from pgtrickle.analyze.relations import Relations, describe_relations, find_relations
+from pgtrickle.analyze.types import TypeLoader
+from pgtrickle.analyze.typing import Typing
+from pgtrickle.errors import InternalError, PgTrickleError, UnsupportedQuery
+from pgtrickle.ir.operators import InputKey, Opaque, Operator
+from pgtrickle.ir.schema import UNKNOWN, Column
+from pgtrickle.parse.expression import Expressions
+from pgtrickle.parse.facts import Facts
+from pgtrickle.parse.names import Names
+from pgtrickle.parse.printing import print_node
+from pgtrickle.parse.select import QueryParser, parse_query
+from pgtrickle.plan import Bindings, Plan, Relation, SourceNeed, Stage, Strategy, StreamTableBinding, TableBinding
+from pgtrickle.rewrite.stages import cut_stages, scans_of
+from pgtrickle.sql import load_queries
+
+_QUERIES = load_queries("pgtrickle.analyze")
+
+#: Fields of a stored rule that depend on how a query was written, not on what it means.
+_WRITING = re.compile(r" :(?:funcformat|coerceformat|relationformat|rowformat|rellockmode|location|stmt_location|stmt_len) -?\d+")
+_OWN_OID = re.compile(r":relid (\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """A compiled defining query.
+
+    Attributes:
+        plan: how it is maintained.
+        canonical: the query as the server prints it, fully qualified.
+        columns: its output columns with collations, for CREATE TABLE.
+        settings: session settings that belong to the query.
+        functions: OIDs of user-defined functions that it calls.
+        views: OID -> text of the views that it reads, nested ones included.
+        relids: OIDs of all relations that it reads, views included.
+    """
+
+    plan: Plan
+    canonical: str
+    columns: tuple[ProbeColumn, ...]
+    settings: Mapping[str, str]
+    functions: tuple[int, ...]
+    views: Mapping[int, str]
+    relids: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Compilation:
+    """What one compilation has learnt so far."""
+
+    conn: db.Connection
+    probe: Probe
+    relations: Relations
+    functions: tuple[Function, ...]
+    types: TypeLoader
+    settings: dict[str, str]
+    notices: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def rules(self) -> tuple[RuleFacts, ...]:
+        return (self.probe.view.rule, *(view.rule for view in self.relations.views.values()))
+
+
+def compile_query(conn: db.Connection, query: str, *, mode: str = "AUTO") -> Analysis:
+    """Analyse a defining query with the session's settings and role; leaves nothing behind.
+
+    Args:
+        conn: a connection; its search_path resolves unqualified names.
+        query: the text of one SELECT.
+        mode: ``DIFFERENTIAL`` (or fail), ``AUTO`` (differential if possible) or ``FULL``.
+
+    Raises:
+        InvalidQuery: PostgreSQL refuses the query.
+        UnsupportedQuery: it cannot be maintained differentially, and ``mode`` demands that.
+    """
+    check_one_select(query)
+    settings = dict(pinned_settings(conn))
+    with rolled_back(conn):
+        found = _learn(conn, query, settings)
+        plan = _plan(found, mode)
+        return Analysis(
+            plan=plan,
+            canonical=found.probe.canonical,
+            columns=found.probe.columns,
+            settings=found.settings,
+            functions=tuple(f.oid for f in found.functions if not f.is_builtin),
+            views={relid: view.text for relid, view in found.relations.views.items()},
+            relids=tuple(sorted(found.relations.rows)),
+        )
+
+
+def _learn(conn: db.Connection, query: str, settings: dict[str, str]) -> _Compilation:
+    probed = probe(conn, query, "pgtrickle_probe", catalog_path=True)
+    relations = find_relations(conn, probed.view.rule.relations)
+    rules = (probed.view.rule, *(view.rule for view in relations.views.values()))
+    collations = sorted(frozenset[int]().union(*(rule.collations for rule in rules)))
+    params = {"oids": collations or [0], "relids": sorted(relations.rows) or [0]}
+    coarse = bool(db.fetch_value(conn, _QUERIES["nondeterministic_collations"], params))
+    functions = load_functions(conn, rules)
+    return _Compilation(conn, probed, relations, functions, TypeLoader(conn, coarse_text=coarse), settings)
+
+
+def _plan(found: _Compilation, mode: str) -> Plan:
+    _choose_search_path(found)
+    if mode == "FULL":
+        return _full(found, "refresh_mode is FULL")
+    try:
+        return _differential(found)
+    except UnsupportedQuery as error:
+        if mode == "DIFFERENTIAL":
+            raise
+        found.notices.append(("auto_full", f"AUTO refreshes this table FULL: {error.message}"))
+        return _full(found, error.message)
+
+
+def _choose_search_path(found: _Compilation) -> None:
+    """Prefer pg_catalog alone, under which nobody can shadow a name.
+
+    Some printed clauses (USING, IN, IS DISTINCT FROM ...) leave their operator to the search path, and functions of the
+    user's may read it: then the path of the session is kept, behind pg_catalog.
+    """
+    path = found.settings.get("search_path", "")
+    own = all(function.is_builtin for function in found.functions)
+    if own and _reads_the_same(found, found.probe.canonical):
+        found.settings["search_path"] = "pg_catalog"
+        return
+    found.settings["search_path"] = f"pg_catalog, {path}, pg_temp" if path else "pg_catalog, pg_temp"
+    set_path = SQL("SELECT pg_catalog.set_config('search_path', {}, true)").format(found.settings["search_path"])
+    db.execute(found.conn, set_path)
+    if not _reads_the_same(found, found.probe.canonical):
+        raise InternalError(
+            "the server reads the query that it printed itself in another way",
+            clause=found.probe.canonical.strip()[:200],
+            hint="Qualify the operators of the query with OPERATOR(schema.name).",
+        )
+
+
+def _reads_the_same(found: _Compilation, query: str) -> bool:
+    """Whether the server understands this text exactly as it understood the user's."""
+    try:
+        with rolled_back(found.conn):
+            again = probe(found.conn, query, "pgtrickle_again", catalog_path=False)
+            mine, theirs = (
+                _meaning(found.conn, name) for name in ("pgtrickle_probe", "pgtrickle_again")
+            )
+            return mine == theirs and again.columns == found.probe.columns
+    except PgTrickleError:
+        return False
+
+
+def _meaning(conn: db.Connection, name: str) -> str:
+    """A stored rule without traces of its writing and of the view's own OID."""
+    oid = SQL("SELECT {}::pg_catalog.regclass::pg_catalog.oid").format("pg_temp." + name)
+    relid = db.fetch_value(conn, oid)
+    rule: str = db.fetch_value(conn, _QUERIES["view_rule"], {"relid": relid})
+    rule = _WRITING.sub("", rule)
+    return _OWN_OID.sub(lambda match: ":relid 0" if int(match[1]) == relid else match[0], rule)
+
+
+# --- DIFFERENTIAL ---------------------------------------------------------------------------------------------------
+
+
+def _differential(found: _Compilation) -> Plan:
+    _refuse_moving(found)
+    stmt = parse_query(found.probe.canonical)
+    if Names.RESERVED in found.probe.canonical:
+        raise UnsupportedQuery(f"the query contains the reserved text {Names.RESERVED}", clause=Names.RESERVED)
+    if not _reads_the_same(found, print_node(stmt)):
+        raise UnsupportedQuery(
+            "the parser's printer changes the meaning of the query",
+            clause="printing",
+            detail=print_node(stmt)[:300],
+            hint="Please report the query; until then it runs with refresh_mode AUTO or FULL.",
+        )
+    facts = Facts(describe_relations(found.conn, found.relations, found.types), by_name(found.functions))
+    parser = QueryParser(Expressions(facts, Names()), UNKNOWN, found.notices)
+    tree, _ = parser.parse(stmt, top=True)
+    bindings = _bindings(found)
+    typed = Typing(found.conn, found.types, bindings).annotate(tree)
+    stages = cut_stages(typed, tuple(column.name for column in found.probe.columns))
+    return Plan(stages, _needs(stages), "DIFFERENTIAL", found.probe.canonical, _notices(found, stages))
+
+
+def _refuse_moving(found: _Compilation) -> None:
+    moving = sorted({f"{f.schema}.{f.name}" for f in found.functions if f.moves})
+    if moving:
+        raise UnsupportedQuery(
+            f"the result of {', '.join(moving)} can change although no source does",
+            clause=moving[0],
+            hint="Refresh it FULL, or compare with a column instead.",
+        )
+    if any(rule.sql_values for rule in found.rules):
+        raise UnsupportedQuery(
+            "CURRENT_DATE, CURRENT_USER and their like change although no source does",
+            clause="CURRENT_DATE/CURRENT_TIMESTAMP/CURRENT_USER",
+            hint="Refresh it FULL, or compare with a column instead.",
+        )
+
+
+def _needs(stages: tuple[Stage, ...]) -> tuple[SourceNeed, ...]:
+    columns: dict[InputKey, dict[int, str]] = {}
+    for stage in stages:
+        for scan in scans_of(stage.operator):
+            if scan.input.kind != "stage":
+                columns.setdefault(scan.input, {}).update(dict(scan.attributes))
+    return tuple(
+        SourceNeed(key.ident, key.kind, dict(sorted(found.items())))
+        for key, found in sorted(columns.items(), key=lambda item: item[0].ident)
+    )
+
+
+def _notices(found: _Compilation, stages: tuple[Stage, ...]) -> tuple[tuple[str, str], ...]:
+    notices = list(dict.fromkeys(found.notices))
+    for stage in stages:
+        if stage.strategy in (Strategy.KEYS, Strategy.ALL):
+            notices.append(("group_recompute", f"{stage.strategy.value}: {stage.reason}"))
+        for scan in scans_of(stage.operator):
+            if scan.input.kind == "table" and not scan.keys and not _has_key(found, scan.input.ident):
+                row = found.relations.rows[scan.input.ident]
+                notices.append(("keyless_source", f"{row.schema}.{row.name} has no primary key"))
+    return tuple(dict.fromkeys(notices))
+
+
+def _has_key(found: _Compilation, relid: int) -> bool:
+    rows = db.fetch_all(found.conn, _QUERIES["unique_keys"], dict, {"relids": [relid]})
+    return bool(rows)
+
+
+def _bindings(found: _Compilation) -> Bindings:
+    """Enough to print a tree that reads tables as they are."""
+    tables = {
+        row.relid: TableBinding(Relation(row.schema, row.name), None) for row in found.relations.rows.values()
+    }
+    streams = {relid: StreamTableBinding(table.relation, table.relation) for relid, table in tables.items()}
+    return Bindings(tables, streams)
+
+
+# --- FULL -----------------------------------------------------------------------------------------------------------
+
+
+def _full(found: _Compilation, reason: str) -> Plan:
+    types = found.types.load((column.type_oid, column.typmod) for column in found.probe.columns)
+    columns = tuple(Column(c.name, types[c.type_oid, c.typmod]) for c in found.probe.columns)
+    facts = describe_relations(found.conn, found.relations, found.types)
+    tables = [f for f in facts.values() if f.kind != "view"]
+    inputs = frozenset(InputKey(f.kind, f.relid) for f in tables)
+    tree: Operator = Opaque(found.probe.canonical.rstrip().rstrip(";"), columns)
+    stage = Stage(0, Strategy.ALL, reason, columns, None, inputs, tree)
+    needs = tuple(
+        SourceNeed(f.relid, f.kind, {}, rows=False, capturable=f.obstacle in (None, "child in an inheritance hierarchy"))
+        for f in sorted(tables, key=lambda f: f.relid)
+    )
+    moving = any(f.moves for f in found.functions) or any(rule.sql_values for rule in found.rules)
+    return Plan((stage,), needs, "FULL", found.probe.canonical, tuple(found.notices), reason, moving)
+

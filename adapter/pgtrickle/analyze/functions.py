@@ -1,0 +1,101 @@
+"""The functions that a query calls, from the stored rule: exact, overloads and operators included."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pgtrickle import db
+from pgtrickle.parse.facts import FunctionFacts
+from pgtrickle.sql import load_queries
+
+_QUERIES = load_queries("pgtrickle.analyze")
+
+_FUNCTION = re.compile(r":(?:funcid|opfuncid|aggfnoid|winfnoid|hashfuncid|elemfuncid) (\d+)")
+_OPERATOR = re.compile(r":opno (\d+)")
+_RELATION = re.compile(r":relid (\d+)")
+_COLLATION = re.compile(r":(?:inputcollid|varcollid|funccollid|opcollid|aggcollid|resultcollid|collOid) (\d+)")
+_SQL_VALUE = re.compile(r"\{SQLVALUEFUNCTION ")
+
+#: Stable functions of PostgreSQL whose result depends on more than arguments and pinned settings.
+_MOVING = frozenset(
+    "now transaction_timestamp statement_timestamp current_setting current_schema current_schemas current_user "
+    "current_database session_user getpgusername format_type obj_description col_description shobj_description "
+    "to_regclass to_regtype to_regproc to_regprocedure to_regoper to_regoperator to_regnamespace to_regrole "
+    "to_regcollation database_to_xml database_to_xmlschema database_to_xml_and_xmlschema query_to_xml query_to_xmlschema "
+    "query_to_xml_and_xmlschema cursor_to_xml cursor_to_xmlschema table_to_xml table_to_xmlschema "
+    "table_to_xml_and_xmlschema schema_to_xml schema_to_xmlschema schema_to_xml_and_xmlschema row_security_active "
+    "txid_current_if_assigned currtid2 version".split()
+)
+_MOVING_PREFIXES = ("pg_", "has_", "inet_client", "inet_server", "txid_")
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One row of the query ``functions``."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    volatility: str
+    returns_set: bool
+    arguments: int
+    is_builtin: bool
+
+    @property
+    def moves(self) -> bool:
+        """Whether the result may change although no argument and no pinned setting does."""
+        if self.volatility == "v":
+            return True
+        if self.volatility == "i":
+            return False
+        if not self.is_builtin:
+            return True  # a stable function of the user's may read tables that nobody watches
+        if self.name == "age" and self.arguments == 1:
+            return True
+        return self.name in _MOVING or self.name.startswith(_MOVING_PREFIXES)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFacts:
+    """What a stored view rule mentions."""
+
+    functions: frozenset[int]
+    operators: frozenset[int]
+    relations: frozenset[int]
+    collations: frozenset[int]
+    sql_values: bool
+
+
+def read_rule(text: str) -> RuleFacts:
+    """Collect the OIDs in the text of a ``pg_rewrite.ev_action``."""
+
+    def found(pattern: re.Pattern[str]) -> frozenset[int]:
+        return frozenset(int(oid) for oid in pattern.findall(text)) - {0}
+
+    return RuleFacts(
+        found(_FUNCTION), found(_OPERATOR), found(_RELATION), found(_COLLATION), bool(_SQL_VALUE.search(text))
+    )
+
+
+def load_functions(conn: db.Connection, rules: Iterable[RuleFacts]) -> tuple[Function, ...]:
+    """The functions behind all calls and operators of these rules."""
+    rules = tuple(rules)
+    params = {
+        "functions": sorted(frozenset[int]().union(*(rule.functions for rule in rules))),
+        "operators": sorted(frozenset[int]().union(*(rule.operators for rule in rules))),
+    }
+    return db.fetch_all(conn, _QUERIES["functions"], Function, params)
+
+
+def by_name(functions: Iterable[Function]) -> dict[tuple[str, str], FunctionFacts]:
+    """What the parser needs: kinds by qualified name."""
+    kinds: dict[tuple[str, str], set[str]] = {}
+    sets: dict[tuple[str, str], bool] = {}
+    for function in functions:
+        key = (function.schema, function.name)
+        kinds.setdefault(key, set()).add(function.kind)
+        sets[key] = sets.get(key, False) or function.returns_set
+    return {key: FunctionFacts(frozenset(found), sets[key]) for key, found in kinds.items()}

@@ -1,0 +1,135 @@
+"""Let the server read the defining query: names resolved, stars expanded, casts explicit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import pglast
+from pglast import ast
+
+from psycopg.sql import SQL
+
+from pgtrickle import db
+from pgtrickle.analyze.relations import View, open_view
+from pgtrickle.errors import InvalidQuery, PgTrickleError, StatementFailed
+from pgtrickle.sql import load_queries
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
+
+_QUERIES = load_queries("pgtrickle.analyze")
+
+#: Settings that change what a query returns; they are recorded at creation and set for every refresh.
+PINNED_SETTINGS = (
+    "TimeZone",
+    "DateStyle",
+    "IntervalStyle",
+    "extra_float_digits",
+    "lc_monetary",
+    "lc_numeric",
+    "lc_time",
+    "bytea_output",
+    "default_text_search_config",
+    "search_path",
+    "xmlbinary",
+    "xmloption",
+    "array_nulls",
+    "standard_conforming_strings",
+    "quote_all_identifiers",
+    "transform_null_equals",
+    "backslash_quote",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeColumn:
+    """An output column of the defining query; the collation is given where it is not the type's own."""
+
+    name: str
+    type_oid: int
+    typmod: int
+    collation_oid: int
+    collation_schema: str | None
+    collation_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the server says about a query."""
+
+    canonical: str
+    view: View
+    columns: tuple[ProbeColumn, ...]
+
+
+def check_one_select(query: str) -> None:
+    """Refuse anything but one SELECT, before any of it reaches the server.
+
+    Raises:
+        InvalidQuery: a syntax error, several statements, or a statement that is not a SELECT.
+    """
+    try:
+        statements = pglast.parse_sql(query)
+    except pglast.parser.ParseError as error:
+        raise InvalidQuery(f"the defining query has a syntax error: {error}", hint="Check it in psql.") from error
+    if len(statements) != 1 or not isinstance(statements[0].stmt, ast.SelectStmt):
+        raise InvalidQuery("the defining query has to be one SELECT statement", clause=query.strip()[:80])
+
+
+def pinned_settings(conn: db.Connection) -> Mapping[str, str]:
+    """The session's settings that belong to the query."""
+    rows = db.fetch_all(conn, _QUERIES["pinned_settings"], dict, {"names": list(PINNED_SETTINGS)})
+    return {row["name"]: row["setting"] for row in rows}
+
+
+@contextmanager
+def rolled_back(conn: db.Connection) -> Iterator[None]:
+    """A transaction (or savepoint) that leaves nothing behind."""
+    with db.wrapped(), conn.transaction(force_rollback=True):
+        yield
+
+
+def probe(conn: db.Connection, query: str, name: str, *, catalog_path: bool) -> Probe:
+    """Read a query as a temporary view.
+
+    Args:
+        conn: inside a transaction that will be rolled back.
+        query: the text of one SELECT.
+        name: of the view.
+        catalog_path: set search_path to pg_catalog for reading it (and everything after).
+
+    Raises:
+        InvalidQuery: PostgreSQL refuses it.
+    """
+    text = query.strip().rstrip(";")
+    create = SQL("CREATE TEMPORARY VIEW {} AS ").format(SQL(cast("LiteralString", name)))
+    try:
+        # No parameters are passed, so percent signs in the user's text need no doubling.
+        with db.wrapped(), conn.transaction():
+            conn.execute(create + SQL(cast("LiteralString", text + "\n")))
+    except StatementFailed as error:
+        raise _refused(error) from error
+    if catalog_path:
+        db.execute(conn, _QUERIES["use_catalog_search_path"])
+    relid = db.fetch_value(conn, SQL("SELECT {}::pg_catalog.regclass::pg_catalog.oid").format("pg_temp." + name))
+    columns = db.fetch_all(conn, _QUERIES["view_columns"], ProbeColumn, {"relid": relid})
+    if not columns:
+        raise InvalidQuery("the defining query has no columns", hint="Select at least one column.")
+    view = open_view(conn, relid)
+    return Probe(view.text, view, columns)
+
+
+def _refused(error: PgTrickleError) -> InvalidQuery:
+    hint = error.hint
+    if error.sqlstate == "42701":
+        hint = "Give every output column a name of its own with AS."
+    refused = InvalidQuery(
+        f"PostgreSQL refuses the defining query: {error.message}", detail=error.detail, hint=hint
+    )
+    refused.sqlstate = error.sqlstate
+    return refused
+
+

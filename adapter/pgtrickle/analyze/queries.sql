@@ -1,0 +1,122 @@
+-- name: pinned_settings
+SELECT name, setting
+FROM pg_catalog.pg_settings
+WHERE name = ANY (%(names)s)
+
+-- name: use_catalog_search_path
+SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)
+
+-- name: view_text
+SELECT pg_catalog.pg_get_viewdef(%(relid)s::pg_catalog.oid)
+
+-- name: view_rule
+SELECT r.ev_action::pg_catalog.text
+FROM pg_catalog.pg_rewrite AS r
+WHERE r.ev_class = %(relid)s AND r.rulename = '_RETURN'
+
+-- name: view_columns
+SELECT a.attname AS name, a.atttypid AS type_oid, a.atttypmod AS typmod, a.attcollation AS collation_oid,
+       CASE WHEN a.attcollation <> t.typcollation THEN cn.nspname END AS collation_schema,
+       CASE WHEN a.attcollation <> t.typcollation THEN c.collname END AS collation_name
+FROM pg_catalog.pg_attribute AS a
+JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+LEFT JOIN pg_catalog.pg_collation AS c ON c.oid = a.attcollation
+LEFT JOIN pg_catalog.pg_namespace AS cn ON cn.oid = c.collnamespace
+WHERE a.attrelid = %(relid)s AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum
+
+-- name: nondeterministic_collations
+SELECT count(*)
+FROM pg_catalog.pg_collation AS c
+WHERE NOT c.collisdeterministic
+  AND (c.oid = ANY (%(oids)s)
+       OR c.oid IN (SELECT a.attcollation FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = ANY (%(relids)s)))
+
+-- name: relations
+SELECT c.oid AS relid, n.nspname AS schema, c.relname AS name, c.relkind::pg_catalog.text AS relkind,
+       c.relpersistence::pg_catalog.text AS persistence,
+       c.relispartition AS is_partition,
+       EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = c.oid) AS has_parent,
+       EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = c.oid) AS has_children,
+       (c.oid < 16384) AS is_system
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.oid = ANY (%(relids)s)
+
+-- name: attributes
+SELECT a.attrelid AS relid, a.attnum::pg_catalog.int4 AS number, a.attname AS name, a.atttypid AS type_oid,
+       a.atttypmod AS typmod, a.attnotnull AS not_null, (a.attgenerated = 'v') AS is_virtual
+FROM pg_catalog.pg_attribute AS a
+WHERE a.attrelid = ANY (%(relids)s) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum
+
+-- name: unique_keys
+SELECT i.indrelid AS relid, i.indexrelid AS index_oid, array_agg(a.attname::pg_catalog.text) AS columns
+FROM pg_catalog.pg_index AS i
+CROSS JOIN LATERAL pg_catalog.generate_series(0, i.indnkeyatts - 1) AS k (position)
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.position]
+WHERE i.indrelid = ANY (%(relids)s)
+  AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+GROUP BY i.indrelid, i.indexrelid, i.indisprimary, i.indnkeyatts
+HAVING bool_and(a.attnotnull)
+ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid
+
+-- name: has_catalog
+SELECT pg_catalog.to_regclass('pgtrickle.stream_tables') IS NOT NULL
+
+-- name: stream_tables_among
+SELECT s.relid FROM pgtrickle.stream_tables AS s WHERE s.relid = ANY (%(relids)s)
+
+-- name: functions
+SELECT p.oid AS oid, n.nspname AS schema, p.proname AS name, p.prokind::pg_catalog.text AS kind,
+       p.provolatile::pg_catalog.text AS volatility, p.proretset AS returns_set, p.pronargs::pg_catalog.int4 AS arguments,
+       (p.oid < 16384) AS is_builtin
+FROM pg_catalog.pg_proc AS p
+JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+WHERE p.oid = ANY (%(functions)s)
+   OR p.oid IN (SELECT o.oprcode FROM pg_catalog.pg_operator AS o WHERE o.oid = ANY (%(operators)s))
+
+-- name: types
+SELECT t.oid AS oid, t.typtype::pg_catalog.text AS typtype, t.typcategory::pg_catalog.text AS category,
+       t.typlen::pg_catalog.int4 AS length, t.typbasetype AS base_oid, t.typtypmod AS base_typmod,
+       CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END AS element_oid,
+       COALESCE(r.rngsubtype, 0) AS subtype_oid,
+       ARRAY(SELECT a.atttypid FROM pg_catalog.pg_attribute AS a
+             WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped AND t.typtype = 'c') AS field_oids,
+       sn.nspname AS send_schema, s.proname AS send_name, on_.nspname AS output_schema, o.proname AS output_name
+FROM pg_catalog.pg_type AS t
+LEFT JOIN pg_catalog.pg_range AS r ON t.oid IN (r.rngtypid, r.rngmultitypid)
+LEFT JOIN pg_catalog.pg_proc AS s ON s.oid = t.typsend
+LEFT JOIN pg_catalog.pg_namespace AS sn ON sn.oid = s.pronamespace
+JOIN pg_catalog.pg_proc AS o ON o.oid = t.typoutput
+JOIN pg_catalog.pg_namespace AS on_ ON on_.oid = o.pronamespace
+WHERE t.oid = ANY (%(oids)s)
+
+-- name: type_names
+SELECT u.oid, u.typmod, pg_catalog.format_type(u.oid, u.typmod)
+FROM unnest(%(oids)s::pg_catalog.oid[], %(typmods)s::pg_catalog.int4[]) AS u (oid, typmod)
+
+-- name: equality_operators
+SELECT DISTINCT ON (c.opcintype) c.opcintype AS oid, n.nspname AS schema, o.oprname AS name
+FROM pg_catalog.pg_opclass AS c
+JOIN pg_catalog.pg_am AS m ON m.oid = c.opcmethod AND m.amname IN ('btree', 'hash')
+JOIN pg_catalog.pg_amop AS ao ON ao.amopfamily = c.opcfamily AND ao.amoplefttype = c.opcintype
+     AND ao.amoprighttype = c.opcintype AND ao.amopstrategy = CASE m.amname WHEN 'btree' THEN 3 ELSE 1 END
+JOIN pg_catalog.pg_operator AS o ON o.oid = ao.amopopr
+JOIN pg_catalog.pg_namespace AS n ON n.oid = o.oprnamespace
+WHERE c.opcdefault
+ORDER BY c.opcintype, m.amname
+
+-- name: sortable_types
+SELECT c.opcintype AS oid
+FROM pg_catalog.pg_opclass AS c
+JOIN pg_catalog.pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree'
+WHERE c.opcdefault
+
+-- name: hashable_types
+SELECT c.opcintype AS oid
+FROM pg_catalog.pg_opclass AS c
+JOIN pg_catalog.pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'hash'
+JOIN pg_catalog.pg_amproc AS p ON p.amprocfamily = c.opcfamily AND p.amproclefttype = c.opcintype
+     AND p.amprocrighttype = c.opcintype AND p.amprocnum = 2
+WHERE c.opcdefault

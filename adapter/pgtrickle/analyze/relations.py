@@ -1,0 +1,133 @@
+"""The relations that a query reads, views opened down to the tables."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pgtrickle import db
+from pgtrickle.analyze.functions import RuleFacts, read_rule
+from pgtrickle.analyze.types import TypeLoader
+from pgtrickle.parse.facts import Attribute, RelationFacts
+from pgtrickle.sql import load_queries
+
+_QUERIES = load_queries("pgtrickle.analyze")
+
+_OBSTACLES = {"m": "materialized view", "f": "foreign table", "S": "sequence"}
+
+
+@dataclass(frozen=True, slots=True)
+class RelationRow:
+    """One row of the query ``relations``."""
+
+    relid: int
+    schema: str
+    name: str
+    relkind: str
+    persistence: str
+    is_partition: bool
+    has_parent: bool
+    has_children: bool
+    is_system: bool
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why rows cannot be captured from it, or None."""
+        if self.relkind == "v":
+            return None
+        if self.is_system:
+            return "system catalog"
+        if self.persistence == "t":
+            return "temporary table"
+        if self.has_parent and not self.is_partition:
+            return "child in an inheritance hierarchy"
+        return _OBSTACLES.get(self.relkind)
+
+
+@dataclass(frozen=True, slots=True)
+class _AttributeRow:
+    relid: int
+    number: int
+    name: str
+    type_oid: int
+    typmod: int
+    not_null: bool
+    is_virtual: bool
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An expanded view: its text as printed, and what its rule mentions."""
+
+    text: str
+    rule: RuleFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Relations:
+    """Relations by OID, and the views among them."""
+
+    rows: dict[int, RelationRow]
+    views: dict[int, View]
+
+
+def find_relations(conn: db.Connection, relids: Iterable[int]) -> Relations:
+    """Follow views until only tables are left. Expects search_path = pg_catalog."""
+    rows: dict[int, RelationRow] = {}
+    views: dict[int, View] = {}
+    missing = set(relids)
+    while missing:
+        found = db.fetch_all(conn, _QUERIES["relations"], RelationRow, {"relids": sorted(missing)})
+        rows |= {row.relid: row for row in found}
+        opened = {row.relid: open_view(conn, row.relid) for row in found if row.relkind == "v"}
+        views |= opened
+        missing = {relid for view in opened.values() for relid in view.rule.relations} - rows.keys()
+    return Relations(rows, views)
+
+
+def open_view(conn: db.Connection, relid: int) -> View:
+    """The text and rule of a view. Expects search_path = pg_catalog."""
+    text = db.fetch_value(conn, _QUERIES["view_text"], {"relid": relid})
+    rule = read_rule(db.fetch_value(conn, _QUERIES["view_rule"], {"relid": relid}))
+    own = RuleFacts(rule.functions, rule.operators, rule.relations - {relid}, rule.collations, rule.sql_values)
+    return View(text, own)
+
+
+def describe_relations(
+    conn: db.Connection, relations: Relations, types: TypeLoader
+) -> dict[tuple[str, str], RelationFacts]:
+    """Facts for the parser, by qualified name."""
+    params = {"relids": sorted(relations.rows)}
+    attributes: dict[int, list[_AttributeRow]] = defaultdict(list)
+    for row in db.fetch_all(conn, _QUERIES["attributes"], _AttributeRow, params):
+        attributes[row.relid].append(row)
+    keys: dict[int, list[frozenset[str]]] = defaultdict(list)
+    for found in db.fetch_all(conn, _QUERIES["unique_keys"], dict, params):
+        keys[found["relid"]].append(frozenset(found["columns"]))
+    stream_tables = _stream_tables(conn, params)
+    loaded = types.load((a.type_oid, a.typmod) for rows in attributes.values() for a in rows)
+    return {
+        (row.schema, row.name): RelationFacts(
+            relid=row.relid,
+            kind="view" if row.relkind == "v" else "stream_table" if row.relid in stream_tables else "table",
+            schema=row.schema,
+            name=row.name,
+            attributes=tuple(
+                Attribute(a.number, a.name, loaded[a.type_oid, a.typmod], a.not_null, "" if a.is_virtual else None)
+                for a in attributes[row.relid]
+            ),
+            # An inheritance parent's unique index says nothing about the rows of its children.
+            keys=() if row.has_children and row.relkind != "p" else tuple(keys[row.relid]),
+            view_query=relations.views[row.relid].text if row.relkind == "v" else None,
+            obstacle=row.obstacle,
+        )
+        for row in relations.rows.values()
+    }
+
+
+def _stream_tables(conn: db.Connection, params: dict[str, list[int]]) -> frozenset[int]:
+    if not db.fetch_value(conn, _QUERIES["has_catalog"]):
+        return frozenset()
+    rows = db.fetch_all(conn, _QUERIES["stream_tables_among"], dict, params)
+    return frozenset(row["relid"] for row in rows)

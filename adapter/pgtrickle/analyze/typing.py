@@ -1,0 +1,132 @@
+"""Give every computed column its type, by asking the server what the printed operator returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from psycopg.sql import Composable
+
+from pgtrickle.analyze.types import TypeLoader
+from pgtrickle.db import Connection, wrapped
+from pgtrickle.emit.relational import Printer
+from pgtrickle.ir.expr import col, text
+from pgtrickle.ir.operators import (
+    Aggregate,
+    Anti,
+    Filter,
+    Join,
+    Operator,
+    OuterJoin,
+    Project,
+    UnionAll,
+    Values,
+)
+from pgtrickle.ir.schema import Column, Type
+from pgtrickle.plan import Bindings
+
+#: Result columns of a query: (type OID, type modifier).
+Describe = Callable[[Composable], tuple[tuple[int, int], ...]]
+
+
+def describe(conn: Connection, query: Composable) -> tuple[tuple[int, int], ...]:
+    """The result columns of a query that is analysed but not run."""
+    with wrapped():
+        text_of_query = query.as_bytes(conn).replace(b"%%", b"%")
+        prepared = conn.pgconn.prepare(b"", text_of_query)
+        _raise_if_failed(conn, prepared)
+        described = conn.pgconn.describe_prepared(b"")
+        _raise_if_failed(conn, described)
+        return tuple((described.ftype(i), described.fmod(i)) for i in range(described.nfields))
+
+
+def _raise_if_failed(conn: Connection, result: object) -> None:
+    from psycopg import errors, pq
+
+    if getattr(result, "status", None) == pq.ExecStatus.FATAL_ERROR:
+        raise errors.error_from_result(result, encoding=conn.info.encoding)  # type: ignore[arg-type]
+
+
+@dataclass(slots=True)
+class Typing:
+    """Types one tree. Shared nodes are typed once and stay shared."""
+
+    conn: Connection
+    types: TypeLoader
+    bindings: Bindings
+    _done: dict[int, tuple[Operator, Operator]] = field(default_factory=dict)
+
+    def annotate(self, op: Operator) -> Operator:
+        """The same tree with all column types known; branches of a union are cast to its common types."""
+        if id(op) not in self._done:
+            self._done[id(op)] = (op, self._annotated(op))
+        return self._done[id(op)][1]
+
+    def _annotated(self, op: Operator) -> Operator:
+        match op:
+            case Project():
+                return self._project(replace(op, child=self.annotate(op.child)))
+            case Filter():
+                return replace(op, child=self.annotate(op.child))
+            case Join():
+                return replace(op, inputs=tuple(self.annotate(child) for child in op.inputs))
+            case OuterJoin() | Anti():
+                return replace(op, left=self.annotate(op.left), right=self.annotate(op.right))
+            case Aggregate():
+                return self._aggregate(replace(op, child=self.annotate(op.child)))
+            case UnionAll():
+                return self._union(replace(op, children=tuple(self.annotate(child) for child in op.children)))
+            case Values():
+                return replace(op, columns=self._typed(op, op.columns))
+            case _:
+                return op
+
+    def _project(self, op: Project) -> Project:
+        known = {column.name: column for column in op.child.columns}
+        computed = [i for i, expr in enumerate(op.exprs) if expr.column is None]
+        columns = list(op.columns)
+        for i, expr in enumerate(op.exprs):
+            if expr.column is not None:
+                columns[i] = replace(known[expr.column], name=columns[i].name)
+        if computed:
+            asked = Project(op.child, tuple(columns[i] for i in computed), tuple(op.exprs[i] for i in computed))
+            for i, column in zip(computed, self._typed(asked, asked.columns), strict=True):
+                columns[i] = column
+        return replace(op, columns=tuple(columns))
+
+    def _aggregate(self, op: Aggregate) -> Aggregate:
+        if not op.calls:
+            return op
+        typed = self._typed(op, op.columns)[len(op.keys) :]
+        calls = tuple(
+            replace(call, column=replace(column, nullable=call.function != "count"))
+            for call, column in zip(op.calls, typed, strict=True)
+        )
+        return replace(op, calls=calls)
+
+    def _union(self, op: UnionAll) -> UnionAll:
+        typed = self._typed(op, op.columns)
+        nullable = [any(child.columns[i].nullable for child in op.children) for i in range(len(typed))]
+        columns = tuple(replace(column, nullable=null) for column, null in zip(typed, nullable, strict=True))
+        return UnionAll(tuple(_cast(child, columns) for child in op.children), columns)
+
+    def _typed(self, op: Operator, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+        described = describe(self.conn, Printer(self.bindings).select(op))
+        types = self.types.load(described)
+        return tuple(replace(column, type=types[pair]) for column, pair in zip(columns, described, strict=True))
+
+
+def _cast(child: Operator, columns: tuple[Column, ...]) -> Operator:
+    """The child with its columns cast to these types, where they differ."""
+    pairs = list(zip(child.columns, columns, strict=True))
+    if all(_same_type(mine.type, wanted.type) for mine, wanted in pairs):
+        return child
+    exprs = tuple(
+        col(mine.name) if _same_type(mine.type, wanted.type) else text("(", col(mine.name), f")::{wanted.type.name}")
+        for mine, wanted in pairs
+    )
+    return Project(child, tuple(replace(mine, type=wanted.type) for mine, wanted in pairs), exprs)
+
+
+def _same_type(mine: Type, wanted: Type) -> bool:
+    return (mine.oid, mine.typmod) == (wanted.oid, wanted.typmod)

@@ -1,0 +1,52 @@
+"""Variance and standard deviation over integers and numeric of fixed scale.
+
+PostgreSQL computes them from count, sum and sum of squares in numeric arithmetic; the same totals through the same
+division give the same digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pgtrickle.delta.aggregates.rule import AggregateRule, StateColumn
+from pgtrickle.delta.aggregates.sums import accepts_exact_number, totals
+from pgtrickle.delta.aggregates.weighted import total
+from pgtrickle.ir.expr import Expr, col, text
+from pgtrickle.ir.operators import AggregateCall
+
+
+def _state(call: AggregateCall) -> tuple[StateColumn, ...]:
+    (arg,) = call.args
+    number = text("(", arg, ")::pg_catalog.numeric")
+    finite = text(number, " <> 'NaN'::pg_catalog.numeric")
+    squares = total(call, text(number, " * ", number), finite, as_type="pg_catalog.numeric")
+    return (*totals(call), StateColumn("squares", "pg_catalog.numeric", squares))
+
+
+def _variance(state: Mapping[str, str], sample: bool) -> Expr:
+    n = text(col(state["n"]), "::pg_catalog.numeric")
+    spread = text("(", n, " * ", col(state["squares"]), " - ", col(state["sum"]), " * ", col(state["sum"]), ")")
+    divisor = text("(", n, " * (", n, " - 1))") if sample else text("(", n, " * ", n, ")")
+    # PostgreSQL gives a plain 0 for values without spread, not a 0 with the scale of a division.
+    exact = text("CASE WHEN ", spread, " <= 0 THEN 0::pg_catalog.numeric ELSE ", spread, " / ", divisor, " END")
+    return text("CASE WHEN ", col(state["nan"]), " > 0 THEN 'NaN'::pg_catalog.numeric ELSE ", exact, " END")
+
+
+def _result(sample: bool, root: bool) -> Callable[[AggregateCall, Mapping[str, str]], Expr]:
+    enough = 1 if sample else 0
+
+    def result(call: AggregateCall, state: Mapping[str, str]) -> Expr:
+        variance = _variance(state, sample)
+        if root:
+            # PostgreSQL takes the root at the scale of the variance.
+            scale = text("COALESCE(pg_catalog.scale(", variance, "), 0)")
+            variance = text("pg_catalog.round(pg_catalog.sqrt(", variance, "), ", scale, ")")
+        return text("CASE WHEN ", col(state["n"]), f" > {enough} THEN ", variance, " END")
+
+    return result
+
+
+VAR_SAMP = AggregateRule(_state, _result(sample=True, root=False), accepts_exact_number)
+VAR_POP = AggregateRule(_state, _result(sample=False, root=False), accepts_exact_number)
+STDDEV_SAMP = AggregateRule(_state, _result(sample=True, root=True), accepts_exact_number)
+STDDEV_POP = AggregateRule(_state, _result(sample=False, root=True), accepts_exact_number)

@@ -1,0 +1,31 @@
+"""Delta rules of linear operators: the same operator over the input's delta."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pgtrickle.delta.differentiate import Differentiation
+from pgtrickle.ir.operators import Change, Empty, Filter, Operator, Project, Scan, UnionAll, Values
+
+
+def delta_scan(op: Scan, d: Differentiation) -> Operator:
+    """ΔR is what the change buffer holds for the window."""
+    return Change(op) if op.input in d.changed else Empty(op.columns)
+
+
+def delta_values(op: Values, d: Differentiation) -> Operator:
+    """Constants do not change."""
+    return Empty(op.columns)
+
+
+def delta_unary(op: Filter | Project, d: Differentiation) -> Operator:
+    """Δσ(R) = σ(ΔR), Δπ(R) = π(ΔR)."""
+    below = d.delta(op.child)
+    return Empty(op.columns) if isinstance(below, Empty) else replace(op, child=below)
+
+
+def delta_union(op: UnionAll, d: Differentiation) -> Operator:
+    """Δ(R + S) = ΔR + ΔS."""
+    deltas = [d.delta(child) for child in op.children]
+    changed = tuple(delta for delta in deltas if not isinstance(delta, Empty))
+    return UnionAll(changed, op.columns) if changed else Empty(op.columns)

@@ -1,0 +1,182 @@
+"""Delta rules for outer, anti and semi joins.
+
+They are stateless: whether a row had a match before is known from the matches now and the matches among the changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pgtrickle.delta.differentiate import Differentiation
+from pgtrickle.ir.expr import Expr, col, text
+from pgtrickle.ir.operators import (
+    Aggregate,
+    AggregateCall,
+    Anti,
+    Empty,
+    Expose,
+    Filter,
+    Join,
+    Lookup,
+    Negate,
+    Operator,
+    OuterJoin,
+    OuterKind,
+    Project,
+    UnionAll,
+    Weigh,
+)
+from pgtrickle.ir.schema import INT8, Column
+
+
+def delta_outer(op: OuterJoin, d: Differentiation) -> Operator:
+    """Δ(L ⟕ R) = Δ(L ⋈ R) + pad(Δ(L ▷ R)); a full join also pads Δ(R ▷ L)."""
+    terms = [d.delta(Join((op.left, op.right), op.conditions)), _padded(op, op.left, op.right, d)]
+    if op.kind is OuterKind.FULL:
+        terms.append(_padded(op, op.right, op.left, d))
+    changed = tuple(term for term in terms if not isinstance(term, Empty))
+    return UnionAll(changed, op.columns) if changed else Empty(op.columns)
+
+
+def _padded(op: OuterJoin, kept: Operator, other: Operator, d: Differentiation) -> Operator:
+    """The change of the rows of ``kept`` without a match, with NULL for the other side's columns."""
+    below = d.delta(Anti(kept, other, op.conditions))
+    if isinstance(below, Empty):
+        return Empty(op.columns)
+    own = {column.name for column in kept.columns}
+    exprs = tuple(col(c.name) if c.name in own else text(f"NULL::{c.type.name}") for c in op.columns)
+    return Project(below, op.columns, exprs)
+
+
+def delta_anti(op: Anti, d: Differentiation) -> Operator:
+    """Δ(L ▷ R) = ΔL·[no match before] + L·([no match now] − [no match before]).
+
+    The second term concerns only rows of L that match a changed row of R. A semi join is L − (L ▷ R).
+    """
+    if op.semi:
+        anti = d.delta(replace(op, semi=False))
+        terms = [d.delta(op.left), anti if isinstance(anti, Empty) else Negate(anti)]
+        changed = tuple(term for term in terms if not isinstance(term, Empty))
+        return UnionAll(changed, op.columns) if changed else Empty(op.columns)
+    keyed = _keyed(op, d)
+    return keyed if keyed is not None else _theta(op, d)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Equalities between the sides, and what the right side alone has to meet."""
+
+    left: tuple[Expr, ...]
+    right: tuple[Expr, ...]
+    right_only: tuple[Expr, ...]
+
+
+def _pairs(op: Anti) -> _Pairs | None:
+    """The conditions taken apart, or None if some condition is neither an equality nor about the right side alone."""
+    mine = {column.name for column in op.left.columns}
+    theirs = {column.name for column in op.right.columns}
+    left: list[Expr] = []
+    right: list[Expr] = []
+    alone: list[Expr] = []
+    for condition in op.conditions:
+        if condition.refs and condition.refs <= theirs:
+            alone.append(condition)
+            continue
+        if condition.sides is None:
+            return None
+        a, b = condition.sides
+        if b.refs <= mine and a.refs <= theirs:
+            a, b = b, a
+        if not (a.refs and b.refs and a.refs <= mine and b.refs <= theirs):
+            return None
+        left.append(a)
+        right.append(b)
+    return _Pairs(tuple(left), tuple(right), tuple(alone)) if left else None
+
+
+def _keyed(op: Anti, d: Differentiation) -> Operator | None:
+    """The rule for equality conditions: decide per key of the changed rows of R, then look up the rows of L."""
+    pairs = _pairs(op)
+    if pairs is None:
+        return None
+    right = Filter(op.right, pairs.right_only) if pairs.right_only else op.right
+    delta_left, delta_right = d.delta(op.left), d.delta(right)
+    if isinstance(delta_right, Empty):
+        return delta_left if isinstance(delta_left, Empty) else replace(op, left=delta_left)
+    keys = tuple(Column(d.fresh("key"), INT8) for _ in pairs.right)
+    changed = _changed_keys(delta_right, pairs.right, keys, d)
+    crossing, before, now = _crossing(changed, right, pairs.right, keys, d)
+    matched = tuple(_equality(mine, col(key.name)) for mine, key in zip(pairs.left, keys, strict=True))
+    turned = Filter(crossing, (text("(", col(now), " = 0) <> (", col(before), " = 0)"),))
+    weight = text("(", col(now), " = 0)::pg_catalog.int4 - (", col(before), " = 0)::pg_catalog.int4")
+    terms: list[Operator] = [_only(Weigh(Join((turned, op.left), matched), weight), op.columns)]
+    if not isinstance(delta_left, Empty):
+        # Rows of ΔL whose key did not change on the right: no match before is no match now.
+        quiet = Anti(Anti(delta_left, changed, matched), right, _conditions(pairs))
+        had_none = Filter(crossing, (text(col(before), " = 0"),))
+        terms += [quiet, _only(Join((had_none, delta_left), matched), op.columns)]
+    return UnionAll(tuple(terms), op.columns)
+
+
+def _conditions(pairs: _Pairs) -> tuple[Expr, ...]:
+    return tuple(_equality(a, b) for a, b in zip(pairs.left, pairs.right, strict=True))
+
+
+def _equality(left: Expr, right: Expr) -> Expr:
+    return Expr(text("(", left, ") = (", right, ")").parts, (left, right))
+
+
+def _changed_keys(
+    delta_right: Operator, right: tuple[Expr, ...], keys: tuple[Column, ...], d: Differentiation
+) -> Operator:
+    """Per key: the net number of matching rows of R that came (or went, if negative)."""
+    weight = Column(d.fresh("weight"), INT8)
+    exposed = Expose(Project(delta_right, keys, right), weight)
+    known = Filter(exposed, tuple(text(col(key.name), " IS NOT NULL") for key in keys))
+    total = AggregateCall(Column(d.fresh("came"), INT8), text("sum(", col(weight.name), ")"))
+    grouped = Aggregate(known, tuple(key.name for key in keys), (total,))
+    return Filter(grouped, (text(col(total.column.name), " <> 0"),))
+
+
+def _crossing(
+    changed: Operator, right: Operator, exprs: tuple[Expr, ...], keys: tuple[Column, ...], d: Differentiation
+) -> tuple[Operator, str, str]:
+    """The changed keys with their number of matches before and now; returns the names of these columns too."""
+    present = Column(d.fresh("present"), INT8)
+    copies = tuple(Column(d.fresh("key"), INT8) for _ in keys)
+    rows = Project(right, (*copies, present), (*exprs, text("1")))
+    matched = tuple(_equality(col(copy.name), col(key.name)) for copy, key in zip(copies, keys, strict=True))
+    came = changed.columns[-1].name
+    now = AggregateCall(Column(d.fresh("now"), INT8), text("count(", col(present.name), ")"))
+    joined = OuterJoin(OuterKind.LEFT, changed, rows, matched)
+    counted = Aggregate(joined, (*(key.name for key in keys), came), (now,))
+    before = Column(d.fresh("before"), INT8)
+    columns = (*counted.columns, before)
+    exprs = (*(col(c.name) for c in counted.columns), text(col(now.column.name), " - ", col(came)))
+    return Project(counted, columns, exprs), before.name, now.column.name
+
+
+def _theta(op: Anti, d: Differentiation) -> Operator:
+    """The rule for any other condition: count the matches of each row of L that a changed row of R meets."""
+    delta_left, delta_right = d.delta(op.left), d.delta(op.right)
+    if isinstance(delta_right, Empty):
+        return delta_left if isinstance(delta_left, Empty) else replace(op, left=delta_left)
+    weight = Column(d.fresh("weight"), INT8)
+    changes = Expose(delta_right, weight)
+    came = AggregateCall(Column(d.fresh("came"), INT8), text("COALESCE(sum(", col(weight.name), "), 0)"))
+    now = AggregateCall(Column(d.fresh("now"), INT8), text("count(*)"))
+    before = text("(", col(now.column.name), " - ", col(came.column.name), ")")
+
+    def counted(rows: Operator) -> Operator:
+        return Lookup(Lookup(rows, changes, op.conditions, (came,)), op.right, op.conditions, (now,))
+
+    affected = Anti(op.left, changes, op.conditions, semi=True)
+    sign = text("(", col(now.column.name), " = 0)::pg_catalog.int4 - (", before, " = 0)::pg_catalog.int4")
+    terms: list[Operator] = [_only(Weigh(counted(affected), sign), op.columns)]
+    if not isinstance(delta_left, Empty):
+        terms.append(_only(Filter(counted(delta_left), (text(before, " = 0"),)), op.columns))
+    return UnionAll(tuple(terms), op.columns)
+
+
+def _only(op: Operator, columns: tuple[Column, ...]) -> Operator:
+    return Project(op, columns, tuple(col(column.name) for column in columns))

@@ -1,0 +1,166 @@
+"""From net changes to the stored table: DELETE, then UPDATE, then INSERT, in one statement, every row counted.
+
+One statement, because each part reads the count of the one before, so unique values may move between rows; and because
+nothing is evaluated twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from pgtrickle.emit.fragments import WEIGHT, commas, image, names, table
+from pgtrickle.emit.relational import Printer
+from pgtrickle.emit.target import Target
+from pgtrickle.ir.schema import Column, Equality
+from pgtrickle.plan import Relation
+
+#: What an apply statement returns, in this order.
+COUNTS = ("deleted", "updated", "inserted", "expected_deleted", "expected_updated", "expected_inserted", "faults")
+
+
+def consolidate(columns: tuple[Column, ...], weighted: Composable) -> Composable:
+    """Net changes: the weights of rows that look the same added up, rows of weight 0 dropped.
+
+    Grouping by the columns themselves would take 1.0 for 1.00, so columns whose ``=`` is coarser than what a user sees are
+    told apart by their image; which of the (indistinguishable) rows is kept does not matter.
+    """
+    shown = names(columns)
+    if all(column.type.equality is Equality.EXACT for column in columns):
+        return SQL(
+            "SELECT {}, pg_catalog.sum({})::pg_catalog.int8 AS {} FROM ({}) AS w GROUP BY {} HAVING pg_catalog.sum({}) <> 0"
+        ).format(shown, WEIGHT, WEIGHT, weighted, shown, WEIGHT)
+    images = commas(image(column, Identifier(column.name)) for column in columns)
+    summed = SQL(
+        "SELECT {}, pg_catalog.sum({}) OVER same AS total, pg_catalog.row_number() OVER same AS number"
+        " FROM ({}) AS w WINDOW same AS (PARTITION BY {})"
+    ).format(shown, WEIGHT, weighted, images)
+    return SQL("SELECT {}, total::pg_catalog.int8 AS {} FROM ({}) AS s WHERE number = 1 AND total <> 0").format(
+        shown, WEIGHT, summed
+    )
+
+
+def apply(
+    printer: Printer, target: Target, net: Composable, log: Relation | None, extra_faults: Iterable[Composable] = ()
+) -> Composed:
+    """The whole statement that brings net changes into a table.
+
+    Args:
+        printer: holds the common table expressions that ``net`` refers to.
+        target: the table.
+        net: net rows, columns named as in the table, with ``__w``.
+        log: where the net rows are also written, under the refresh number.
+        extra_faults: further counts that have to be 0.
+
+    Returns:
+        A statement that returns one row, `COUNTS`.
+    """
+    _define_net(printer, target, net)
+    if log is not None:
+        _write_log(printer, target, log)
+    parts = _keyed(printer, target) if target.key is not None else _counted(printer, target)
+    faults = SQL(" + ").join([parts[-1], *extra_faults])
+    body = SQL(
+        "SELECT (SELECT count(*) FROM {}) AS deleted, (SELECT count(*) FROM {}) AS updated,"
+        " (SELECT count(*) FROM {}) AS inserted, {} AS expected_deleted, {} AS expected_updated,"
+        " {} AS expected_inserted, {} AS faults"
+    ).format(Identifier("gone"), Identifier("changed"), Identifier("added"), *parts[:3], faults)
+    return printer.statement(body)
+
+
+def _define_net(printer: Printer, target: Target, net: Composable) -> None:
+    extra: list[Composable] = []
+    if not target.plain_index:
+        extra.append(SQL("{} AS __h").format(target.hash("n")))
+    if target.key is None:
+        extra.append(SQL("pg_catalog.row_number() OVER () AS __i"))
+    else:
+        partition = SQL("PARTITION BY {}").format(names(target.key, "n")) if target.key else SQL("")
+        for name, sign in (("__had", SQL("<")), ("__has", SQL(">"))):
+            extra.append(
+                SQL("pg_catalog.bool_or(n.{} {} 0) OVER ({}) AS {}").format(WEIGHT, sign, partition, Identifier(name))
+            )
+    printer.define("net", SQL("SELECT {} FROM ({}) AS n").format(commas([SQL("n.*"), *extra]), net))
+
+
+def _write_log(printer: Printer, target: Target, log: Relation) -> None:
+    numbered = commas(Identifier(f"c{i + 1}") for i in range(len(target.columns)))
+    printer.define(
+        "logged",
+        SQL("INSERT INTO {} (__n, __w, {}) SELECT %(refresh_no)s, {}, {} FROM net RETURNING 1").format(
+            table(log), numbered, WEIGHT, names(target.columns)
+        ),
+    )
+
+
+def _keyed(printer: Printer, target: Target) -> tuple[Composable, Composable, Composable, Composable]:
+    """Rows with a key: an old and a new row of one key are an UPDATE."""
+    out, shown = table(target.relation), names(target.columns)
+    printer.define(
+        "gone",
+        SQL("DELETE FROM {} AS t USING net AS n WHERE n.{} < 0 AND NOT n.__has AND {} RETURNING 1").format(
+            out, WEIGHT, target.match("t", "n")
+        ),
+    )
+    assignments = commas(
+        SQL("{} = n.{}").format(Identifier(c.name), Identifier(c.name)) for c in _assignable(target)
+    )
+    changed = SQL(
+        "UPDATE {} AS t SET {} FROM net AS n WHERE n.{} > 0 AND n.__had AND {}"
+        " AND (SELECT count(*) FROM gone) >= 0 RETURNING 1"
+    ).format(out, assignments, WEIGHT, target.match("t", "n"))
+    printer.define("changed", changed if _assignable(target) else SQL("SELECT 1 WHERE FALSE"))
+    printer.define(
+        "added",
+        SQL(
+            "INSERT INTO {} ({}) SELECT {} FROM net AS n WHERE n.{} > 0 AND NOT n.__had"
+            " AND (SELECT count(*) FROM changed) >= 0 RETURNING 1"
+        ).format(out, shown, shown, WEIGHT),
+    )
+    return (
+        _count(SQL("{} < 0 AND NOT __has").format(WEIGHT)),
+        _count(SQL("{} > 0 AND __had").format(WEIGHT)),
+        _count(SQL("{} > 0 AND NOT __had").format(WEIGHT)),
+        _count(SQL("{} NOT IN (-1, 1)").format(WEIGHT)),
+    )
+
+
+def _assignable(target: Target) -> tuple[Column, ...]:
+    """Columns that an UPDATE of a row with the same key may change: all but the keys whose equality is exact."""
+    fixed = {c.name for c in target.key or () if c.type.equality is Equality.EXACT}
+    return tuple(c for c in target.columns if c.name not in fixed)
+
+
+def _counted(printer: Printer, target: Target) -> tuple[Composable, Composable, Composable, Composable]:
+    """Rows without a key: as many copies as the weight says are deleted or inserted."""
+    out, shown = table(target.relation), names(target.columns)
+    candidates = SQL(
+        "SELECT t.ctid AS tid, -n.{} AS wanted, pg_catalog.row_number() OVER (PARTITION BY n.__i) AS number"
+        " FROM net AS n JOIN {} AS t ON {} WHERE n.{} < 0"
+    ).format(WEIGHT, out, target.match("t", "n"), WEIGHT)
+    printer.define(
+        "gone",
+        SQL(
+            "DELETE FROM {} AS t WHERE t.ctid = ANY (ARRAY(SELECT tid FROM ({}) AS c WHERE number <= wanted)) RETURNING 1"
+        ).format(out, candidates),
+    )
+    printer.define("changed", SQL("SELECT 1 WHERE FALSE"))
+    printer.define(
+        "added",
+        SQL(
+            "INSERT INTO {} ({}) SELECT {} FROM net AS n CROSS JOIN pg_catalog.generate_series(1, n.{}) AS copy"
+            " WHERE n.{} > 0 AND (SELECT count(*) FROM gone) >= 0 RETURNING 1"
+        ).format(out, shown, names(target.columns, "n"), WEIGHT, WEIGHT),
+    )
+    total = SQL("(SELECT COALESCE(pg_catalog.sum({}), 0)::pg_catalog.int8 FROM net WHERE {} {} 0)")
+    return (
+        total.format(SQL("-{}").format(WEIGHT), WEIGHT, SQL("<")),
+        SQL("0::pg_catalog.int8"),
+        total.format(WEIGHT, WEIGHT, SQL(">")),
+        SQL("0::pg_catalog.int8"),
+    )
+
+
+def _count(condition: Composable) -> Composed:
+    return SQL("(SELECT count(*) FROM net WHERE {})").format(condition)

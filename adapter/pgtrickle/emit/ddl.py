@@ -1,0 +1,101 @@
+"""The tables that stages own in ``pgtrickle_state``, and the indexes by which refreshes find rows."""
+
+from __future__ import annotations
+
+import hashlib
+
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from pgtrickle.emit.fragments import commas, hashed, names, table
+from pgtrickle.emit.net import State, as_weighted, grouping_of
+from pgtrickle.emit.relational import Printer
+from pgtrickle.emit.target import Target, output_target, stored_columns
+from pgtrickle.plan import Bindings, Plan, Relation, Stage, Strategy
+
+#: Own tables are updated all the time: room for HOT updates, and vacuum before they bloat.
+_STORAGE = SQL(
+    "ALTER TABLE {} SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05)"
+)
+_MAX_INDEX_COLUMNS = 32
+
+
+def stage_tables(plan: Plan, bindings: Bindings) -> tuple[Composed, ...]:
+    """DDL for output, log and state tables of all stages but the stream table itself (lifecycle owns that)."""
+    statements: list[Composed] = []
+    for stage in plan.stages:
+        binding = bindings.stages[stage.number]
+        if stage is not plan.root:
+            statements += _output(plan, stage, bindings)
+        if binding.state is not None and stage.strategy is Strategy.AGGREGATE:
+            statements += _state(stage, bindings, binding.state)
+    return tuple(statements)
+
+
+def locator_index(plan: Plan, bindings: Bindings) -> tuple[Composed, ...]:
+    """The index by which a refresh finds rows of the stream table."""
+    return _locator(output_target(plan, plan.root, bindings), unique=plan.root.strategy is not Strategy.ROWS)
+
+
+def _output(plan: Plan, stage: Stage, bindings: Bindings) -> list[Composed]:
+    binding = bindings.stages[stage.number]
+    shown = names(stored_columns(plan, stage))
+    rows = Printer(bindings).select(stage.operator)
+    columns = [
+        SQL("{} AS {}").format(Identifier(mine.name), Identifier(stored.name))
+        for mine, stored in zip(stage.operator.columns, stored_columns(plan, stage), strict=True)
+    ]
+    empty = SQL("SELECT {} FROM ({}) AS q").format(commas(columns), rows)
+    statements = [SQL("CREATE TABLE {} AS {} WITH NO DATA").format(table(binding.output), empty)]
+    statements += _owned(binding.output)
+    target = output_target(plan, stage, bindings)
+    statements += _locator(target, unique=stage.strategy is not Strategy.ROWS)
+    statements += _join_indexes(plan, stage, target)
+    if binding.log is not None:
+        weighted = SQL("SELECT 0::pg_catalog.int8 AS __n, 0::pg_catalog.int8 AS __w, {} FROM {}").format(
+            shown, table(binding.output)
+        )
+        statements.append(SQL("CREATE TABLE {} AS {} WITH NO DATA").format(table(binding.log), weighted))
+        statements += _owned(binding.log)
+    return statements
+
+
+def _join_indexes(plan: Plan, stage: Stage, target: Target) -> list[Composed]:
+    """An index on the key for the joins of later stages, where the locator is only a hash."""
+    if not target.key or target.plain_index or len(target.key) > _MAX_INDEX_COLUMNS:
+        return []
+    if not all(column.type.fixed and column.type.sortable for column in target.key):
+        return []
+    return [SQL("CREATE INDEX ON {} ({})").format(table(target.relation), names(target.key))]
+
+
+def _state(stage: Stage, bindings: Bindings, relation: Relation) -> list[Composed]:
+    state = State.of(stage, relation)
+    _, grouping = grouping_of(stage.operator)
+    rows = as_weighted(Printer(bindings).select(grouping.child), grouping.child.columns)
+    statements = [SQL("CREATE TABLE {} AS {} WITH NO DATA").format(table(relation), state.added_up(rows))]
+    return [*statements, *_owned(relation), *_locator(state.target, unique=True)]
+
+
+def _owned(relation: Relation) -> list[Composed]:
+    # A FOR ALL TABLES publication refuses deletes from tables without an identity.
+    return [
+        SQL("ALTER TABLE {} REPLICA IDENTITY FULL").format(table(relation)),
+        _STORAGE.format(table(relation)),
+    ]
+
+
+def _locator(target: Target, *, unique: bool) -> tuple[Composed, ...]:
+    if not target.locator:
+        return ()
+    name = Identifier(_index_name(target.relation))
+    if target.plain_index:
+        kind = SQL("UNIQUE INDEX") if unique else SQL("INDEX")
+        return (SQL("CREATE {} {} ON {} ({})").format(kind, name, table(target.relation), names(target.locator)),)
+    expression: Composable = hashed(target.locator)
+    return (SQL("CREATE INDEX {} ON {} (({}))").format(name, table(target.relation), expression),)
+
+
+def _index_name(relation: Relation) -> str:
+    """A name that says whose it is and cannot clash within the schema."""
+    digest = hashlib.sha256(f"{relation.schema}.{relation.name}".encode()).hexdigest()[:8]
+    return f"pgtrickle_locator_{digest}"

@@ -1,0 +1,274 @@
+"""Prints operator trees as SELECT statements. Semantics were decided before; here is only text."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
+
+from pgtrickle.emit.fragments import WEIGHT, commas, conjunction, hashed, names, same, scalar, table, verbatim
+from pgtrickle.errors import InternalError
+from pgtrickle.ir import operators as ir
+from pgtrickle.ir.operators import Operator, OuterKind, children_of
+from pgtrickle.ir.schema import Column
+from pgtrickle.names import NUMBER_COLUMN, WEIGHT_COLUMN, XID_COLUMN, change_column
+from pgtrickle.plan import Bindings
+
+
+class Printer:
+    """Prints one statement. Sub-results that are read more than once become common table expressions.
+
+    Only what is derived from changes is shared (MATERIALIZED, it is small); what reads tables stays inline, so that
+    PostgreSQL can use their indexes.
+    """
+
+    def __init__(self, bindings: Bindings) -> None:
+        self._bindings = bindings
+        self._aliases = 0
+        self._uses: Counter[int] = Counter()
+        self._seen: list[Operator] = []
+        self._from_changes: dict[int, bool] = {}
+        self._names: dict[int, Identifier] = {}
+        self._ctes: list[tuple[Identifier, Composable]] = []
+
+    # --- statement -------------------------------------------------------------------------------------------------
+
+    def plan_sharing(self, op: Operator) -> None:
+        """Count how often each node is used. To be called once for every tree of the statement, before printing."""
+        self._uses[id(op)] += 1
+        if self._uses[id(op)] == 1:
+            self._seen.append(op)  # keeps the node alive, so that its id stays its own
+            for child in children_of(op):
+                self.plan_sharing(child)
+
+    def define(self, name: str, query: Composable) -> Identifier:
+        """Add a common table expression of one's own."""
+        identifier = Identifier(name)
+        self._ctes.append((identifier, query))
+        return identifier
+
+    def statement(self, body: Composable) -> Composed:
+        """The body, preceded by everything it refers to."""
+        if not self._ctes:
+            return Composed([body])
+        parts = [SQL("{} AS MATERIALIZED (\n{}\n)").format(name, query) for name, query in self._ctes]
+        return SQL("WITH {}\n{}").format(SQL(",\n").join(parts), body)
+
+    # --- relations -------------------------------------------------------------------------------------------------
+
+    def source(self, op: Operator) -> tuple[Composable, str]:
+        """The operator as a FROM item, with the alias it got."""
+        self._aliases += 1
+        alias = f"r{self._aliases}"
+        if self._is_shared(op):
+            return SQL("{} AS {}").format(self._shared(op), Identifier(alias)), alias
+        return SQL("({}) AS {}").format(self._print(op), Identifier(alias)), alias
+
+    def select(self, op: Operator) -> Composable:
+        """The operator as a SELECT; weighted relations have a last column ``__w``."""
+        if self._is_shared(op):
+            return SQL("SELECT * FROM {}").format(self._shared(op))
+        return self._print(op)
+
+    def _is_shared(self, op: Operator) -> bool:
+        if isinstance(op, ir.Change):
+            return True
+        if isinstance(op, ir.Named):
+            return False
+        return self._uses[id(op)] > 1 and self._reads_changes(op)
+
+    def _reads_changes(self, op: Operator) -> bool:
+        known = self._from_changes.get(id(op))
+        if known is None:
+            known = isinstance(op, ir.Change | ir.Named) or any(self._reads_changes(child) for child in children_of(op))
+            self._from_changes[id(op)] = known
+        return known
+
+    def _shared(self, op: Operator) -> Identifier:
+        if id(op) not in self._names:
+            query = self._print(op)
+            self._names[id(op)] = self.define(f"d{len(self._ctes) + 1}", query)
+        return self._names[id(op)]
+
+    # --- one method per operator -----------------------------------------------------------------------------------
+
+    def _print(self, op: Operator) -> Composable:
+        printer = getattr(self, f"_print_{type(op).__name__.lower()}", None)
+        if printer is None:
+            raise InternalError(f"the operator {type(op).__name__} has no printer")
+        printed: Composable = printer(op)
+        return printed
+
+    def _print_scan(self, op: ir.Scan) -> Composable:
+        relation = {
+            "table": lambda: self._bindings.tables[op.input.ident].relation,
+            "stream_table": lambda: self._bindings.stream_tables[op.input.ident].relation,
+            "stage": lambda: self._bindings.stages[op.input.ident].output,
+        }[op.input.kind]()
+        columns = commas(
+            SQL("t.{} AS {}").format(Identifier(name), Identifier(column.name))
+            for (_, name), column in zip(op.attributes, op.columns, strict=True)
+        )
+        return SQL("SELECT {} FROM {} AS t").format(columns, table(relation))
+
+    def _print_change(self, op: ir.Change) -> Composable:
+        scan = op.scan
+        columns = [
+            SQL("b.{} AS {}").format(Identifier(change_column(number)), Identifier(column.name))
+            for (number, _), column in zip(scan.attributes, scan.columns, strict=True)
+        ]
+        weight = SQL("b.{}::pg_catalog.int8 AS {}").format(Identifier(WEIGHT_COLUMN), WEIGHT)
+        source, window = self._window(scan)
+        return SQL("SELECT {} FROM {} AS b WHERE {}").format(commas([*columns, weight]), source, window)
+
+    def _window(self, scan: ir.Scan) -> tuple[Composable, Composable]:
+        number = Identifier("b", NUMBER_COLUMN)
+        if scan.input.kind == "stage":
+            log = self._bindings.stages[scan.input.ident].log
+            if log is None:
+                raise InternalError("a stage that is read has no log")
+            return table(log), SQL("{} = %(refresh_no)s").format(number)
+        if scan.input.kind == "stream_table":
+            consumed = Placeholder(f"consumed_{scan.input.ident}")
+            return table(self._bindings.stream_tables[scan.input.ident].log), SQL("{} > {}").format(number, consumed)
+        buffer = self._bindings.tables[scan.input.ident].buffer
+        if buffer is None:
+            raise InternalError("a table whose changes are read has no change buffer")
+        xid, weight = Identifier("b", XID_COLUMN), Identifier("b", WEIGHT_COLUMN)
+        window = SQL(
+            "({} >= %(xmax)s::pg_catalog.xid8 OR {} = ANY (%(xip)s::pg_catalog.xid8[])) AND {} <> 0"
+        ).format(xid, xid, weight)
+        return table(buffer), window
+
+    def _print_empty(self, op: ir.Empty) -> Composable:
+        columns = [
+            SQL("NULL::{} AS {}").format(verbatim(column.type.name), Identifier(column.name)) for column in op.columns
+        ]
+        return SQL("SELECT {} WHERE FALSE").format(commas([*columns, SQL("0::pg_catalog.int8 AS {}").format(WEIGHT)]))
+
+    def _print_values(self, op: ir.Values) -> Composable:
+        if not op.columns:
+            return SQL("SELECT")
+        rows = commas(SQL("({})").format(commas(scalar(expr) for expr in row)) for row in op.rows)
+        return SQL("SELECT * FROM (VALUES {}) AS v ({})").format(rows, names(op.columns))
+
+    def _print_filter(self, op: ir.Filter) -> Composable:
+        source, _ = self.source(op.child)
+        conditions = conjunction(scalar(condition) for condition in op.conditions)
+        return SQL("SELECT {} FROM {} WHERE {}").format(self._columns(op), source, conditions)
+
+    def _print_project(self, op: ir.Project) -> Composable:
+        source, _ = self.source(op.child)
+        columns: list[Composable] = [
+            SQL("{} AS {}").format(scalar(expr), Identifier(column.name))
+            for expr, column in zip(op.exprs, op.columns, strict=True)
+        ]
+        columns += [WEIGHT] if op.weighted else []
+        return SQL("SELECT {} FROM {}").format(commas(columns), source)
+
+    def _print_join(self, op: ir.Join) -> Composable:
+        sources = [self.source(child) for child in op.inputs]
+        weights = [
+            Identifier(alias, "__w") for child, (_, alias) in zip(op.inputs, sources, strict=True) if child.weighted
+        ]
+        columns: list[Composable] = [names(op.columns)] if op.columns else []
+        if weights:
+            columns.append(SQL("{} AS {}").format(SQL(" * ").join(weights), WEIGHT))
+        conditions = conjunction(scalar(condition) for condition in op.conditions)
+        joined = SQL(" CROSS JOIN ").join(source for source, _ in sources)
+        return SQL("SELECT {} FROM {} WHERE {}").format(commas(columns), joined, conditions)
+
+    def _print_outerjoin(self, op: ir.OuterJoin) -> Composable:
+        left, right = self.source(op.left)[0], self.source(op.right)[0]
+        kind = SQL("FULL JOIN") if op.kind is OuterKind.FULL else SQL("LEFT JOIN")
+        conditions = conjunction(scalar(condition) for condition in op.conditions)
+        return SQL("SELECT {} FROM {} {} {} ON {}").format(names(op.columns), left, kind, right, conditions)
+
+    def _print_anti(self, op: ir.Anti) -> Composable:
+        left, right = self.source(op.left)[0], self.source(op.right)[0]
+        exists = SQL("EXISTS") if op.semi else SQL("NOT EXISTS")
+        conditions = conjunction(scalar(condition) for condition in op.conditions)
+        return SQL("SELECT {} FROM {} WHERE {} (SELECT 1 FROM {} WHERE {})").format(
+            self._columns(op), left, exists, right, conditions
+        )
+
+    def _print_unionall(self, op: ir.UnionAll) -> Composable:
+        weight: list[Composable] = [WEIGHT] if op.weighted else []
+        branches = []
+        for child in op.children:
+            source, _ = self.source(child)
+            columns: list[Composable] = [
+                SQL("{} AS {}").format(Identifier(mine.name), Identifier(shown.name))
+                for mine, shown in zip(child.columns, op.columns, strict=True)
+            ]
+            branches.append(SQL("SELECT {} FROM {}").format(commas([*columns, *weight]), source))
+        return SQL("\nUNION ALL\n").join(branches)
+
+    def _print_negate(self, op: ir.Negate) -> Composable:
+        source, _ = self.source(op.child)
+        columns: list[Composable] = [*([names(op.columns)] if op.columns else []), SQL("-{} AS {}").format(WEIGHT, WEIGHT)]
+        return SQL("SELECT {} FROM {}").format(commas(columns), source)
+
+    def _print_weigh(self, op: ir.Weigh) -> Composable:
+        source, _ = self.source(op.child)
+        weight = SQL("({})::pg_catalog.int8").format(scalar(op.weight))
+        columns: list[Composable] = [*([names(op.columns)] if op.columns else []), SQL("{} AS {}").format(weight, WEIGHT)]
+        return SQL("SELECT {} FROM {} WHERE {} <> 0").format(commas(columns), source, weight)
+
+    def _print_expose(self, op: ir.Expose) -> Composable:
+        source, _ = self.source(op.child)
+        columns: list[Composable] = [names(op.child.columns)] if op.child.columns else []
+        columns.append(SQL("{} AS {}").format(WEIGHT, Identifier(op.weight.name)))
+        return SQL("SELECT {} FROM {}").format(commas(columns), source)
+
+    def _print_aggregate(self, op: ir.Aggregate) -> Composable:
+        source, _ = self.source(op.child)
+        keys = [Identifier(key) for key in op.keys]
+        calls = [SQL("{} AS {}").format(scalar(call.expr), Identifier(call.column.name)) for call in op.calls]
+        query = SQL("SELECT {} FROM {}").format(commas([*keys, *calls]), source)
+        return query if op.scalar else SQL("{} GROUP BY {}").format(query, commas(keys))
+
+    def _print_lookup(self, op: ir.Lookup) -> Composable:
+        left, right = self.source(op.left)[0], self.source(op.right)[0]
+        calls = [SQL("{} AS {}").format(scalar(call.expr), Identifier(call.column.name)) for call in op.calls]
+        conditions = conjunction(scalar(condition) for condition in op.conditions)
+        found = SQL("SELECT {} FROM {} WHERE {}").format(commas(calls), right, conditions)
+        return SQL("SELECT {} FROM {} CROSS JOIN LATERAL ({}) AS found").format(self._columns(op), left, found)
+
+    def _print_restrict(self, op: ir.Restrict) -> Composable:
+        """Keys without NULL are joined by ``=`` (indexes work); those with a NULL in a second arm, by hash and recheck."""
+        keys = [column for name in op.key for column in op.keys.columns if column.name == name]
+        mine = {column.name: column for column in op.columns}
+        shown = [mine[name] for name in op.key]
+        arms = [self._restrict_arm(op, shown, keys, nulls=False)]
+        if any(column.nullable for column in keys):
+            arms.append(self._restrict_arm(op, shown, keys, nulls=True))
+        return SQL("\nUNION ALL\n").join(arms)
+
+    def _restrict_arm(
+        self, op: ir.Restrict, shown: list[Column], keys: list[Column], *, nulls: bool
+    ) -> Composable:
+        child, left = self.source(op.child)
+        wanted, right = self.source(op.keys)
+        pairs = [
+            same(column, Identifier(left, column.name), Identifier(right, key.name), nullable=nulls)
+            for column, key in zip(shown, keys, strict=True)
+        ]
+        if nulls:
+            any_null = SQL(" OR ").join(SQL("{} IS NULL").format(Identifier(right, key.name)) for key in keys)
+            pairs = [SQL("{} = {}").format(hashed(shown, left), hashed(keys, right)), *pairs, any_null]
+            again, alias = self.source(op.keys)
+            gate = SQL(" OR ").join(SQL("{} IS NULL").format(Identifier(alias, key.name)) for key in keys)
+            pairs.append(SQL("EXISTS (SELECT 1 FROM {} WHERE {})").format(again, gate))
+        columns = names(op.columns, left)
+        return SQL("SELECT {} FROM {} CROSS JOIN {} WHERE {}").format(columns, child, wanted, conjunction(pairs))
+
+    def _print_named(self, op: ir.Named) -> Composable:
+        return SQL("SELECT {} FROM {}").format(self._columns(op), Identifier(op.name))
+
+    def _print_opaque(self, op: ir.Opaque) -> Composable:
+        return SQL("SELECT * FROM ({}) AS q ({})").format(verbatim(op.query), names(op.columns))
+
+    def _columns(self, op: Operator) -> Composable:
+        parts: list[Composable] = [Identifier(column.name) for column in op.columns]
+        return commas([*parts, WEIGHT] if op.weighted else parts)

@@ -1,0 +1,123 @@
+"""The statements that fill, refresh and recompute a stage."""
+
+from __future__ import annotations
+
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from pgtrickle.emit.apply import apply, consolidate
+from pgtrickle.emit.fragments import WEIGHT, commas, names, table
+from pgtrickle.emit.net import (
+    State,
+    affected_groups,
+    as_weighted,
+    changed_groups,
+    changed_rows,
+    compared,
+    grouping_of,
+    rebuilt,
+    stored_rows,
+)
+from pgtrickle.emit.relational import Printer
+from pgtrickle.emit.target import Target, output_target
+from pgtrickle.errors import InternalError
+from pgtrickle.ir.operators import InputKey
+from pgtrickle.plan import Bindings, Plan, Relation, Stage, Strategy
+
+
+def stage_load(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
+    """Fill an empty stage from its inputs: state first, then the output from it."""
+    target = output_target(plan, stage, bindings)
+    statements = _state_load(stage, bindings)
+    rows = _rows_now(stage, bindings)
+    insert = SQL("INSERT INTO {} ({}) SELECT {} FROM ({}) AS q").format(
+        table(target.relation), names(target.columns), names(stage.operator.columns), rows
+    )
+    return (*statements, insert)
+
+
+def stage_refresh(plan: Plan, stage: Stage, bindings: Bindings, changed: frozenset[InputKey]) -> Composed | None:
+    """One statement that brings the changes of the window into a stage; it returns `emit.apply.COUNTS`.
+
+    Args:
+        plan: the plan that the stage belongs to.
+        stage: the stage.
+        bindings: names in this database.
+        changed: the inputs that have changes; others are not read for changes.
+
+    Returns:
+        The statement, or None if nothing can have changed.
+    """
+    printer = Printer(bindings)
+    target = output_target(plan, stage, bindings)
+    faults: list[Composable] = []
+    match stage.strategy:
+        case Strategy.ROWS:
+            weighted = changed_rows(stage.operator, changed, printer)
+        case Strategy.AGGREGATE:
+            found = changed_groups(stage, bindings, changed, printer)
+            weighted, faults = found if found is not None else (None, [])
+        case Strategy.KEYS:
+            weighted = affected_groups(stage, target, changed, printer)
+        case Strategy.ALL:
+            weighted = _difference(stage, target, bindings) if changed & stage.inputs else None
+    if weighted is None:
+        return None
+    return _applied(printer, stage, target, weighted, bindings.stages[stage.number].log, faults)
+
+
+def stage_recompute(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
+    """Compute a stage again and write the differences only; the last statement returns `emit.apply.COUNTS`."""
+    target = output_target(plan, stage, bindings)
+    statements: list[Composed] = []
+    state = bindings.stages[stage.number].state
+    if stage.strategy is Strategy.AGGREGATE and state is not None:
+        statements.append(SQL("DELETE FROM {}").format(table(state)))
+        statements += _state_load(stage, bindings)
+    difference = _difference(stage, target, bindings)
+    log = bindings.stages[stage.number].log
+    return (*statements, _applied(Printer(bindings), stage, target, difference, log, []))
+
+
+def _applied(
+    printer: Printer,
+    stage: Stage,
+    target: Target,
+    weighted: Composable,
+    log: Relation | None,
+    faults: list[Composable],
+) -> Composed:
+    net = consolidate(stage.operator.columns, weighted)
+    renamed = commas(
+        SQL("{} AS {}").format(Identifier(mine.name), Identifier(stored.name))
+        for mine, stored in zip(stage.operator.columns, target.columns, strict=True)
+    )
+    shown = SQL("SELECT {}, {} FROM ({}) AS c").format(renamed, WEIGHT, net)
+    return apply(printer, target, shown, log, faults)
+
+
+def _difference(stage: Stage, target: Target, bindings: Bindings) -> Composable:
+    columns = stage.operator.columns
+    return compared(_rows_now(stage, bindings), stored_rows(target, columns), columns)
+
+
+def _rows_now(stage: Stage, bindings: Bindings) -> Composable:
+    """The stage's output rows for its inputs as they are now."""
+    if stage.strategy is not Strategy.AGGREGATE:
+        return Printer(bindings).select(stage.operator)
+    relation = bindings.stages[stage.number].state
+    if relation is None:
+        raise InternalError("a stage that adds and subtracts has a state table")
+    state = State.of(stage, relation)
+    chain, _ = grouping_of(stage.operator)
+    printer = Printer(bindings)
+    printer.define("totals", SQL("SELECT * FROM {}").format(table(relation)))
+    return printer.statement(printer.select(rebuilt(chain, state.results("totals", ""))))
+
+
+def _state_load(stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
+    relation = bindings.stages[stage.number].state
+    if stage.strategy is not Strategy.AGGREGATE or relation is None:
+        return ()
+    state = State.of(stage, relation)
+    rows = as_weighted(Printer(bindings).select(state.grouping.child), state.grouping.child.columns)
+    return (SQL("INSERT INTO {} {}").format(table(relation), state.added_up(rows)),)

@@ -1,0 +1,68 @@
+"""The table a stage writes: its columns, and how its rows are found again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg.sql import SQL, Composable, Identifier
+
+from pgtrickle.emit.fragments import conjunction, equal, hashed, identical, same
+from pgtrickle.ir.schema import Column, Equality
+from pgtrickle.plan import Bindings, Plan, Relation, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A table of rows that statements look up by ``locator`` columns.
+
+    Attributes:
+        relation: the table.
+        columns: its columns, under the names they have in the table.
+        key: the columns that identify a row, or None if rows may be duplicates of each other.
+    """
+
+    relation: Relation
+    columns: tuple[Column, ...]
+    key: tuple[Column, ...] | None
+
+    @property
+    def locator(self) -> tuple[Column, ...]:
+        """The columns by which rows are found: the key, or all."""
+        return self.columns if self.key is None else self.key
+
+    @property
+    def plain_index(self) -> bool:
+        """Whether a btree on the locator finds rows: never NULL, always short, and equal means the same."""
+        usable = all(not c.nullable and c.type.fixed and c.type.equality is Equality.EXACT for c in self.locator)
+        return self.key is not None and 0 < len(self.locator) <= _MAX_INDEX_COLUMNS and usable
+
+    def match(self, stored: str, other: str) -> Composable:
+        """A row of the table (alias ``stored``) has the locator of a row of ``other``, which carries its ``__h``."""
+        pairs = [(c, Identifier(stored, c.name), Identifier(other, c.name)) for c in self.locator]
+        if self.plain_index:
+            return conjunction(equal(*pair) for pair in pairs)
+        found = SQL("{} = {}").format(hashed(self.locator, stored), Identifier(other, "__h"))
+        checked = [identical(*pair) if self.key is None else same(*pair) for pair in pairs]
+        return conjunction([found, *checked])
+
+    def hash(self, alias: str | None = None) -> Composable:
+        """The value of ``__h`` for a row under this alias."""
+        return hashed(self.locator, alias)
+
+
+_MAX_INDEX_COLUMNS = 32
+
+
+def output_target(plan: Plan, stage: Stage, bindings: Bindings) -> Target:
+    """The output table of a stage; for the root that is the stream table itself."""
+    columns = stored_columns(plan, stage)
+    by_name = {c.name: stored for c, stored in zip(stage.columns, columns, strict=True)}
+    key = None if stage.key is None else tuple(by_name[name] for name in stage.key)
+    return Target(bindings.stages[stage.number].output, columns, key)
+
+
+def stored_columns(plan: Plan, stage: Stage) -> tuple[Column, ...]:
+    """A stage's columns under their names in the output table: ``c1..cn``, for the root the user's own."""
+    if stage is plan.root:
+        return stage.columns
+    return tuple(Column(f"c{i + 1}", c.type, c.nullable) for i, c in enumerate(stage.columns))

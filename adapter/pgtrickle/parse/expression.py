@@ -1,0 +1,89 @@
+"""Scalar expressions: from pglast nodes to text with holes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pglast import ast, enums
+
+from pgtrickle.ir.expr import Expr
+from pgtrickle.parse.facts import Facts
+from pgtrickle.parse.names import Names
+from pgtrickle.parse.printing import print_node
+from pgtrickle.parse.refuse import refuse_in_expression
+from pgtrickle.parse.scope import Scope
+from pgtrickle.parse.tree import function_name, transform, walk
+
+_AGGREGATE_NODES = (ast.JsonObjectAgg, ast.JsonArrayAgg)
+
+
+@dataclass(frozen=True, slots=True)
+class Expressions:
+    """Turns nodes into expressions; holds what all clauses of a query share."""
+
+    facts: Facts
+    names: Names
+
+    def convert(self, node: ast.Node, scope: Scope) -> Expr:
+        """The expression for a node whose columns are resolved in this scope.
+
+        Raises:
+            UnsupportedQuery: for a subquery, window function or column that has no rule.
+        """
+        refuse_in_expression(node, self.facts)
+        return self.names.split(print_node(self.resolve(node, scope)))
+
+    def resolve(self, node: ast.Node, scope: Scope) -> ast.Node:
+        """Replace column references by placeholders, in place. Does nothing to those that are placeholders already."""
+
+        def replace(inner: ast.Node) -> ast.Node | None:
+            if isinstance(inner, ast.ColumnRef) and not self.names.is_placeholder(inner):
+                return self.names.placeholder(scope.resolve(inner))
+            return None
+
+        resolved = transform(node, replace)
+        assert isinstance(resolved, ast.Node)
+        return resolved
+
+    def conjuncts(self, node: ast.Node | None, scope: Scope) -> tuple[Expr, ...]:
+        """The conditions of an ON, WHERE or HAVING, split at its ANDs."""
+        return tuple(self.condition(part, scope) for part in split_and(node))
+
+    def condition(self, node: ast.Node, scope: Scope) -> Expr:
+        """One condition; an equality keeps its sides."""
+        expr = self.convert(node, scope)
+        if not _is_equality(node):
+            return expr
+        left, right = (self.names.split(print_node(side)) for side in (node.lexpr, node.rexpr))
+        return Expr(expr.parts, (left, right))
+
+    def is_aggregate(self, node: ast.Node) -> bool:
+        """Whether this very node is an aggregate call (and not a window function)."""
+        if isinstance(node, _AGGREGATE_NODES):
+            return node.constructor.over is None
+        if not isinstance(node, ast.FuncCall) or node.over is not None:
+            return False
+        if node.agg_within_group or node.agg_star or node.agg_filter is not None or node.agg_distinct:
+            return True
+        known = self.facts.functions.get(function_name(node))
+        return known is not None and "a" in known.kinds
+
+    def has_aggregate(self, node: object) -> bool:
+        """Whether an aggregate call stands anywhere in this clause (not in its subqueries)."""
+        return any(self.is_aggregate(inner) for inner in walk(node))
+
+
+def _is_equality(node: ast.Node) -> bool:
+    if not isinstance(node, ast.A_Expr) or node.kind != enums.A_Expr_Kind.AEXPR_OP or node.lexpr is None:
+        return False
+    is_row = isinstance(node.lexpr, ast.RowExpr) or isinstance(node.rexpr, ast.RowExpr)
+    return not is_row and tuple(part.sval for part in node.name) == ("=",)
+
+
+def split_and(node: ast.Node | None) -> tuple[ast.Node, ...]:
+    """The conditions that an AND connects; none for a missing clause."""
+    if node is None:
+        return ()
+    if isinstance(node, ast.BoolExpr) and node.boolop == enums.BoolExprType.AND_EXPR:
+        return tuple(part for arg in node.args for part in split_and(arg))
+    return (node,)

@@ -1,0 +1,61 @@
+"""What the parser must be told about relations and functions; `analyze` asks the server for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pgtrickle.ir.schema import Type
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A column of a relation. ``generation`` is the expression of a virtual generated column, else None."""
+
+    number: int
+    name: str
+    type: Type
+    not_null: bool = False
+    generation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RelationFacts:
+    """A relation that the query names.
+
+    Attributes:
+        relid: its OID.
+        kind: ``table``, ``stream_table`` or ``view``.
+        schema: its schema.
+        name: its name.
+        attributes: its columns in order.
+        keys: sets of column names that are unique and not null.
+        view_query: the text of a view, printed with search_path = pg_catalog.
+        obstacle: why its changes cannot be captured as rows, or None.
+    """
+
+    relid: int
+    kind: str
+    schema: str
+    name: str
+    attributes: tuple[Attribute, ...]
+    keys: tuple[frozenset[str], ...] = ()
+    view_query: str | None = None
+    obstacle: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionFacts:
+    """What the functions of one name (those that the query calls) are: ``kinds`` as in ``pg_proc.prokind``."""
+
+    kinds: frozenset[str]
+    returns_set: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything the parser knows of the database."""
+
+    relations: Mapping[tuple[str, str], RelationFacts]
+    functions: Mapping[tuple[str, str], FunctionFacts] = field(default_factory=dict)
+    unknown_type: Type | None = None

@@ -1,0 +1,30 @@
+"""pglast's printer, with the cases mended in which its text means something else than the tree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pglast.printers  # noqa: F401  (registers the printers)
+from pglast import ast
+from pglast.printers import NODE_PRINTERS, node_printer
+from pglast.stream import RawStream
+
+#: Type names that the grammar reads as another type when they are not quoted: ``bit`` is ``bit(1)``.
+_QUOTED_TYPES = frozenset({"bit", "char"})
+_PRINT_TYPE = NODE_PRINTERS[ast.TypeName]
+
+
+@node_printer(ast.TypeName, override=True)
+def _type_name(node: Any, output: Any) -> None:
+    names = [name.sval for name in node.names or ()]
+    bare = names[-1:] if names[:1] == ["pg_catalog"] else names
+    if len(bare) == 1 and bare[0] in _QUOTED_TYPES and not node.typmods:
+        output.write(f'pg_catalog."{bare[0]}"')
+        output.write("[]" * len(node.arrayBounds or ()))
+        return
+    _PRINT_TYPE(node, output)
+
+
+def print_node(node: ast.Node) -> str:
+    """The SQL text of a node, on one line."""
+    return RawStream()(node)

@@ -1,0 +1,69 @@
+"""The constructs that have no delta rule: one table of what is refused and why."""
+
+from __future__ import annotations
+
+from pglast import ast, enums
+
+from pgtrickle.errors import UnsupportedQuery
+from pgtrickle.parse.facts import Facts
+from pgtrickle.parse.printing import print_node
+from pgtrickle.parse.tree import function_name, walk
+
+_HINT = "Use refresh_mode AUTO or FULL: the query is then computed again and only the differences are written."
+
+#: Node type -> (construct, reason), wherever it stands in a scalar expression.
+REFUSED_NODES: dict[type[ast.Node], tuple[str, str]] = {
+    ast.SubLink: ("subquery in an expression", "subqueries in expressions have no delta rule yet"),
+    ast.GroupingFunc: ("GROUPING()", "grouping sets have no delta rule yet"),
+    ast.ParamRef: ("parameter", "a stored query cannot have parameters"),
+    ast.SetToDefault: ("DEFAULT", "DEFAULT has no meaning in a query"),
+    ast.CurrentOfExpr: ("CURRENT OF", "CURRENT OF has no meaning in a query"),
+}
+
+
+def unsupported(construct: str, reason: str, *, detail: str | None = None) -> UnsupportedQuery:
+    """The error for a construct without a delta rule."""
+    return UnsupportedQuery(f"{construct}: {reason}", clause=construct, detail=detail, hint=_HINT)
+
+
+def refuse_in_expression(node: object, facts: Facts) -> None:
+    """Refuse what no scalar expression may contain.
+
+    Raises:
+        UnsupportedQuery: naming the construct and the text around it.
+    """
+    for inner in walk(node):
+        refused = REFUSED_NODES.get(type(inner))
+        if refused:
+            raise unsupported(*refused, detail=print_node(inner))
+        if isinstance(inner, ast.FuncCall):
+            _refuse_call(inner, facts)
+
+
+def refuse_in_select(stmt: ast.SelectStmt) -> None:
+    """Refuse the clauses of a SELECT that have no delta rule."""
+    if (stmt.limitCount is not None or stmt.limitOffset is not None) and not _is_limit_all(stmt):
+        raise unsupported("LIMIT", "LIMIT and OFFSET have no delta rule yet")
+    if stmt.lockingClause:
+        raise unsupported("FOR UPDATE/SHARE", "a stream table cannot lock rows of its sources")
+    if stmt.intoClause:
+        raise unsupported("SELECT INTO", "a defining query must not create tables")
+    if stmt.distinctClause and stmt.distinctClause[0] is not None:
+        raise unsupported("DISTINCT ON", "DISTINCT ON has no delta rule yet")
+    for node in stmt.groupClause or ():
+        if isinstance(node, ast.GroupingSet):
+            raise unsupported("grouping sets", "GROUPING SETS, CUBE and ROLLUP have no delta rule yet")
+
+
+def _is_limit_all(stmt: ast.SelectStmt) -> bool:
+    count = stmt.limitCount
+    is_all = count is None or (isinstance(count, ast.A_Const) and bool(count.isnull))
+    return is_all and stmt.limitOffset is None and stmt.limitOption != enums.LimitOption.LIMIT_OPTION_WITH_TIES
+
+
+def _refuse_call(call: ast.FuncCall, facts: Facts) -> None:
+    if call.over is not None:
+        raise unsupported("window function", "window functions have no delta rule yet", detail=print_node(call))
+    known = facts.functions.get(function_name(call))
+    if known and known.returns_set:
+        raise unsupported("set-returning function", "it has no delta rule in a select list", detail=print_node(call))

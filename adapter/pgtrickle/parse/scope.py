@@ -1,0 +1,104 @@
+"""Which column a name means: the scope of one FROM clause."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pglast import ast
+
+from pgtrickle.errors import UnsupportedQuery
+from pgtrickle.ir.expr import Expr
+
+_SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
+
+
+@dataclass(frozen=True, slots=True)
+class Visible:
+    """A name that a FROM item shows and the expression that it stands for."""
+
+    name: str
+    expr: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A FROM item as other clauses see it: its alias and its columns in order."""
+
+    alias: str
+    columns: tuple[Visible, ...]
+    schema: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The FROM items of one SELECT, plus the merged columns of JOIN ... USING, which have no table."""
+
+    tables: tuple[Table, ...]
+    merged: tuple[Visible, ...] = ()
+
+    def joined(self, other: Scope, merged: tuple[Visible, ...] = ()) -> Scope:
+        """Both scopes side by side."""
+        names = {column.name for column in merged}
+        kept = tuple(column for column in (*self.merged, *other.merged) if column.name not in names)
+        return Scope(self.tables + other.tables, merged + kept)
+
+    def resolve(self, ref: ast.ColumnRef) -> Expr:
+        """The expression that a column reference stands for.
+
+        Raises:
+            UnsupportedQuery: for whole rows, system columns and columns of an outer query.
+        """
+        fields = ref.fields
+        if isinstance(fields[-1], ast.A_Star):
+            raise UnsupportedQuery(
+                "a reference to a whole row is not maintained incrementally",
+                clause="whole-row reference",
+                hint="List the columns, for example ROW(t.a, t.b).",
+            )
+        names = [field.sval for field in fields]
+        found = self._qualified(names) if len(names) > 1 else self._bare(names[0])
+        if found is None:
+            raise self._refusal(names)
+        return found
+
+    def all_columns(self) -> tuple[Visible, ...]:
+        """What ``*`` means here: merged columns first, then the tables' own."""
+        hidden = {column.name for column in self.merged}
+        own = [c for table in self.tables for c in table.columns if c.name not in hidden]
+        return (*self.merged, *own)
+
+    def _qualified(self, names: list[str]) -> Expr | None:
+        alias, name = names[-2], names[-1]
+        schema = names[-3] if len(names) > 2 else None
+        for table in self.tables:
+            if table.alias == alias and (schema is None or table.schema == schema):
+                for column in table.columns:
+                    if column.name == name:
+                        return column.expr
+        return None
+
+    def _bare(self, name: str) -> Expr | None:
+        for column in self.merged:
+            if column.name == name:
+                return column.expr
+        found = [c.expr for table in self.tables for c in table.columns if c.name == name]
+        return found[0] if len(found) == 1 else None
+
+    def _refusal(self, names: list[str]) -> UnsupportedQuery:
+        if names[-1] in _SYSTEM_COLUMNS:
+            return UnsupportedQuery(
+                f"the system column {names[-1]} changes without a change of the row",
+                clause=".".join(names),
+                hint="Use a column of your own.",
+            )
+        if any(names[-1] == table.alias for table in self.tables):
+            return UnsupportedQuery(
+                "a reference to a whole row is not maintained incrementally",
+                clause=".".join(names),
+                hint="List the columns, for example ROW(t.a, t.b).",
+            )
+        return UnsupportedQuery(
+            "a reference to a column of an outer query is not maintained incrementally",
+            clause=".".join(names),
+            hint="Rewrite the correlated subquery as a join.",
+        )

@@ -1,0 +1,47 @@
+"""Walking and rewriting pglast trees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from pglast import ast
+
+
+def walk(node: object, *, into_subqueries: bool = False) -> Iterator[ast.Node]:
+    """All nodes below and including this one, top down.
+
+    A nested SELECT is yielded but not entered unless ``into_subqueries`` is set.
+    """
+    if isinstance(node, tuple):
+        for item in node:
+            yield from walk(item, into_subqueries=into_subqueries)
+    elif isinstance(node, ast.Node):
+        yield node
+        if isinstance(node, ast.SelectStmt) and not into_subqueries:
+            return
+        for attribute in node:
+            yield from walk(getattr(node, attribute), into_subqueries=into_subqueries)
+
+
+def transform(node: object, replace: Callable[[ast.Node], ast.Node | None]) -> object:
+    """Rewrite a tree in place, top down; a node for which ``replace`` returns another one is not entered."""
+    if isinstance(node, tuple):
+        return tuple(transform(item, replace) for item in node)
+    if not isinstance(node, ast.Node):
+        return node
+    replaced = replace(node)
+    if replaced is not None:
+        return replaced
+    for attribute in node:
+        value = getattr(node, attribute)
+        if isinstance(value, ast.Node | tuple):
+            changed = transform(value, replace)
+            if changed is not value:
+                setattr(node, attribute, changed)
+    return node
+
+
+def function_name(call: ast.FuncCall) -> tuple[str, str]:
+    """Schema and name of a called function; what the server printed unqualified is in pg_catalog."""
+    names = [part.sval for part in call.funcname]
+    return (names[0], names[1]) if len(names) > 1 else ("pg_catalog", names[0])

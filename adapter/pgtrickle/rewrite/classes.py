@@ -1,0 +1,89 @@
+"""How strictly a column of a stream table equals that of its query (design: exact, representative, approximate)."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from pgtrickle.ir.expr import Expr
+from pgtrickle.ir.operators import (
+    Aggregate,
+    AggregateCall,
+    Anti,
+    Filter,
+    Join,
+    Operator,
+    OuterJoin,
+    Project,
+    Scan,
+    UnionAll,
+    children_of,
+)
+from pgtrickle.ir.schema import Equality
+from pgtrickle.plan import Plan
+
+
+class ColumnClass(Enum):
+    """What "the same value" means for a column."""
+
+    EXACT = "exact"
+    REPRESENTATIVE = "representative"
+    APPROXIMATE = "approximate"
+
+
+_STRICTNESS = (ColumnClass.EXACT, ColumnClass.REPRESENTATIVE, ColumnClass.APPROXIMATE)
+_FLOATS = frozenset({700, 701})
+_PICKS = frozenset({"min", "max", "any_value"})
+
+
+def column_classes(plan: Plan) -> tuple[ColumnClass, ...]:
+    """The classes of the stream table's columns; a FULL plan is compared exactly."""
+    operator = plan.root.operator
+    return tuple(_of_column(operator, column.name, plan) for column in operator.columns)
+
+
+def _of_column(op: Operator, name: str, plan: Plan) -> ColumnClass:
+    match op:
+        case Project():
+            exprs = {column.name: expr for column, expr in zip(op.columns, op.exprs, strict=True)}
+            return _of_expr(op.child, exprs[name], plan)
+        case Aggregate():
+            return _of_grouping(op, name, plan)
+        case UnionAll():
+            position = [column.name for column in op.columns].index(name)
+            return _weakest(_of_column(child, child.columns[position].name, plan) for child in op.children)
+        case Scan() if op.input.kind == "stage":
+            stage = plan.stages[op.input.ident]
+            numbers = {column.name: number for (number, _), column in zip(op.attributes, op.columns, strict=True)}
+            return _of_column(stage.operator, stage.operator.columns[numbers[name] - 1].name, plan)
+        case Filter() | Join() | OuterJoin() | Anti():
+            owner = next((c for c in children_of(op) if name in {column.name for column in c.columns}), None)
+            return _of_column(owner, name, plan) if owner is not None else ColumnClass.EXACT
+        case _:
+            return ColumnClass.EXACT
+
+
+def _of_expr(child: Operator, expr: Expr, plan: Plan) -> ColumnClass:
+    return _weakest(_of_column(child, ref, plan) for ref in sorted(expr.refs))
+
+
+def _of_grouping(op: Aggregate, name: str, plan: Plan) -> ColumnClass:
+    if name in op.keys:
+        column = next(column for column in op.columns if column.name == name)
+        own = ColumnClass.EXACT if column.type.equality is Equality.EXACT else ColumnClass.REPRESENTATIVE
+        return _weakest((own, _of_column(op.child, name, plan)))
+    call = next(call for call in op.calls if call.column.name == name)
+    return _weakest((_of_call(call), _of_expr(op.child, call.expr, plan)))
+
+
+def _of_call(call: AggregateCall) -> ColumnClass:
+    kind = call.column.type
+    if call.function in _PICKS:
+        return ColumnClass.EXACT if kind.equality is Equality.EXACT else ColumnClass.REPRESENTATIVE
+    if kind.base_oid in _FLOATS:
+        return ColumnClass.APPROXIMATE
+    return ColumnClass.EXACT
+
+
+def _weakest(classes: object) -> ColumnClass:
+    found = list(classes)  # type: ignore[call-overload]
+    return max(found, key=_STRICTNESS.index, default=ColumnClass.EXACT)

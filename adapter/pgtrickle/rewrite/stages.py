@@ -1,0 +1,234 @@
+"""Cut an operator tree into stages: linear and bilinear operators, with at most one grouping on top of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from pgtrickle.delta.aggregates import rule_for
+from pgtrickle.errors import InternalError
+from pgtrickle.ir.expr import Expr, col
+from pgtrickle.ir.operators import (
+    Aggregate,
+    Anti,
+    Filter,
+    InputKey,
+    Join,
+    Operator,
+    OuterJoin,
+    Project,
+    Scan,
+    UnionAll,
+    children_of,
+)
+from pgtrickle.ir.schema import Column, Equality
+from pgtrickle.plan import Stage, Strategy
+from pgtrickle.rewrite.keys import derive_key
+from pgtrickle.rewrite.prune import prune
+from pgtrickle.rewrite.push import push
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A stage before its unused columns are dropped."""
+
+    operator: Operator
+    strategy: Strategy
+    reason: str
+
+
+def cut_stages(root: Operator, names: tuple[str, ...]) -> tuple[Stage, ...]:
+    """The stages of a typed tree, in topological order.
+
+    Args:
+        root: the tree of the whole query.
+        names: the column names of the stream table.
+    """
+    cutter = _Cutter(Counter())
+    cutter.count(root)
+    columns = tuple(replace(column, name=name) for column, name in zip(root.columns, names, strict=True))
+    cutter.cut(Project(root, root.columns, tuple(col(c.name) for c in root.columns)) if _is_bare(root) else root)
+    return _finish(cutter.cuts, columns)
+
+
+def _is_bare(root: Operator) -> bool:
+    return not isinstance(root, Project | Aggregate)
+
+
+@dataclass(slots=True)
+class _Cutter:
+    uses: Counter[int]
+    cuts: list[_Cut] = field(default_factory=list)
+    _lowered: dict[int, tuple[Operator, Operator]] = field(default_factory=dict)
+
+    def count(self, op: Operator) -> None:
+        """Count the users of every node: a node with two users is a stage of its own if it groups."""
+        self.uses[id(op)] += 1
+        if self.uses[id(op)] == 1:
+            for child in children_of(op):
+                self.count(child)
+
+    def cut(self, op: Operator) -> int:
+        """Make a stage of this operator and of those below it; its number."""
+        chain, grouping = self._chain(op)
+        if grouping is None:
+            return self._add(self._lower(op), Strategy.ROWS, "linear and bilinear operators only")
+        below = self._lower(grouping.child)
+        grouping = replace(grouping, child=below)
+        strategy, reason = _strategy(grouping)
+        top = _rebuild(chain, grouping)
+        if strategy is Strategy.KEYS and not _shows_keys(top, grouping):
+            number = self._add(grouping, strategy, reason)
+            scan = self._scan(number, grouping.columns)
+            return self._add(_rebuild(chain, scan), Strategy.ROWS, "reads the groups that the stage before keeps")
+        return self._add(top, strategy, reason)
+
+    def _chain(self, op: Operator) -> tuple[tuple[Operator, ...], Aggregate | None]:
+        """The projections and filters above a grouping, outermost first."""
+        chain: list[Operator] = []
+        node = op
+        while isinstance(node, Project | Filter) and (node is op or self.uses[id(node)] <= 1):
+            chain.append(node)
+            node = node.child
+        if isinstance(node, Aggregate) and (node is op or self.uses[id(node)] <= 1):
+            return tuple(chain), node
+        return (), None
+
+    def _lower(self, op: Operator) -> Operator:
+        """The operator with every grouping below replaced by a scan of its stage."""
+        if id(op) not in self._lowered:
+            self._lowered[id(op)] = (op, self._lower_new(op))
+        return self._lowered[id(op)][1]
+
+    def _lower_new(self, op: Operator) -> Operator:
+        if self._chain(op)[1] is not None:
+            return self._scan(self.cut(op), op.columns)
+        match op:
+            case Project() | Filter():
+                return replace(op, child=self._lower(op.child))
+            case Join():
+                return replace(op, inputs=tuple(self._lower(child) for child in op.inputs))
+            case OuterJoin() | Anti():
+                return replace(op, left=self._lower(op.left), right=self._lower(op.right))
+            case UnionAll():
+                return replace(op, children=tuple(self._lower(child) for child in op.children))
+            case _:
+                return op
+
+    def _scan(self, number: int, columns: tuple[Column, ...]) -> Scan:
+        attributes = tuple((i + 1, f"c{i + 1}") for i in range(len(columns)))
+        key = derive_key(self.cuts[number].operator)
+        return Scan(InputKey("stage", number), attributes, columns, (key,) if key is not None else (), f"stage {number}")
+
+    def _add(self, op: Operator, strategy: Strategy, reason: str) -> int:
+        self.cuts.append(_Cut(op, strategy, reason))
+        return len(self.cuts) - 1
+
+
+def _rebuild(chain: tuple[Operator, ...], bottom: Operator) -> Operator:
+    for node in reversed(chain):
+        if not isinstance(node, Project | Filter):
+            raise InternalError("only projections and filters stand above a grouping of the same stage")
+        bottom = replace(node, child=bottom)
+    return bottom
+
+
+def _strategy(grouping: Aggregate) -> tuple[Strategy, str]:
+    """How the groups are kept, and why."""
+    by_name = {column.name: column for column in grouping.child.columns}
+    coarse = [key for key in grouping.keys if by_name[key].type.equality is not Equality.EXACT]
+    recomputed = [_label(call.expr) for call in grouping.calls if rule_for(call, grouping.child.columns) is None]
+    if not coarse and not recomputed:
+        return Strategy.AGGREGATE, "all aggregates are kept by adding and subtracting"
+    reason = (
+        "computed again per group: " + ", ".join(recomputed)
+        if recomputed
+        else "equal grouping keys may look different: " + ", ".join(by_name[key].type.name for key in coarse)
+    )
+    if grouping.scalar:
+        return Strategy.ALL, f"one group over everything; {reason}"
+    return Strategy.KEYS, reason
+
+
+def _label(expr: Expr) -> str:
+    text = expr.parts[0] if expr.parts and isinstance(expr.parts[0], str) else "aggregate"
+    return text.split("(")[0].strip() or "aggregate"
+
+
+def _shows_keys(top: Operator, grouping: Aggregate) -> bool:
+    shown = frozenset(grouping.keys)
+    return len(derive_key(top) or ()) == len(shown) if derive_key(top) is not None else False
+
+
+def _finish(cuts: list[_Cut], root_columns: tuple[Column, ...]) -> tuple[Stage, ...]:
+    """Drop unused columns, the last stage first: what a stage needs is known when all its readers are done."""
+    needed: dict[int, set[str]] = {len(cuts) - 1: {column.name for column in cuts[-1].operator.columns}}
+    pruned: dict[int, Operator] = {}
+    for number in range(len(cuts) - 1, -1, -1):
+        op = prune(push(cuts[number].operator), frozenset(needed.get(number, set())) | _kept(cuts[number]))
+        pruned[number] = op
+        for scan in scans_of(op):
+            if scan.input.kind == "stage":
+                needed.setdefault(scan.input.ident, set()).update(column.name for column in scan.columns)
+    positions = {number: {c.name: i + 1 for i, c in enumerate(op.columns)} for number, op in pruned.items()}
+    stages = []
+    for number, cut in enumerate(cuts):
+        op = _renumbered(pruned[number], positions)
+        key = derive_key(op)
+        columns = root_columns if number == len(cuts) - 1 else op.columns
+        shown = {mine.name: other.name for mine, other in zip(op.columns, columns, strict=True)}
+        ordered = None if key is None else tuple(shown[c.name] for c in op.columns if c.name in key)
+        columns = tuple(replace(c, name=o.name) for c, o in zip(op.columns, columns, strict=True))
+        inputs = frozenset(scan.input for scan in scans_of(op))
+        stages.append(Stage(number, cut.strategy, cut.reason, columns, ordered, inputs, op))
+    return tuple(stages)
+
+
+def _kept(cut: _Cut) -> frozenset[str]:
+    """Columns that a stage keeps though nobody reads them: the keys by which its stored rows are found."""
+    return derive_key(cut.operator) or frozenset() if cut.strategy is Strategy.KEYS else frozenset()
+
+
+def scans_of(op: Operator) -> tuple[Scan, ...]:
+    """All scans of a tree, each once, in order."""
+    found: dict[int, Scan] = {}
+    stack: list[Operator] = [op]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Scan):
+            found.setdefault(id(node), node)
+        stack.extend(reversed(children_of(node)))
+    return tuple(found.values())
+
+
+def _renumbered(op: Operator, positions: dict[int, dict[str, int]]) -> Operator:
+    """Scans of stages read output columns by position; pruning has moved them."""
+
+    def renumber(scan: Operator) -> Operator:
+        if not isinstance(scan, Scan) or scan.input.kind != "stage":
+            return scan
+        places = [positions[scan.input.ident][column.name] for column in scan.columns]
+        return replace(scan, attributes=tuple((place, f"c{place}") for place in places))
+
+    return map_leaves(op, renumber, {})
+
+
+def map_leaves(op: Operator, change: Callable[[Operator], Operator], done: dict[int, Operator]) -> Operator:
+    """Rebuild a tree with its scans changed; nodes that were shared stay shared."""
+    if id(op) in done:
+        return done[id(op)]
+    match op:
+        case Project() | Filter() | Aggregate():
+            result: Operator = replace(op, child=map_leaves(op.child, change, done))
+        case Join():
+            result = replace(op, inputs=tuple(map_leaves(child, change, done) for child in op.inputs))
+        case OuterJoin() | Anti():
+            left, right = map_leaves(op.left, change, done), map_leaves(op.right, change, done)
+            result = replace(op, left=left, right=right)
+        case UnionAll():
+            result = replace(op, children=tuple(map_leaves(child, change, done) for child in op.children))
+        case _:
+            result = change(op)
+    done[id(op)] = result
+    return result
