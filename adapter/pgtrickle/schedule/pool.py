@@ -12,6 +12,7 @@ from typing import Protocol
 from pgtrickle import db
 from pgtrickle.errors import ConnectionFailed
 from pgtrickle.results import RefreshResult
+from pgtrickle.schedule import log
 
 
 class Engine(Protocol):
@@ -91,14 +92,33 @@ class Pool:
         while (job := self._jobs.get()) is not None:
             started = time.monotonic()
             try:
-                engine = engine or self._open_engine()
-                done = Done(job, time.monotonic() - started, results=job.run(engine))
+                engine, results = self._run(job, engine)
+                done = Done(job, time.monotonic() - started, results=results)
             except Exception as error:  # noqa: BLE001  # whatever it is, the other stream tables go on
                 done = Done(job, time.monotonic() - started, error=error)
-            if done.error is not None or (engine is not None and engine.connection.closed):
                 engine = _closed(engine)
             self._report(done)
         _closed(engine)
+
+    def _run(self, job: Job, engine: Engine | None) -> tuple[Engine, tuple[RefreshResult, ...]]:
+        """Run a job; a connection that died while nobody used it is replaced."""
+        if engine is not None:
+            try:
+                results = job.run(engine)
+            except ConnectionFailed as error:
+                # An abort ends statements too, but leaves the connection open; a lost one rolled everything back.
+                if not engine.connection.closed:
+                    raise
+                log.debug("worker_reconnects", reason=error.message)
+            else:
+                return engine, results
+            _closed(engine)
+        fresh = self._open_engine()
+        try:
+            return fresh, job.run(fresh)
+        except Exception:
+            _closed(fresh)
+            raise
 
 
 def _closed(engine: Engine | None) -> None:
