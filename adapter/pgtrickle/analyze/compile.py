@@ -28,8 +28,12 @@ from pgtrickle.sql import load_queries
 
 _QUERIES = load_queries("pgtrickle.analyze")
 
-#: Fields of a stored rule that depend on how a query was written, not on what it means.
-_WRITING = re.compile(r" :(?:funcformat|coerceformat|relationformat|rowformat|rellockmode|location|stmt_location|stmt_len) -?\d+")
+#: Fields of a stored rule that depend on how a query was written, not on what it means: columns are referred to by number.
+_WRITING = re.compile(
+    r" :(?:funcformat|coerceformat|relationformat|rowformat|rellockmode|location|stmt_location|stmt_len) -?\d+"
+    r"| :(?:resname|aliasname) (?:\\.|[^\\ ])+"
+    r"| :colnames \((?:\"(?:\\.|[^\"\\])*\" ?)*\)"
+)
 _OWN_OID = re.compile(r":relid (\d+)")
 
 
