@@ -11,7 +11,7 @@ from tests.support.servers import ROOT
 
 MACROS = sorted((ROOT / "macros").rglob("*.sql"))
 SQL_WORDS = re.compile(
-    r"\b(select|insert|update|delete|create|alter|drop|truncate|merge|grant|revoke|begin|commit|rollback|from|where|join)\b",
+    r"\b(select|insert|update|delete|create|alter|drop|truncate|merge|grant|revoke|begin|commit|rollback|from|where|join)\b(?!=)",
     re.IGNORECASE,
 )
 COMMENTS = re.compile(r"\{#.*?#\}", re.DOTALL)
