@@ -1,7 +1,7 @@
 """Gates: pure checks that pass, hold or refuse a refresh, in one ordered tuple.
 
-To add one: a file with ``check(facts) -> Pass | Hold | Refuse``, what it must know as a field of ``GateFacts``, and its place
-in ``GATES``. The first that does not pass decides; the trail of decisions is stored with the stream table.
+To add one: a file with ``check(facts) -> Pass | Hold | Refuse``, what it must know as a field of ``GateFacts``, and
+its place in ``GATES``. The first that does not pass decides; the trail of decisions is stored with the stream table.
 """
 
 from __future__ import annotations

@@ -1,0 +1,28 @@
+"""Creating, comparing, altering and dropping stream tables."""
+
+from __future__ import annotations
+
+from pgtrickle.lifecycle.create import create
+from pgtrickle.lifecycle.describe import describe, explain
+from pgtrickle.lifecycle.drop import drop, release
+from pgtrickle.lifecycle.mend import refresh_group, verify
+from pgtrickle.lifecycle.options import Configuration, configure
+from pgtrickle.lifecycle.replace import alter, create_or_replace
+from pgtrickle.lifecycle.target import Target, resolve, resolve_stream_table
+
+__all__ = [
+    "Configuration",
+    "Target",
+    "alter",
+    "configure",
+    "create",
+    "create_or_replace",
+    "describe",
+    "drop",
+    "explain",
+    "refresh_group",
+    "release",
+    "resolve",
+    "resolve_stream_table",
+    "verify",
+]

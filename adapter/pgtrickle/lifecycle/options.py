@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from pgtrickle.db import LockPolicy
 from pgtrickle.errors import InvalidOption, NotYetSupported
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What a caller gave, checked; None keeps the current value (the default for a new stream table).
+
+    Attributes:
+        schedule: normalised text.
+        schedule_seconds: the age that it promises, if it promises one.
+        mode: ``AUTO``, ``DIFFERENTIAL`` or ``FULL``.
+        status: ``ACTIVE`` or ``SUSPENDED``.
+        kept: options to be stored.
+        policy: how to wait for locks on sources.
+        initialize: load a new stream table at once.
+    """
+
+    schedule: str | None = None
+    schedule_seconds: float | None = None
+    mode: str | None = None
+    status: str | None = None
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    policy: LockPolicy = field(default_factory=LockPolicy)
+    initialize: bool = True
+
 
 MODES = ("AUTO", "DIFFERENTIAL", "FULL")
 STATUSES = {"ACTIVE": "ACTIVE", "SUSPENDED": "SUSPENDED", "PAUSED": "SUSPENDED"}
@@ -28,7 +53,9 @@ _FIXED: Mapping[str, _Fixed] = {
     "fuse": _Fixed(("off",), "leave it out; suspend the stream table before a bulk load instead"),
     "fuse_ceiling": _Fixed((), "leave it out; use max_delta_fraction to recompute after big changes"),
     "fuse_sensitivity": _Fixed((), "leave it out; use max_delta_fraction to recompute after big changes"),
-    "diamond_consistency": _Fixed(("atomic", "RELAXED"), "leave it out: what is refreshed together shares one snapshot anyway"),
+    "diamond_consistency": _Fixed(
+        ("atomic", "RELAXED"), "leave it out: what is refreshed together shares one snapshot anyway"
+    ),
     "diamond_schedule_policy": _Fixed(("fastest",), "leave it out: a due stream table takes its stale ancestors along"),
     "max_differential_joins": _Fixed((), "set refresh_mode='FULL' for queries that are cheaper to recompute"),
     "output_distribution_column": _Fixed((), "leave it out: Citus is not supported"),
@@ -53,6 +80,35 @@ _REPLACED: Mapping[str, str] = {
 
 #: Options that are stored and used.
 KEPT = ("indexes", "max_delta_fraction")
+
+
+def configure(
+    *, schedule: tuple[str, float | None] | None, mode: str | None, initialize: bool, options: Mapping[str, Any]
+) -> Configuration:
+    """Check everything that a caller gave besides name and query.
+
+    Args:
+        schedule: normalised text and promised age in seconds.
+        mode: as given.
+        initialize: as given.
+        options: all others, also ``status``, ``backend_pid`` (of a session that waits for us and so must not be
+            waited for) and ``install_timeout`` (seconds).
+
+    Raises:
+        NotYetSupported, InvalidOption: see ``check_options``.
+    """
+    rest = dict(options)
+    status, pid, patience = rest.pop("status", None), rest.pop("backend_pid", None), rest.pop("install_timeout", None)
+    policy = LockPolicy(give_up_after_s=60.0 if patience is None else float(patience), never_wait_for=pid)
+    return Configuration(
+        schedule=None if schedule is None else schedule[0],
+        schedule_seconds=None if schedule is None else schedule[1],
+        mode=None if mode is None else check_mode(mode),
+        status=None if status is None else check_status(status),
+        kept=check_options(rest),
+        policy=policy,
+        initialize=initialize,
+    )
 
 
 def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +151,9 @@ def _check_fraction(value: Any) -> float:
         fraction = -1.0
     if not 0 < fraction <= 1:
         raise InvalidOption(
-            f"max_delta_fraction={value!r} is no fraction.", object_name="max_delta_fraction", hint="Give a number in (0, 1]."
+            f"max_delta_fraction={value!r} is no fraction.",
+            object_name="max_delta_fraction",
+            hint="Give a number in (0, 1].",
         )
     return fraction
 
@@ -104,7 +162,9 @@ def check_index(index: Any) -> dict[str, Any]:
     """One entry of ``indexes`` in dbt's form: ``{"columns": [...], "unique": bool, "type": str}``."""
     if not isinstance(index, Mapping) or not index.get("columns"):
         raise InvalidOption(
-            f"Not an index: {index!r}.", object_name="indexes", hint='Give {"columns": ["a"], "unique": false, "type": "btree"}.'
+            f"Not an index: {index!r}.",
+            object_name="indexes",
+            hint='Give {"columns": ["a"], "unique": false, "type": "btree"}.',
         )
     unknown = set(index) - {"columns", "unique", "type", "name"}
     if unknown:

@@ -1,7 +1,7 @@
 """Refreshes: one transaction moves a group of stream tables to one snapshot.
 
-``plan`` and ``cost`` are pure: facts in, steps out. ``attempt`` and ``execute`` carry the steps out, ``run`` tries until an
-attempt gets through, ``verify`` does the same and rolls back.
+``plan`` and ``cost`` are pure: facts in, steps out. ``attempt`` and ``execute`` carry the steps out, ``run`` tries
+until an attempt gets through, ``verify`` does the same and rolls back.
 """
 
 from __future__ import annotations

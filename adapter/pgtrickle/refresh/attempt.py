@@ -20,7 +20,7 @@ from pgtrickle.errors import (
 from pgtrickle.refresh import culprits, transaction
 from pgtrickle.refresh.cost import COUNT_CAP, CostHistory, crossover
 from pgtrickle.refresh.execute import execute_member
-from pgtrickle.refresh.group import exclude_orphans
+from pgtrickle.refresh.group import build_group, exclude_orphans
 from pgtrickle.refresh.member import Member, Request
 from pgtrickle.refresh.plan import Action, MemberFacts, Window, plan_member
 from pgtrickle.refresh.session import Session
@@ -43,25 +43,32 @@ class NeedsReanalysis(PgTrickleError):
         self.stream_table_ids = stream_table_ids
 
 
-def attempt(session: Session, members: Sequence[Member], request: Request) -> None:
+def attempt(session: Session, members: Sequence[Member], request: Request) -> Sequence[Member]:
     """Move the members inside a new transaction, which stays open: the caller commits or rolls back.
 
-    A member that fails or is left alone says so in ``error`` or ``skipped``.
+    Returns:
+        The members: other ones than given if a prelude changed the definition. One that fails or is left alone says
+        so in ``error`` or ``skipped``.
     """
     exclude_orphans(members)
+    if not any(member.running for member in members):
+        return members
+    transaction.begin(session, members)
+    if request.prelude is not None:
+        request.prelude()
+        members = build_group(session, request)
+        transaction.lock_again(session, members)
+    _check_locked(members)
     running = [member for member in members if member.running]
-    if not running:
-        return
-    transaction.begin(session, running)
-    _check_locked(running)
     _check_fingerprints(session, running)
     exclude_orphans(members)
     _move(session, members, request)
     _check_end(session, [member for member in running if member.moved])
+    return members
 
 
-def _check_locked(running: Sequence[Member]) -> None:
-    for member in running:
+def _check_locked(members: Sequence[Member]) -> None:
+    for member in members:
         row, locked = member.row, member.locked
         if locked is None:
             raise StaleGroup("the stream table was dropped meanwhile", object_name=row.name)
@@ -108,9 +115,10 @@ def _check_fingerprints(session: Session, running: Sequence[Member]) -> None:
 
 
 def _move(session: Session, members: Sequence[Member], request: Request) -> None:
-    windows = fetch_windows(session.conn, [one for member in members if member.running for one in _windows(member, request)])
+    wanted = [one for member in members if member.running for one in _windows(member, request)]
+    windows = fetch_windows(session.conn, wanted)
     session.statements += 1
-    numbers = {member.row.relid: member.row.refresh_no for member in members}
+    numbers = {member.row.relid: member.need_locked().refresh_no for member in members}
     several = sum(member.running for member in members) > 1
     for member in members:
         if not member.running:
@@ -159,9 +167,7 @@ def cost_of(member: Member) -> CostHistory:
     return CostHistory(**{key: value for key, value in member.need_locked().cost.items() if key in known})
 
 
-def _facts(
-    member: Member, request: Request, windows: Mapping[int, Window], numbers: Mapping[int, int]
-) -> MemberFacts:
+def _facts(member: Member, request: Request, windows: Mapping[int, Window], numbers: Mapping[int, int]) -> MemberFacts:
     locked, plan = member.need_locked(), member.need_compiled().plan
     moved = set()
     for source in member.row.sources:

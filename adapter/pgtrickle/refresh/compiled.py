@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -42,12 +42,13 @@ class Compiled:
             self.bindings = bindings
             self.texts.clear()
 
-    def refresh(self, conn: db.Connection, stage: Stage, changed: frozenset[InputKey]) -> SQL:
-        """The statement that applies the changes of these inputs to a stage."""
+    def refresh(self, conn: db.Connection, stage: Stage, changed: frozenset[InputKey]) -> tuple[SQL, ...]:
+        """The statement that applies the changes of these inputs to a stage; empty if they cannot change it."""
         key = ("refresh", stage.number, changed)
         if key not in self.texts:
-            self.texts[key] = _printed(conn, [emit.stage_refresh(self.plan, stage, self._bound, changed)])
-        return self.texts[key][0]
+            statement = emit.stage_refresh(self.plan, stage, self._bound, changed)
+            self.texts[key] = _printed(conn, [] if statement is None else [statement])
+        return self.texts[key]
 
     def recompute(self, conn: db.Connection, stage: Stage) -> tuple[SQL, ...]:
         """The statements that recompute a stage by difference."""
@@ -70,10 +71,9 @@ class Compiled:
         return self.bindings
 
 
-def _printed(conn: db.Connection, statements: object) -> tuple[SQL, ...]:
+def _printed(conn: db.Connection, statements: Iterable[Composable]) -> tuple[SQL, ...]:
     # Printing a long statement costs milliseconds; its placeholders survive in the text.
-    several = [statements] if isinstance(statements, Composable) else list(cast("list[Composable]", statements))
-    return tuple(SQL(cast("LiteralString", one.as_string(conn))) for one in several)
+    return tuple(SQL(cast("LiteralString", one.as_string(conn))) for one in statements)
 
 
 def compile_member(conn: db.Connection, row: GroupRow) -> Compiled:

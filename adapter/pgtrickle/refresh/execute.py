@@ -28,6 +28,7 @@ class _Applied:
     expected_deleted: int
     expected_updated: int
     expected_inserted: int
+    faults: int = 0
 
 
 class CountMismatch(InternalError):
@@ -80,7 +81,11 @@ def _run_stages(session: Session, member: Member, plan: MemberPlan) -> Counts:
         if plan.action is Action.DIFFERENTIAL and not inputs:
             counts = Counts()
             continue
-        *first, last = _statements(session.conn, compiled, member, stage, inputs)
+        statements = _statements(session.conn, compiled, member, stage, inputs)
+        if not statements:
+            counts = Counts()
+            continue
+        *first, last = statements
         for statement in first:
             db.execute(session.conn, statement, params, object_name=member.row.name)
             session.statements += 1
@@ -95,7 +100,7 @@ def _statements(
 ) -> tuple[SQL, ...]:
     action = member.need_plan().action
     if action is Action.DIFFERENTIAL:
-        return (compiled.refresh(conn, stage, inputs),)
+        return compiled.refresh(conn, stage, inputs)
     if _loads(member):
         return compiled.load(conn, stage)
     return compiled.recompute(conn, stage)
@@ -116,11 +121,12 @@ def _apply(session: Session, member: Member, stage: Stage, statement: SQL, param
         raise InternalError("an apply statement returned no counts", object_name=member.row.name)
     written = (done.deleted, done.updated, done.inserted)
     expected = (done.expected_deleted, done.expected_updated, done.expected_inserted)
-    if written != expected:
+    if written != expected or done.faults:
         raise CountMismatch(
             "The rows written are not the rows of the delta.",
             object_name=member.row.name,
-            detail=f"stage {stage.number}: deleted, updated, inserted {written}, expected {expected}",
+            detail=f"stage {stage.number}: deleted, updated, inserted {written}, expected {expected}, "
+            f"{done.faults} faults",
             hint="The table keeps its content and the next refresh recomputes it. Did something else write to it?",
         )
     return Counts(*written)

@@ -77,7 +77,9 @@ def _member(row: GroupRow, request: Request) -> Member:
             object_name=row.name,
             hint="drop_stream_table() forgets it; create it again to have it back.",
         )
-    elif not isinstance(decision, Pass):
+    elif row.id in request.broken:
+        member.error = request.broken[row.id]
+    elif not isinstance(decision, Pass) and not (request.override and requested):
         member.skipped = decision.reason
     return member
 
@@ -108,6 +110,8 @@ def exclude_orphans(members: Iterable[Member]) -> None:
             if parent is None or not member.running:
                 continue
             if parent.error is not None:
+                member.dragged = True
                 member.skipped = f"its source {parent.row.name} failed: {parent.error.message}"
-            elif parent.skipped is not None and (not parent.row.is_populated or parent.skipped.startswith("its source")):
+            elif parent.skipped is not None and (parent.dragged or not parent.row.is_populated):
+                member.dragged = True
                 member.skipped = f"its source {parent.row.name} cannot be used: {parent.skipped}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,10 @@ class Request:
         full: recompute them by difference whatever changed.
         prove: maintain differentially or not at all; for ``verify``.
         patience_s: how long to try again while others hold locks, seconds.
+        prelude: run inside the transaction when everything is locked and before anything is read: a new definition
+            that has to appear together with its content.
+        override: gates do not count; the definition is being replaced.
+        broken: stream table id -> why it cannot take part.
     """
 
     relids: tuple[int, ...]
@@ -30,6 +34,9 @@ class Request:
     full: bool = False
     prove: bool = False
     patience_s: float = 30.0
+    prelude: Callable[[], None] | None = None
+    override: bool = False
+    broken: Mapping[int, PgTrickleError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ class Member:
         duration_ms: time its statements took, milliseconds.
         error: why it dropped out.
         skipped: why it was left alone without being at fault.
+        dragged: it was left alone because of a source of its own.
     """
 
     row: GroupRow
@@ -83,6 +91,7 @@ class Member:
     duration_ms: float = 0.0
     error: PgTrickleError | None = None
     skipped: str | None = None
+    dragged: bool = False
 
     @property
     def running(self) -> bool:

@@ -66,7 +66,7 @@ def run(session: Session, request: Request) -> tuple[Member, ...]:
 
 def _once(session: Session, members: Sequence[Member], request: Request) -> tuple[Member, ...]:
     try:
-        attempt(session, members, request)
+        members = attempt(session, members, request)
     except (TransactionConflict, LockTimeout, ConnectionFailed, NeedsReanalysis):
         raise
     except PgTrickleError as error:
@@ -128,9 +128,7 @@ def result(session: Session, members: Sequence[Member], relid: int, statements: 
         raise _public(wanted, wanted.error)
     if wanted.skipped is not None:
         raise RefreshError(f"Not refreshed: {wanted.skipped}", object_name=wanted.row.name, hint=_hint(wanted))
-    others = tuple(
-        _result(member, statements) for member in members if member is not wanted and _noteworthy(member)
-    )
+    others = tuple(_result(member, statements) for member in members if member is not wanted and _noteworthy(member))
     found = _result(wanted, statements)
     return RefreshResult(**{**{name: getattr(found, name) for name in RefreshResult.__slots__}, "members": others})
 
@@ -182,4 +180,3 @@ def _result(member: Member, statements: int) -> RefreshResult:
         refresh_no=member.refresh_no,
         statements=statements,
     )
-

@@ -36,11 +36,22 @@ GUARD = SQL("SELECT pg_catalog.set_config('pgtrickle.refreshing', pg_catalog.pg_
 def begin(session: Session, members: Sequence[Member]) -> None:
     """Open the transaction: lock the sources before there is a snapshot, then the frontiers; fill ``member.locked``.
 
+    Frontiers of members that are left alone are locked too: their dependents record how far they have read them.
+
     Raises:
         LockTimeout, TransactionConflict: somebody else is at it; the transaction is open and aborted.
     """
-    statements = [_BEGIN, _LOCK_TIMEOUT, *_source_locks(members), GUARD]
-    statements += [pinned(SESSION), groups.lock([member.row.id for member in members])]
+    running = [member for member in members if member.running]
+    _lock_frontiers(session, members, [_BEGIN, _LOCK_TIMEOUT, *_source_locks(running), GUARD, pinned(SESSION)])
+
+
+def lock_again(session: Session, members: Sequence[Member]) -> None:
+    """Read the frontiers again after a prelude has changed the definition."""
+    _lock_frontiers(session, members, [])
+
+
+def _lock_frontiers(session: Session, members: Sequence[Member], before: Sequence[Composable]) -> None:
+    statements = [*before, groups.lock([member.row.id for member in members])]
     locked = {row.id: row for row in db.batch(session.conn, statements, LockedRow)}
     session.statements += 1
     for member in members:

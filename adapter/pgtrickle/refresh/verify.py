@@ -53,7 +53,7 @@ def _attempt(session: Session, request: Request) -> VerifyResult:
     if unproven is not None:
         return VerifyResult(wanted.row.quoted_name, None, reason=unproven)
     try:
-        attempt(session, members, request)
+        members = list(attempt(session, members, request))
     except CountMismatch as error:
         return VerifyResult(wanted.row.quoted_name, False, reason=str(error.detail or error.message))
     unproven = _after(wanted)

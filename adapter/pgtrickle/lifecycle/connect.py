@@ -1,0 +1,76 @@
+"""What surrounds a stream table: its sources, its stages, its indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg.sql import SQL, Composable, Identifier
+
+from pgtrickle import capture, db, emit
+from pgtrickle.catalog import groups, messages, stream_tables
+from pgtrickle.errors import InternalError
+from pgtrickle.lifecycle import storage
+from pgtrickle.lifecycle.definition import register_stages
+from pgtrickle.lifecycle.target import QUERIES, present_relation
+from pgtrickle.plan import Bindings, Plan, SourceNeed
+from pgtrickle.refresh import Session
+from pgtrickle.refresh.bindings import stage_bindings
+from pgtrickle.results import Notice
+
+
+def connect_sources(
+    session: Session, stream_table_id: int, needs: Sequence[SourceNeed], policy: db.LockPolicy
+) -> list[Notice]:
+    """Capture what a plan needs; from here on no change of a source is lost.
+
+    Stream tables that gain their first dependent get an output log. A refresh of theirs that is under way does not
+    know that yet, so it is waited for: the load's snapshot has to come after it.
+    """
+    conn = session.conn
+    ids = []
+    for relid in sorted(need.relid for need in needs if need.kind == "stream_table"):
+        parent = stream_tables.fetch_by_relid(conn, relid)
+        if parent is None:
+            raise InternalError("a source is taken for a stream table and is none", object_name=str(relid))
+        db.ddl(conn, storage.create_log(parent.id, storage.fetch_columns(conn, relid)), object_name=parent.name)
+        ids.append(parent.id)
+    installed = capture.install(conn, stream_table_id, needs, policy=policy)
+    groups.touch(conn, sorted(ids))
+    return [Notice("capture", warning) for source in installed for warning in source.warnings]
+
+
+def build_stages(conn: db.Connection, stream_table_id: int, plan: Plan, bindings: Bindings) -> None:
+    """Create and record the tables that the stages own."""
+    for statement in emit.stage_tables(plan, bindings):
+        db.execute(conn, statement)
+    register_stages(conn, stream_table_id, plan, bindings)
+
+
+def build_indexes(session: Session, stream_table_id: int, indexes: Sequence[Mapping[str, Any]]) -> None:
+    """The index that refreshes find rows by, then the user's."""
+    conn = session.conn
+    found = stream_tables.fetch(conn, stream_table_id)
+    compiled = session.compiled.get(stream_table_id)
+    if found is None or compiled is None:
+        raise InternalError("indexes on a stream table that is not compiled", object_name=str(stream_table_id))
+    relation = present_relation(conn, found.relid)
+    bindings = Bindings(stages=stage_bindings(compiled.plan, stream_table_id, relation, None))
+    statements: list[Composable] = [*emit.locator_index(compiled.plan, bindings)]
+    statements += [storage.create_index(relation, index) for index in indexes]
+    for statement in statements:
+        db.execute(conn, statement, object_name=found.name)
+
+
+def rebuild_locator(conn: db.Connection, relid: int, plan: Plan, bindings: Bindings) -> None:
+    """Replace the index that refreshes find rows by; inside the transaction that changes the definition."""
+    relation = present_relation(conn, relid)
+    for row in db.fetch_all(conn, QUERIES["locators"], dict, {"relid": relid}):
+        db.execute(conn, SQL("DROP INDEX {}").format(Identifier(relation.schema, row["name"])))
+    for statement in emit.locator_index(plan, bindings):
+        db.execute(conn, statement)
+
+
+def tell(conn: db.Connection, stream_table_id: int, notices: Sequence[Notice]) -> list[Notice]:
+    """Record notices; those that were not told before."""
+    return [notice for notice in notices if messages.record(conn, stream_table_id, notice.code, notice.text)]

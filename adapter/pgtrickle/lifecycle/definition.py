@@ -1,0 +1,108 @@
+"""Compiling a defining query for a stream table, and registering what it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pgtrickle import analyze, capture, db
+from pgtrickle.analyze import Analysis
+from pgtrickle.catalog import sources, stages
+from pgtrickle.catalog.model import Dependency, StageTables
+from pgtrickle.errors import UnsupportedQuery
+from pgtrickle.lifecycle.target import QUERIES
+from pgtrickle.plan import Bindings, Plan
+from pgtrickle.refresh.compiled import pin, shape
+from pgtrickle.results import Notice
+
+
+def compile_definition(
+    conn: db.Connection, query: str, mode: str, *, settings: Mapping[str, str] | None = None
+) -> Analysis:
+    """Compile a query; where rows of a source cannot be captured, AUTO runs FULL.
+
+    Args:
+        conn: outside a transaction, or inside one that may be rolled back.
+        query: the defining query.
+        mode: ``AUTO``, ``DIFFERENTIAL`` or ``FULL``.
+        settings: session settings to compile under; None: the session's own.
+
+    Raises:
+        InvalidQuery, UnsupportedQuery: see ``analyze.compile_query``.
+    """
+    analysis = _compile(conn, query, mode, settings)
+    if analysis.plan.mode == "FULL":
+        return analysis
+    for need in analysis.plan.sources:
+        reason = capture.restrictions(conn, need.relid) if need.kind == "table" and need.rows else None
+        if reason is None:
+            continue
+        if mode == "DIFFERENTIAL":
+            raise UnsupportedQuery(
+                f"The changes of a source cannot be captured: {reason}", clause="FROM", hint="Use refresh_mode='AUTO'."
+            )
+        full = _compile(conn, query, "FULL", settings)
+        return replace(full, plan=replace(full.plan, full_reason=reason))
+    return analysis
+
+
+def _compile(conn: db.Connection, query: str, mode: str, settings: Mapping[str, str] | None) -> Analysis:
+    if settings is None:
+        return analyze.compile_query(conn, query, mode=mode)
+    with db.transaction(conn):
+        pin(conn, settings)
+        return analyze.compile_query(conn, query, mode=mode)
+
+
+def definition_facts(analysis: Analysis, version: int) -> dict[str, Any]:
+    """What ``stream_tables.definition`` holds."""
+    return {
+        "version": version,
+        "shape": shape(analysis.plan),
+        "columns": [column.name for column in analysis.plan.root.columns],
+    }
+
+
+def register_stages(conn: db.Connection, stream_table_id: int, plan: Plan, bindings: Bindings) -> None:
+    """Record which tables the stages own."""
+    rows = []
+    for stage in plan.stages:
+        binding = bindings.stages[stage.number]
+        root = stage is plan.root
+        rows.append(
+            StageTables(
+                stream_table_id=stream_table_id,
+                stage_no=stage.number,
+                strategy=stage.strategy.value,
+                output_table=None if root else binding.output.name,
+                state_table=binding.state.name if binding.state else None,
+                log_table=None if root or binding.log is None else binding.log.name,
+            )
+        )
+    stages.replace(conn, stream_table_id, rows)
+
+
+def register_objects(conn: db.Connection, stream_table_id: int, analysis: Analysis) -> None:
+    """Record the views and functions that the query uses; the fingerprint watches them."""
+    sources.delete_dependencies(conn, stream_table_id, ["view", "function"])
+    for relid in sorted(analysis.views):
+        _register(conn, stream_table_id, "view", relid)
+    for oid in sorted(analysis.functions):
+        _register(conn, stream_table_id, "function", oid)
+
+
+def _register(conn: db.Connection, stream_table_id: int, kind: str, oid: int) -> None:
+    found = db.fetch_one(conn, QUERIES[f"describe_{kind}"], dict, {"oid": oid})
+    if found is not None:
+        sources.upsert_dependency(
+            conn, Dependency(stream_table_id, 0, kind, oid, found["schema_name"], found["object_name"])
+        )
+
+
+def notices_of(analysis: Analysis, mode: str) -> list[Notice]:
+    """The implicit acts of a definition."""
+    found = [Notice(code, text) for code, text in analysis.plan.notices]
+    if mode == "AUTO" and analysis.plan.mode == "FULL":
+        found.append(Notice("auto_full", f"AUTO runs FULL: {analysis.plan.full_reason}"))
+    return found

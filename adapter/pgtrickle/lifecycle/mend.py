@@ -1,0 +1,79 @@
+"""Refreshes that survive a change of their sources: what was swapped, recreated or altered is compiled again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pgtrickle import db, refresh
+from pgtrickle.catalog import stream_tables
+from pgtrickle.errors import InvalidQuery, PgTrickleError, RefreshError, UnsupportedQuery
+from pgtrickle.lifecycle.definition import compile_definition
+from pgtrickle.lifecycle.redefine import redefine
+from pgtrickle.refresh import Member, NeedsReanalysis, Request, Session
+from pgtrickle.results import VerifyResult
+
+_ROUNDS = 3
+
+
+def refresh_group(session: Session, request: Request, policy: db.LockPolicy | None = None) -> tuple[Member, ...]:
+    """Refresh as ``refresh.run`` does; definitions whose sources changed are compiled again first.
+
+    Returns:
+        The members. One that cannot be mended has an error, its dependents are left alone.
+    """
+    for _ in range(_ROUNDS):
+        try:
+            return refresh.run(session, request)
+        except NeedsReanalysis as needed:
+            request = replace(request, broken={**request.broken, **_mend_all(session, needed, policy)})
+    raise RefreshError(
+        "The sources kept changing while their stream tables were compiled again.",
+        object_name=", ".join(map(str, request.relids)),
+        hint="Try again when the changes of definition are over.",
+    )
+
+
+def verify(session: Session, relid: int, policy: db.LockPolicy | None = None) -> VerifyResult:
+    """``refresh.verify``; where a definition has to be compiled again, nothing is proven (a recompute is due)."""
+    try:
+        return refresh.verify(session, relid)
+    except NeedsReanalysis as needed:
+        found = stream_tables.fetch_by_relid(session.conn, relid)
+        name = found.name if found else str(relid)
+        return VerifyResult(name, None, reason=f"a recompute is due: {needed.message}")
+
+
+def _mend_all(session: Session, needed: NeedsReanalysis, policy: db.LockPolicy | None) -> dict[int, PgTrickleError]:
+    """Mend one after the other; id -> why it could not be done."""
+    failed: dict[int, PgTrickleError] = {}
+    for stream_table_id in needed.stream_table_ids:
+        try:
+            _mend(session, stream_table_id, policy)
+        except (InvalidQuery, UnsupportedQuery, RefreshError) as error:
+            failed[stream_table_id] = error
+    return failed
+
+
+def _mend(session: Session, stream_table_id: int, policy: db.LockPolicy | None) -> None:
+    found = stream_tables.fetch(session.conn, stream_table_id)
+    if found is None:
+        return
+    try:
+        analysis = compile_definition(
+            session.conn, found.canonical_query, found.requested_mode, settings=found.settings
+        )
+    except InvalidQuery as error:
+        raise RefreshError(
+            f"The defining query does not work any more: {error.message}",
+            object_name=found.name,
+            detail=error.detail,
+            hint="Restore the source, or give the stream table another query; it keeps its content until then.",
+        ) from error
+    redefine(
+        session,
+        found,
+        analysis,
+        changes={},
+        reason="a source was replaced or altered",
+        policy=policy or db.LockPolicy(),
+    )

@@ -1,0 +1,236 @@
+"""Giving a stream table another plan: new columns, stages and content appear in one transaction, the OID stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pgtrickle import analyze, capture, db, refresh
+from pgtrickle.analyze import Analysis
+from pgtrickle.catalog import groups, sources, stream_tables
+from pgtrickle.catalog.model import StreamTable
+from pgtrickle.errors import DependencyCycle, DependentsExist
+from pgtrickle.lifecycle import storage
+from pgtrickle.lifecycle.columns import ColumnChanges, TableColumn, compare_columns
+from pgtrickle.lifecycle.connect import build_stages, connect_sources, rebuild_locator
+from pgtrickle.lifecycle.definition import definition_facts, register_objects
+from pgtrickle.lifecycle.drop import drop_idle_logs
+from pgtrickle.lifecycle.target import present_relation
+from pgtrickle.plan import Bindings, SourceNeed
+from pgtrickle.refresh import Request, Session
+from pgtrickle.refresh.bindings import stage_bindings
+from pgtrickle.refresh.compiled import Compiled, pin
+from pgtrickle.results import Notice
+
+_PATIENCE_S = 120.0
+
+
+@dataclass(slots=True)
+class Redefinition:
+    """What was done, filled while it is done."""
+
+    actions: list[str] = field(default_factory=list)
+    rows_changed: int = 0
+    notices: list[Notice] = field(default_factory=list)
+
+
+def redefine(
+    session: Session,
+    stream_table: StreamTable,
+    analysis: Analysis,
+    *,
+    changes: Mapping[str, Any],
+    reason: str,
+    policy: db.LockPolicy,
+    load: bool = True,
+) -> Redefinition:
+    """Replace the plan of a stream table.
+
+    Sources are captured first, in short transactions. Then one transaction changes columns, stages and registration
+    and recomputes the content by difference: readers see the old or the new, and a failure leaves the old.
+
+    Args:
+        session: the engine's.
+        stream_table: as registered.
+        analysis: of the new query, or of the old one again.
+        changes: columns of ``pgtrickle.stream_tables`` to be set besides those that follow from ``analysis``.
+        reason: for the history.
+        policy: how to wait for locks on sources.
+        load: False for a stream table that was never loaded.
+
+    Raises:
+        DependencyCycle: it would read itself.
+        DependentsExist: views or stream tables use a column that would go.
+    """
+    conn, done = session.conn, Redefinition(actions=["query"] if "query" in changes else [])
+    refuse_cycle(conn, stream_table, analysis.plan.sources)
+    parents = [one.source_stream_table_id for one in sources.dependencies(conn, stream_table.id)]
+    version = int(stream_table.definition.get("version", 0)) + 1
+    done.notices += connect_sources(session, stream_table.id, analysis.plan.sources, policy)
+    done.actions.append("capture")
+    compiled = Compiled(version, analysis.plan)
+
+    def prelude() -> None:
+        session.compiled[stream_table.id] = compiled
+        _replace(session, stream_table, analysis, version, changes, reason, done)
+
+    try:
+        if load:
+            _recompute(session, stream_table, prelude, done)
+        else:
+            with db.transaction(conn, object_name=stream_table.name):
+                groups.touch(conn, [stream_table.id])
+                prelude()
+    except BaseException:
+        session.compiled.pop(stream_table.id, None)
+        if not conn.closed:
+            _narrow(session, stream_table, _old_needs(session, stream_table), policy)
+        raise
+    _narrow(session, stream_table, analysis.plan.sources, policy)
+    drop_idle_logs(conn, [parent for parent in parents if parent is not None])
+    return done
+
+
+def _recompute(session: Session, stream_table: StreamTable, prelude: Callable[[], None], done: Redefinition) -> None:
+    request = Request(relids=(stream_table.relid,), prelude=prelude, patience_s=_PATIENCE_S, override=True)
+    members = refresh.run(session, request)
+    found = refresh.result(session, members, stream_table.relid, 0)
+    done.rows_changed = found.rows_changed
+    done.actions.append("recompute")
+    done.notices.append(Notice("recompute", f"{stream_table.name} was recomputed: its definition changed."))
+
+
+def _replace(
+    session: Session,
+    stream_table: StreamTable,
+    analysis: Analysis,
+    version: int,
+    changes: Mapping[str, Any],
+    reason: str,
+    done: Redefinition,
+) -> None:
+    """Inside the transaction that also recomputes."""
+    conn, plan = session.conn, analysis.plan
+    relation = present_relation(conn, stream_table.relid)
+    done.actions[:] = [action for action in done.actions if not action.endswith("_column")]
+    columns = _change_columns(conn, stream_table, analysis)
+    done.actions += [
+        action
+        for action, changed in (
+            ("drop_column", columns.drop),
+            ("alter_column", columns.alter),
+            ("add_column", columns.add),
+        )
+        if changed
+    ]
+    storage.drop_stage_tables(conn, stream_table.id)
+    log = capture.output_log_of(stream_table.id) if sources.dependents(conn, stream_table.id) else None
+    bindings = Bindings(stages=stage_bindings(plan, stream_table.id, relation, log))
+    build_stages(conn, stream_table.id, plan, bindings)
+    register_objects(conn, stream_table.id, analysis)
+    rebuild_locator(conn, stream_table.relid, plan, bindings)
+    stream_tables.update(
+        conn,
+        stream_table.id,
+        **{
+            "canonical_query": plan.canonical,
+            "effective_mode": plan.mode,
+            "mode_reason": plan.full_reason,
+            "settings": analysis.settings,
+            "definition": definition_facts(analysis, version),
+            "recompute_reason": reason,
+            "schema_name": relation.schema,
+            "table_name": relation.name,
+            "fingerprint": None,
+            **changes,
+        },
+    )
+
+
+def _change_columns(conn: db.Connection, stream_table: StreamTable, analysis: Analysis) -> ColumnChanges:
+    old = storage.fetch_columns(conn, stream_table.relid)
+    with db.transaction(conn):
+        pin(conn, analysis.settings)
+        new = storage.query_columns(conn, analysis.plan.canonical)
+    exact = compare_columns(old, new)
+    if exact.none:
+        return exact
+    loose = compare_columns(old, new, keep_order=False)
+    try:
+        with db.transaction(conn):
+            _apply(conn, stream_table, exact)
+        return exact
+    except DependentsExist:
+        if loose == exact:
+            raise
+        # Something uses a column that only moves: leave it where it is.
+        _apply(conn, stream_table, loose)
+        return loose
+
+
+def _apply(conn: db.Connection, stream_table: StreamTable, changes: ColumnChanges) -> None:
+    relation = present_relation(conn, stream_table.relid)
+    _refuse_readers(conn, stream_table, changes.drop)
+    storage.alter_columns(conn, relation, changes)
+    if sources.dependents(conn, stream_table.id):
+        present = storage.fetch_columns(conn, stream_table.relid)
+        for statement in storage.alter_log(stream_table.id, changes, present):
+            db.execute(conn, statement)
+
+
+def _refuse_readers(conn: db.Connection, stream_table: StreamTable, dropped: Sequence[TableColumn]) -> None:
+    """Stream tables that read a dropped column are named before anything is touched."""
+    gone = {column.attnum: column.name for column in dropped}
+    found = []
+    for dependent in sources.dependents(conn, stream_table.id):
+        for one in sources.dependencies(conn, dependent):
+            used = [gone[number] for number in one.columns if number in gone]
+            if one.source_stream_table_id == stream_table.id and used:
+                reader = stream_tables.fetch(conn, dependent)
+                found.append(f"{reader.name if reader else dependent} reads {', '.join(used)}")
+    if found:
+        raise DependentsExist(
+            "Other stream tables read a column that would be dropped.",
+            object_name=stream_table.name,
+            detail="; ".join(found),
+            hint="Change or drop them first. Nothing was changed.",
+        )
+
+
+def refuse_cycle(conn: db.Connection, stream_table: StreamTable, needs: Sequence[SourceNeed]) -> None:
+    """Refuse a query that reads the stream table itself or one of its descendants.
+
+    Raises:
+        DependencyCycle: with the path.
+    """
+    wanted = {need.relid for need in needs if need.kind == "stream_table"}
+
+    def visit(stream_table_id: int, path: tuple[str, ...]) -> None:
+        found = stream_tables.fetch(conn, stream_table_id)
+        if found is None:
+            return
+        here = (*path, found.name)
+        if found.relid in wanted:
+            raise DependencyCycle(
+                "The stream tables would depend on each other in a circle.",
+                object_name=stream_table.name,
+                detail=" -> ".join((*here, stream_table.name)),
+                hint="Let one of them read the base tables instead.",
+            )
+        for dependent in sources.dependents(conn, stream_table_id):
+            visit(dependent, here)
+
+    visit(stream_table.id, ())
+
+
+def _old_needs(session: Session, stream_table: StreamTable) -> tuple[SourceNeed, ...]:
+    """What the definition that stays needs captured."""
+    conn = session.conn
+    with db.transaction(conn):
+        pin(conn, stream_table.settings)
+        return analyze.compile_query(conn, stream_table.canonical_query, mode=stream_table.requested_mode).plan.sources
+
+
+def _narrow(session: Session, stream_table: StreamTable, needs: Sequence[SourceNeed], policy: db.LockPolicy) -> None:
+    capture.release(session.conn, stream_table.id, keep=needs, policy=policy)
