@@ -55,8 +55,7 @@ CREATE TABLE pgtrickle.stream_tables (
     fingerprint jsonb,
     options jsonb NOT NULL DEFAULT '{}',
     created_at timestamptz NOT NULL DEFAULT now(),
-    altered_at timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (schema_name, table_name)
+    altered_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 100);
 
 -- How far each stream table is. Every refresh locks its row and updates it, so two of them never apply one window.
@@ -189,8 +188,9 @@ CREATE TABLE pgtrickle.leases (
     expires_at timestamptz NOT NULL
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 100);
 
+-- By the names the tables have now: a rename behind our back changes nothing else.
 CREATE VIEW pgtrickle.stream_tables_info AS
-SELECT st.id, st.schema_name AS schema, st.table_name AS name, st.relid, st.status, st.status_reason,
+SELECT st.id, coalesce(n.nspname, st.schema_name) AS schema, coalesce(c.relname, st.table_name) AS name, st.relid, st.status, st.status_reason,
        st.requested_mode, st.effective_mode AS mode, st.mode_reason, st.schedule, st.is_populated,
        st.recompute_reason, st.consecutive_errors, st.last_error ->> 'message' AS last_error, st.retry_at,
        f.refresh_no, f.data_timestamp, f.last_refresh_at, now() - f.last_refresh_at AS staleness,
@@ -199,7 +199,9 @@ SELECT st.id, st.schema_name AS schema, st.table_name AS name, st.relid, st.stat
        END AS stale,
        st.query, st.created_at, st.altered_at
 FROM pgtrickle.stream_tables st
-LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id;
+LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
+LEFT JOIN pg_catalog.pg_class c ON c.oid = st.relid
+LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;
 
 CREATE VIEW pgtrickle.stream_table_status AS
 SELECT i.name::text AS name, i.schema::text AS schema, i.status,
@@ -217,8 +219,8 @@ LANGUAGE sql STABLE AS $$
     UNION ALL
     SELECT stream_table, NULL, 'NOT_FOUND', true, NULL, NULL, 0, NULL, NULL,
            'no stream table of this name is registered', false, NULL, NULL, NULL
-    WHERE NOT EXISTS (SELECT FROM pgtrickle.stream_tables t
-                      WHERE stream_table IN (t.table_name::text, t.schema_name || '.' || t.table_name))
+    WHERE NOT EXISTS (SELECT FROM pgtrickle.stream_tables_info t
+                      WHERE stream_table IN (t.name::text, t.schema || '.' || t.name))
 $$;
 
 CREATE VIEW pgtrickle.pg_stat_stream_tables AS
