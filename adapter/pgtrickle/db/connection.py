@@ -19,7 +19,11 @@ _live: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
 def connect(
-    params: str | Mapping[str, Any], *, role: str | None = None, application_name: str = "pgtrickle"
+    params: str | Mapping[str, Any],
+    *,
+    role: str | None = None,
+    application_name: str = "pgtrickle",
+    query_comment: str | None = None,
 ) -> Connection:
     """Open a connection of the engine: autocommit, nothing prepared behind our back, no start-up options.
 
@@ -29,6 +33,7 @@ def connect(
         params: a libpq connection string or URI, or its keywords as a mapping.
         role: role to ``SET ROLE`` to.
         application_name: shown in ``pg_stat_activity``, unless ``params`` has one.
+        query_comment: put before every statement, as dbt's query comment is.
 
     Raises:
         ConnectionFailed: the server cannot be reached or refuses us.
@@ -37,11 +42,27 @@ def connect(
     with wrapped():
         keywords.setdefault("fallback_application_name", application_name)
         conn = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None, **keywords)
+    if query_comment:
+        conn.cursor_factory = _commenting(query_comment)
     _live.add(conn)
     if role is not None:
         with wrapped(role):
             conn.execute(SQL("SET ROLE {}").format(Identifier(role)))
     return conn
+
+
+def _commenting(comment: str) -> type[psycopg.Cursor[TupleRow]]:
+    """A cursor class that puts a comment before what it executes."""
+    prefix = "/* {} */ ".format(comment.strip().replace("*/", "* /"))
+
+    class Commenting(psycopg.Cursor[TupleRow]):
+        def execute(self, query: Any, params: Any = None, **options: Any) -> Commenting:
+            text = prefix if params is None else prefix.replace("%", "%%")
+            commented = SQL(cast(LiteralString, text)) + (SQL(query) if isinstance(query, str) else query)
+            super().execute(commented, params, **options)
+            return self
+
+    return Commenting
 
 
 def cancel_all() -> int:
