@@ -31,6 +31,7 @@ _QUERIES = load_queries("pgtrickle.analyze")
 #: Fields of a stored rule that depend on how a query was written, not on what it means: columns are referred to by number.
 _WRITING = re.compile(
     r" :(?:funcformat|coerceformat|relationformat|rowformat|rellockmode|location|stmt_location|stmt_len) -?\d+"
+    r"| :(?:alias|eref) (?:<>|\{ALIAS(?:\\.|[^\\}])*\})"
     r"| :(?:resname|aliasname) (?:\\.|[^\\ ])+"
     r"| :colnames \((?:\"(?:\\.|[^\"\\])*\" ?)*\)"
 )
