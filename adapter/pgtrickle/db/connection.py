@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import psycopg
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Identifier
+from typing_extensions import LiteralString
 
 from pgtrickle.db.errors import wrapped
 from pgtrickle.errors import CatalogError
