@@ -6,10 +6,19 @@ identifiers (``"My Schema"."T"``), as PostgreSQL reads it. Inside, everything is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
+from psycopg.conninfo import make_conninfo
+from typing_extensions import Self
+
+from pgtrickle import capture, db, lifecycle, refresh, schedule
+from pgtrickle.catalog import history, installation, overview, stream_tables
+from pgtrickle.catalog.model import HistoryEntry
+from pgtrickle.errors import LockTimeout, RefreshError, StreamTableNotFound, TransactionConflict
+from pgtrickle.lifecycle.options import check_mode
 from pgtrickle.results import (
     CreateResult,
     DropResult,
@@ -22,6 +31,7 @@ from pgtrickle.results import (
     StatusRow,
     VerifyResult,
 )
+from pgtrickle.schedule.order import Dag
 
 __all__ = [
     "CreateResult",
@@ -41,13 +51,22 @@ __all__ = [
 class PgTrickle:
     """One connection to one database with the engine's calls on it. Not to be shared between threads.
 
+    Attributes:
+        conn: the connection, for what is not the engine's business.
+
     >>> with PgTrickle.connect("dbname=shop") as trickle:                          # doctest: +SKIP
     ...     trickle.create_stream_table("public.totals", "SELECT k, sum(v) FROM orders GROUP BY k")
     ...     trickle.refresh_stream_table("public.totals")
     """
 
+    def __init__(self, conn: db.Connection, *, initiated_by: str = "manual") -> None:
+        """Work on a connection of ``pgtrickle.db.connect``, which ``close`` closes."""
+        self.conn = conn
+        self._session = refresh.Session(conn, initiated_by)
+        self._checked = False
+
     @classmethod
-    def connect(cls, dsn: str = "", *, role: str | None = None, initiated_by: str = "manual", **params: Any) -> PgTrickle:
+    def connect(cls, dsn: str = "", *, role: str | None = None, initiated_by: str = "manual", **params: Any) -> Self:
         """Open a connection.
 
         Args:
@@ -59,12 +78,13 @@ class PgTrickle:
         Raises:
             ConnectionFailed: the server cannot be reached or refuses.
         """
-        raise NotImplementedError
+        return cls(db.connect(make_conninfo(dsn, **params), role=role), initiated_by=initiated_by)
 
     def close(self) -> None:
         """Close the connection."""
+        self.conn.close()
 
-    def __enter__(self) -> PgTrickle:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -83,7 +103,7 @@ class PgTrickle:
             CatalogError: the extension pg_trickle is installed, or the catalog is newer than this package.
             PermissionDenied: CREATE on the database is missing.
         """
-        raise NotImplementedError
+        return installation.install(self.conn)
 
     def uninstall(self, *, drop_stream_tables: bool = False) -> tuple[str, ...]:
         """Remove triggers, buffers, state and catalog.
@@ -94,7 +114,11 @@ class PgTrickle:
         Returns:
             The qualified names of the stream tables that were dropped or released.
         """
-        raise NotImplementedError
+        self._check()
+        names = tuple(row.name for row in self.status())
+        capture.uninstall(self.conn, drop_stream_tables=drop_stream_tables)
+        self._checked = False
+        return names
 
     # --- create, alter, drop ----------------------------------------------------------------------------------------
 
@@ -124,7 +148,9 @@ class PgTrickle:
             UnsupportedQuery: mode DIFFERENTIAL and the query cannot be maintained incrementally.
             InvalidQuery, InvalidOption, NotYetSupported, DependencyCycle, PermissionDenied, LockTimeout.
         """
-        raise NotImplementedError
+        self._check()
+        configuration = _configuration(schedule, refresh_mode, initialize, options)
+        return lifecycle.create(self._session, name, query, configuration)
 
     def create_stream_table_if_not_exists(
         self,
@@ -136,7 +162,12 @@ class PgTrickle:
         **options: Any,
     ) -> CreateResult:
         """As ``create_stream_table``; an existing stream table is left as it is (``created`` is False)."""
-        raise NotImplementedError
+        self._check()
+        target = lifecycle.resolve(self.conn, name)
+        found = target.stream_table
+        if found is None or target.vanished:
+            return self.create_stream_table(name, query, schedule, refresh_mode, initialize, **options)
+        return CreateResult(target.quoted, found.relid, False, ("none",), found.effective_mode, found.mode_reason)
 
     def create_or_replace_stream_table(
         self,
@@ -151,8 +182,8 @@ class PgTrickle:
     ) -> ReplaceResult:
         """Create, or compare with what is there and do the least.
 
-        Nothing differs: nothing is written. Configuration differs: only that. The query differs: the table keeps its OID, columns
-        are added, dropped or altered in place, the content is recomputed by difference.
+        Nothing differs: nothing is written. Configuration differs: only that. The query differs: the table keeps its
+        OID, columns are added, dropped or altered in place, the content is recomputed by difference.
 
         Args:
             schedule: None keeps the current value (``calculated`` for a new one).
@@ -165,7 +196,9 @@ class PgTrickle:
             StreamTableExists: an ordinary relation has this name.
             DependentsExist: a view or stream table uses a column that would be dropped; all are listed.
         """
-        raise NotImplementedError
+        self._check()
+        configuration = _configuration(schedule, refresh_mode, initialize, options)
+        return lifecycle.create_or_replace(self._session, name, query, configuration, full_refresh=full_refresh)
 
     def alter_stream_table(
         self,
@@ -182,7 +215,9 @@ class PgTrickle:
         Raises:
             StreamTableNotFound: no such stream table.
         """
-        raise NotImplementedError
+        self._check()
+        configuration = _configuration(schedule, refresh_mode, True, {**options, "status": status})
+        return lifecycle.alter(self._session, name, query, configuration)
 
     def drop_stream_table(self, name: str, cascade: bool = False, *, if_exists: bool = False) -> DropResult:
         """Drop a stream table with its triggers, buffers and state as far as nobody else needs them.
@@ -194,11 +229,17 @@ class PgTrickle:
         Raises:
             DependentsExist: stream tables (without ``cascade``), views or other objects depend on it; all are listed.
         """
-        raise NotImplementedError
+        self._check()
+        return lifecycle.drop(self._session, name, cascade=cascade, if_exists=if_exists)
 
     def release_stream_table(self, name: str) -> None:
-        """Forget a stream table but keep the table and its content, as an ordinary table (dbt changes materialization)."""
-        raise NotImplementedError
+        """Forget a stream table but keep the table and its content, as an ordinary table.
+
+        Raises:
+            DependentsExist: stream tables read it.
+        """
+        self._check()
+        lifecycle.release(self._session, name)
 
     def suspend(self, name: str) -> ReplaceResult:
         """Stop scheduled and manual refreshes until ``resume``; capture goes on."""
@@ -221,21 +262,33 @@ class PgTrickle:
             RefreshBusy: another session kept refreshing it.
             StreamTableNotFound: no such stream table.
         """
-        raise NotImplementedError
+        self._check()
+        found = lifecycle.resolve_stream_table(self.conn, name)
+        before = self._session.statements
+        members = lifecycle.refresh_group(self._session, refresh.Request((found.relid,), full=full))
+        return refresh.result(self._session, members, found.relid, self._session.statements - before)
 
     def refresh_all(self, names: Iterable[str] | None = None, *, full: bool = False) -> tuple[RefreshResult, ...]:
         """Refresh all, or these and their ancestors, in dependency order.
 
         A failing one does not stop the others: it and its descendants have action ``FAILED`` or ``SKIPPED``.
         """
-        raise NotImplementedError
+        self._check()
+        if names is None:
+            relids = [table.relid for table in stream_tables.fetch_all(self.conn)]
+        else:
+            relids = [lifecycle.resolve_stream_table(self.conn, name).relid for name in names]
+        return self._refresh_groups(relids, manual=names is not None, full=full)
 
     def refresh_due(self, relids: Iterable[int]) -> tuple[RefreshResult, ...]:
-        """What the runner calls: refresh these stream tables (by OID) and their stale ancestors, if their gates are open.
+        """What the runner calls: refresh these stream tables and their stale ancestors, if their gates are open.
+
+        Args:
+            relids: OIDs of the stream tables that are due.
 
         Never raises for a failing stream table; the result and the history say what happened.
         """
-        raise NotImplementedError
+        return self._refresh_groups(list(relids), manual=False, full=False)
 
     def verify(self, name: str, *, repair: bool = False) -> VerifyResult:
         """Prove that the stream table equals its query.
@@ -245,13 +298,21 @@ class PgTrickle:
         Args:
             repair: if they differ, recompute by difference and commit.
         """
-        raise NotImplementedError
+        self._check()
+        found = lifecycle.resolve_stream_table(self.conn, name)
+        result = lifecycle.verify(self._session, found.relid)
+        if repair and result.proven is False:
+            lifecycle.refresh_group(self._session, refresh.Request((found.relid,), full=True))
+            return replace(result, repaired=True)
+        return result
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def is_stream_table(self, name: str) -> bool:
         """Whether this name is a registered stream table; False for anything else, also for what does not exist."""
-        raise NotImplementedError
+        self._check()
+        target = lifecycle.resolve(self.conn, name)
+        return target.stream_table is not None and not target.vanished
 
     def status(self, name: str | None = None) -> tuple[StatusRow, ...]:
         """The state of one or, ordered by name, of all stream tables.
@@ -259,15 +320,21 @@ class PgTrickle:
         Raises:
             StreamTableNotFound: ``name`` is not registered.
         """
-        raise NotImplementedError
+        self._check()
+        if name is None:
+            return overview.fetch(self.conn)
+        return overview.fetch(self.conn, lifecycle.resolve_stream_table(self.conn, name).id)
 
     def history(self, name: str | None = None, limit: int = 20) -> tuple[HistoryRow, ...]:
         """The last refreshes, newest first."""
-        raise NotImplementedError
+        self._check()
+        stream_table_id = None if name is None else lifecycle.resolve_stream_table(self.conn, name).id
+        return tuple(_history_row(entry) for entry in history.fetch(self.conn, stream_table_id, limit=limit))
 
     def explain(self, name: str) -> Explanation:
         """Operator tree, delta SQL and strategy per stage, why not DIFFERENTIAL, and what the gates say now."""
-        raise NotImplementedError
+        self._check()
+        return lifecycle.explain(self.conn, name)
 
     def validate_query(self, query: str, refresh_mode: str = "AUTO") -> Explanation:
         """All that ``explain`` tells, of a query, without creating anything.
@@ -276,6 +343,52 @@ class PgTrickle:
             InvalidQuery: PostgreSQL refuses it.
             UnsupportedQuery: mode DIFFERENTIAL and it cannot be maintained incrementally.
         """
-        raise NotImplementedError
+        return lifecycle.describe(self.conn, query, check_mode(refresh_mode))
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Refuse a database where the catalog is missing or of another version; asked once."""
+        if not self._checked:
+            installation.check(self.conn)
+            self._checked = True
+
+    def _refresh_groups(self, relids: Sequence[int], *, manual: bool, full: bool) -> tuple[RefreshResult, ...]:
+        """Refresh what belongs together in one transaction, one group after the other."""
+        known = {table.relid: table.name for table in stream_tables.fetch_all(self.conn)}
+        done: list[RefreshResult] = []
+        for group in Dag(known, overview.edges(self.conn), known).groups(relid for relid in relids if relid in known):
+            before = self._session.statements
+            request = refresh.Request(group, manual=manual, full=full)
+            try:
+                members = lifecycle.refresh_group(self._session, request)
+            except (RefreshError, LockTimeout, TransactionConflict, StreamTableNotFound) as error:
+                done += [RefreshResult(known[relid], "FAILED", fallback_reason=error.message) for relid in group]
+                continue
+            done += refresh.results(self._session, members, self._session.statements - before)
+        return tuple(done)
 
 
+def _configuration(
+    text: str | None, mode: str | None, initialize: bool, options: Mapping[str, Any]
+) -> lifecycle.Configuration:
+    parsed = None if text is None else schedule.parse(text)
+    promised = None if parsed is None or parsed.period is None else parsed.period.total_seconds()
+    given = None if parsed is None else (parsed.text, promised)
+    return lifecycle.configure(schedule=given, mode=mode, initialize=initialize, options=options)
+
+
+def _history_row(entry: HistoryEntry) -> HistoryRow:
+    error = entry.error or {}
+    return HistoryRow(
+        name=f"{entry.schema_name}.{entry.table_name}",
+        started_at=entry.started_at,
+        duration_ms=entry.duration_ms,
+        action=entry.action,
+        initiated_by=entry.initiated_by,
+        rows_inserted=entry.rows_inserted,
+        rows_updated=entry.rows_updated,
+        rows_deleted=entry.rows_deleted,
+        reason=entry.reason,
+        error=error.get("message"),
+    )

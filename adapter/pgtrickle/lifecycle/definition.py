@@ -103,6 +103,7 @@ def _register(conn: db.Connection, stream_table_id: int, kind: str, oid: int) ->
 def notices_of(analysis: Analysis, mode: str) -> list[Notice]:
     """The implicit acts of a definition."""
     found = [Notice(code, text) for code, text in analysis.plan.notices]
-    if mode == "AUTO" and analysis.plan.mode == "FULL":
+    told = {notice.code for notice in found}
+    if mode == "AUTO" and analysis.plan.mode == "FULL" and "auto_full" not in told:
         found.append(Notice("auto_full", f"AUTO runs FULL: {analysis.plan.full_reason}"))
     return found

@@ -12,7 +12,7 @@ from pgtrickle.catalog.model import StreamTable
 from pgtrickle.errors import DependentsExist, StatementFailed
 from pgtrickle.lifecycle import storage
 from pgtrickle.lifecycle.history import record_definition
-from pgtrickle.lifecycle.target import QUERIES, present_relation, resolve, resolve_stream_table
+from pgtrickle.lifecycle.target import QUERIES, present_relation, quoted_name, resolve, resolve_stream_table
 from pgtrickle.plan import Relation
 from pgtrickle.refresh import Session
 from pgtrickle.results import DropResult
@@ -41,7 +41,7 @@ def drop(
     refuse_dependents(session.conn, chosen)
     names = []
     for stream_table in chosen:
-        names.append(stream_table.name)
+        names.append(quoted_name(session.conn, stream_table))
         discard(session, stream_table, policy)
         record_definition(session, stream_table, "dropped")
     return DropResult(tuple(names))

@@ -32,7 +32,7 @@ WHERE a.attrelid = %(relid)s AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 
 -- name: present_name
-SELECT n.nspname AS schema_name, c.relname AS table_name
+SELECT n.nspname AS schema_name, c.relname AS table_name, pg_catalog.format('%%I.%%I', n.nspname, c.relname) AS quoted
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = %(relid)s
 

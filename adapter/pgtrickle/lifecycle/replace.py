@@ -20,7 +20,7 @@ from pgtrickle.lifecycle.history import record_definition
 from pgtrickle.lifecycle.mend import refresh_group
 from pgtrickle.lifecycle.options import Configuration
 from pgtrickle.lifecycle.redefine import Redefinition, redefine
-from pgtrickle.lifecycle.target import QUERIES, present_relation, resolve, resolve_stream_table
+from pgtrickle.lifecycle.target import QUERIES, present_relation, quoted_name, resolve, resolve_stream_table
 from pgtrickle.refresh import Request, Session
 from pgtrickle.refresh.compiled import Compiled, shape
 from pgtrickle.results import Notice, ReplaceResult
@@ -194,7 +194,7 @@ def _report(session: Session, old: StreamTable, done: Redefinition, notices: Seq
     if done.actions:
         record_definition(session, found, ", ".join(done.actions))
     return ReplaceResult(
-        name=found.name,
+        name=quoted_name(session.conn, found),
         relid=found.relid,
         actions=tuple(done.actions) or ("none",),
         effective_mode=found.effective_mode,

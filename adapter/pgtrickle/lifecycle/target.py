@@ -150,3 +150,9 @@ def present_relation(conn: db.Connection, relid: int) -> Relation:
     if row is None:
         raise InternalError("the relation is gone", object_name=str(relid))
     return Relation(row["schema_name"], row["table_name"])
+
+
+def quoted_name(conn: db.Connection, stream_table: StreamTable) -> str:
+    """The present name of a stream table, quoted where needed; the registered one if the table is gone."""
+    row = db.fetch_one(conn, QUERIES["present_name"], dict, {"relid": stream_table.relid})
+    return row["quoted"] if row else stream_table.name
