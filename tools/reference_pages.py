@@ -202,7 +202,7 @@ def support_page() -> Iterator[str]:
         """\
         In mode `FULL` every query works that PostgreSQL can put into a view. In mode `AUTO` a query with a construct
         that has no delta is computed in full at each refresh, and creation, `status` and `explain` say why. In mode
-        `DIFFERENTIAL` it is refused with `PGT101`, naming the construct. `pgtrickle validate --query "SELECT ..."` tells
+        `DIFFERENTIAL` it is refused with `PGT101`, naming the construct. `pgtrickle validate` tells all of that
         without creating anything.
         """
     )
