@@ -30,8 +30,6 @@ def batch(
     """
     with wrapped(object_name), conn.cursor(row_factory=class_row(row)) as cursor:
         cursor.execute(SQL(";\n").join(statements))
-        rows: tuple[Row, ...] = ()
-        while True:
-            rows = tuple(cursor.fetchall()) if cursor.description else ()
-            if not cursor.nextset():
-                return rows
+        while cursor.nextset():
+            pass
+        return tuple(cursor.fetchall()) if cursor.description else ()

@@ -13,7 +13,7 @@ from pgtrickle.errors import InternalError
 from pgtrickle.lifecycle import storage
 from pgtrickle.lifecycle.definition import register_stages
 from pgtrickle.lifecycle.target import QUERIES, present_relation
-from pgtrickle.plan import Bindings, Plan, SourceNeed
+from pgtrickle.plan import Bindings, Plan, Relation, SourceNeed, StreamTableBinding, TableBinding
 from pgtrickle.refresh import Session
 from pgtrickle.refresh.bindings import stage_bindings
 from pgtrickle.results import Notice
@@ -38,6 +38,21 @@ def connect_sources(
     installed = capture.install(conn, stream_table_id, needs, policy=policy)
     groups.touch(conn, sorted(ids))
     return [Notice("capture", warning) for source in installed for warning in source.warnings]
+
+
+def imagined_bindings(
+    conn: db.Connection, plan: Plan, stream_table_id: int, target: Relation, log: Relation | None = None
+) -> Bindings:
+    """Bindings of a plan whose sources may not be captured yet: change buffers have invented names."""
+    tables, stream = {}, {}
+    for need in plan.sources:
+        relation = present_relation(conn, need.relid)
+        if need.kind == "stream_table":
+            parent = stream_tables.fetch_by_relid(conn, need.relid)
+            stream[need.relid] = StreamTableBinding(relation, capture.output_log_of(parent.id if parent else 0))
+        else:
+            tables[need.relid] = TableBinding(relation, capture.buffer_of(0) if need.capturable else None)
+    return Bindings(tables, stream, stage_bindings(plan, stream_table_id, target, log))
 
 
 def build_stages(conn: db.Connection, stream_table_id: int, plan: Plan, bindings: Bindings) -> None:

@@ -14,16 +14,14 @@ from pgtrickle.catalog import stream_tables
 from pgtrickle.catalog.model import NewStreamTable
 from pgtrickle.errors import InternalError, PgTrickleError
 from pgtrickle.lifecycle import storage
-from pgtrickle.lifecycle.connect import build_indexes, build_stages, connect_sources, tell
+from pgtrickle.lifecycle.connect import build_indexes, build_stages, connect_sources, imagined_bindings, tell
 from pgtrickle.lifecycle.definition import compile_definition, definition_facts, notices_of, register_objects
 from pgtrickle.lifecycle.drop import discard
 from pgtrickle.lifecycle.history import record_definition
 from pgtrickle.lifecycle.mend import refresh_group
 from pgtrickle.lifecycle.options import Configuration
 from pgtrickle.lifecycle.target import Target, check_free, relid_of, resolve
-from pgtrickle.plan import Bindings
 from pgtrickle.refresh import Request, Session
-from pgtrickle.refresh.bindings import stage_bindings
 from pgtrickle.refresh.compiled import Compiled
 from pgtrickle.results import CreateResult, Notice
 
@@ -99,7 +97,7 @@ def _register(
                 options=configuration.kept,
             ),
         )
-        bindings = Bindings(stages=stage_bindings(plan, stream_table_id, relation, None))
+        bindings = imagined_bindings(conn, plan, stream_table_id, relation)
         build_stages(conn, stream_table_id, plan, bindings)
         register_objects(conn, stream_table_id, analysis)
     return stream_table_id

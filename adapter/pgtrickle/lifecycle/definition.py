@@ -61,6 +61,7 @@ def definition_facts(analysis: Analysis, version: int) -> dict[str, Any]:
         "version": version,
         "shape": shape(analysis.plan),
         "columns": [column.name for column in analysis.plan.root.columns],
+        "unwatched": analysis.plan.unwatched,
     }
 
 

@@ -7,16 +7,16 @@ from typing import Any
 
 from pgtrickle import db, emit, gates
 from pgtrickle.analyze import Analysis
-from pgtrickle.capture import buffer_of, output_log_of
 from pgtrickle.catalog import groups
 from pgtrickle.catalog.groups import GroupRow
 from pgtrickle.errors import InternalError
 from pgtrickle.gates import GateFacts
 from pgtrickle.ir.operators import Operator
+from pgtrickle.lifecycle.connect import imagined_bindings
 from pgtrickle.lifecycle.definition import compile_definition, notices_of
-from pgtrickle.lifecycle.target import QUERIES, resolve_stream_table
-from pgtrickle.plan import Bindings, InputKey, Plan, Relation, Stage, StreamTableBinding, TableBinding
-from pgtrickle.refresh.bindings import bindings_of, stage_bindings
+from pgtrickle.lifecycle.target import resolve_stream_table
+from pgtrickle.plan import Bindings, InputKey, Plan, Relation, Stage
+from pgtrickle.refresh.bindings import bindings_of
 from pgtrickle.results import Explanation, Notice, StageExplanation
 
 
@@ -27,8 +27,7 @@ def describe(conn: db.Connection, query: str, mode: str) -> Explanation:
         InvalidQuery, UnsupportedQuery: as a creation would.
     """
     analysis = compile_definition(conn, query, mode)
-    plan = analysis.plan
-    bindings = _imagined(conn, plan)
+    bindings = imagined_bindings(conn, analysis.plan, 0, Relation("public", "stream_table"))
     return _explain(conn, None, analysis, bindings, tuple(notices_of(analysis, mode)), ())
 
 
@@ -121,16 +120,3 @@ def _tree(operator: Operator, bindings: Bindings, depth: int = 0) -> list[str]:
             facts.append(f"({', '.join(column.name for column in value)})")
     line = " ".join([f"{'  ' * depth}{type(operator).__name__}", *facts])
     return [line, *(line for child in children for line in _tree(child, bindings, depth + 1))]
-
-
-def _imagined(conn: db.Connection, plan: Plan) -> Bindings:
-    """Bindings for a plan that is nowhere: real sources, invented numbers for what would be ours."""
-    tables, stream_tables = {}, {}
-    for need in plan.sources:
-        row = db.fetch_one(conn, QUERIES["present_name"], dict, {"relid": need.relid})
-        relation = Relation(row["schema_name"], row["table_name"]) if row else Relation("", str(need.relid))
-        if need.kind == "stream_table":
-            stream_tables[need.relid] = StreamTableBinding(relation, output_log_of(0))
-        else:
-            tables[need.relid] = TableBinding(relation, buffer_of(0) if need.capturable else None)
-    return Bindings(tables, stream_tables, stage_bindings(plan, 0, Relation("public", "stream_table"), None))

@@ -13,13 +13,12 @@ from pgtrickle.catalog.model import StreamTable
 from pgtrickle.errors import DependencyCycle, DependentsExist
 from pgtrickle.lifecycle import storage
 from pgtrickle.lifecycle.columns import ColumnChanges, TableColumn, compare_columns
-from pgtrickle.lifecycle.connect import build_stages, connect_sources, rebuild_locator
+from pgtrickle.lifecycle.connect import build_stages, connect_sources, imagined_bindings, rebuild_locator
 from pgtrickle.lifecycle.definition import definition_facts, register_objects
 from pgtrickle.lifecycle.drop import drop_idle_logs
 from pgtrickle.lifecycle.target import present_relation
-from pgtrickle.plan import Bindings, SourceNeed
+from pgtrickle.plan import SourceNeed
 from pgtrickle.refresh import Request, Session
-from pgtrickle.refresh.bindings import stage_bindings
 from pgtrickle.refresh.compiled import Compiled, pin
 from pgtrickle.results import Notice
 
@@ -126,7 +125,7 @@ def _replace(
     ]
     storage.drop_stage_tables(conn, stream_table.id)
     log = capture.output_log_of(stream_table.id) if sources.dependents(conn, stream_table.id) else None
-    bindings = Bindings(stages=stage_bindings(plan, stream_table.id, relation, log))
+    bindings = imagined_bindings(conn, plan, stream_table.id, relation, log)
     build_stages(conn, stream_table.id, plan, bindings)
     register_objects(conn, stream_table.id, analysis)
     rebuild_locator(conn, stream_table.relid, plan, bindings)
