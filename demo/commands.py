@@ -17,7 +17,8 @@ from demo.server import DATABASE, Server
 
 PROJECT = Path(__file__).resolve().parent / "dbt_project"
 
-_CLOCK = re.compile(r"^\d\d:\d\d:\d\d\s+")
+_CLOCK = re.compile(r"^\d\d:\d\d:\d\d\s*")
+_NOISE = ("Running with dbt", "Registered adapter", "Unable to do partial parsing", "Concurrency:")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -49,7 +50,7 @@ class Programs:
         assert process.stdout is not None
         for raw in process.stdout:
             line = _CLOCK.sub("", _COLOUR.sub("", raw.rstrip()))
-            if line and not line.startswith("Running with dbt") and " START " not in line:
+            if line and not line.startswith(_NOISE) and " START " not in line:
                 display.say(f"     {line}")
         return process.wait() == 0
 

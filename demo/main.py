@@ -76,6 +76,7 @@ def main() -> int:
             display.note(f"{count(len(flights))} flights; those from {days[0].day} on will be streamed in live")
         with server.running(keep=keep) as own:
             _on_server(own, scratch, flights, days, report)
+            _verdict(report)
             if keep:
                 _say_how_to_go_on(own, scratch)
     except (dataset.DataMissing, server.ServerUnavailable, server.ServerFailed) as error:
@@ -247,8 +248,11 @@ def _summary(demo: Demo) -> None:
             f"   One day of changes through all nine: {seconds(differential / 1000)} by its changes, "
             f"{seconds(full / 1000)} in full."
         )
-    verdict = display.paint("Everything holds.", "green") if not report.failures else display.paint("FAILED:", "red")
-    display.say(f"\n{verdict} {display.elapsed():.0f} s")
+
+
+def _verdict(report: Report) -> None:
+    verdict = display.paint("FAILED", "red") if report.failures else display.paint("Everything holds", "green")
+    display.say(f"\n{verdict} after {display.elapsed():.0f} s.")
     for failure in report.failures:
         display.say(f"   {failure}")
 
