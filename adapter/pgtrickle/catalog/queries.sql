@@ -286,7 +286,8 @@ INSERT INTO pgtrickle.canary (token) VALUES (pg_catalog.gen_random_uuid()::text)
 
 -- name: fetch_schedule_states
 SELECT pg_catalog.clock_timestamp() AS now, st.id, st.relid,
-       pg_catalog.format('%%I.%%I', coalesce(n.nspname, st.schema_name), coalesce(c.relname, st.table_name)) AS name,
+       pg_catalog.quote_ident(coalesce(n.nspname, st.schema_name)) || '.'
+           || pg_catalog.quote_ident(coalesce(c.relname, st.table_name)) AS name,
        coalesce(st.schedule, 'calculated') AS schedule, st.status, st.is_populated, f.last_refresh_at, st.retry_at,
        st.last_error ->> 'message' AS last_error, st.effective_mode, st.recompute_reason,
        NOT coalesce((st.definition ->> 'unwatched')::boolean, false)

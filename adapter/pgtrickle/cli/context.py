@@ -92,7 +92,8 @@ class Context:
         unquoted = text.split('"')[::2]
         if self.settings.schema is None or any("." in part for part in unquoted):
             return text
-        return f"{db.quote_name(self.settings.schema)}.{text}"
+        schema = self.settings.schema.replace('"', '""')
+        return f'"{schema}".{text}'
 
     # --- printing ---------------------------------------------------------------------------------------------------
 
