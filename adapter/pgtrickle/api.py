@@ -66,23 +66,37 @@ class PgTrickle:
         self._checked = False
 
     @classmethod
-    def connect(cls, dsn: str = "", *, role: str | None = None, initiated_by: str = "manual", **params: Any) -> Self:
+    def connect(
+        cls,
+        dsn: str = "",
+        *,
+        role: str | None = None,
+        initiated_by: str = "manual",
+        query_comment: str | None = None,
+        **params: Any,
+    ) -> Self:
         """Open a connection.
 
         Args:
             dsn: libpq connection string or URI; empty: the ``PG*`` environment variables.
             role: ``SET ROLE`` to this role after connecting, as dbt's profile key ``role`` does.
             initiated_by: who asks, for the history: ``manual``, ``runner`` or ``dbt``.
+            query_comment: put before every statement, as dbt's query comment is.
             params: further libpq parameters (``host``, ``password``, ``sslmode`` ...); they override the dsn.
 
         Raises:
             ConnectionFailed: the server cannot be reached or refuses.
         """
-        return cls(db.connect(make_conninfo(dsn, **params), role=role), initiated_by=initiated_by)
+        conn = db.connect(make_conninfo(dsn, **params), role=role, query_comment=query_comment)
+        return cls(conn, initiated_by=initiated_by)
 
     def close(self) -> None:
         """Close the connection."""
         self.conn.close()
+
+    def cancel(self) -> None:
+        """Cancel what the connection is doing; the only call that another thread may make."""
+        self.conn.cancel()
 
     def __enter__(self) -> Self:
         return self
@@ -199,6 +213,23 @@ class PgTrickle:
         self._check()
         configuration = _configuration(schedule, refresh_mode, initialize, options)
         return lifecycle.create_or_replace(self._session, name, query, configuration, full_refresh=full_refresh)
+
+    def preview_stream_table(
+        self,
+        name: str,
+        query: str,
+        schedule: str | None = None,
+        refresh_mode: str | None = None,
+        **options: Any,
+    ) -> tuple[str, ...]:
+        """What ``create_or_replace_stream_table`` would change; nothing is written.
+
+        Returns:
+            ``("create",)``; or any of ``configuration``, ``query``, ``suspend``, ``resume``; or ``("none",)``.
+        """
+        self._check()
+        configuration = _configuration(schedule, refresh_mode, True, options)
+        return lifecycle.preview(self._session, name, query, configuration)
 
     def alter_stream_table(
         self,

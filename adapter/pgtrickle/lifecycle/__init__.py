@@ -7,6 +7,7 @@ from pgtrickle.lifecycle.describe import describe, explain
 from pgtrickle.lifecycle.drop import drop, release
 from pgtrickle.lifecycle.mend import refresh_group, verify
 from pgtrickle.lifecycle.options import Configuration, configure
+from pgtrickle.lifecycle.preview import preview
 from pgtrickle.lifecycle.replace import alter, create_or_replace
 from pgtrickle.lifecycle.target import Target, resolve, resolve_stream_table
 
@@ -20,6 +21,7 @@ __all__ = [
     "describe",
     "drop",
     "explain",
+    "preview",
     "refresh_group",
     "release",
     "resolve",

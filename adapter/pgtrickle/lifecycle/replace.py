@@ -66,7 +66,7 @@ def _replace(
     session: Session, old: StreamTable, query: str | None, configuration: Configuration, *, full_refresh: bool
 ) -> ReplaceResult:
     mode = configuration.mode or old.requested_mode
-    changes = _configuration_changes(old, configuration)
+    changes = configuration_changes(old, configuration)
     done = Redefinition()
     told: list[Notice] = []
     if query is not None or mode != old.requested_mode:
@@ -74,7 +74,7 @@ def _replace(
         settings = None if query is not None else old.settings
         text = old.canonical_query if query is None else query
         analysis = compile_definition(session.conn, text, mode, settings=settings)
-        differs = _differs(old, analysis)
+        differs = definition_differs(old, analysis)
         if mode != old.requested_mode:
             changes["requested_mode"] = mode
         if differs:
@@ -94,7 +94,8 @@ def _replace(
     return _report(session, old, done, [*told, *done.notices])
 
 
-def _configuration_changes(old: StreamTable, configuration: Configuration) -> dict[str, Any]:
+def configuration_changes(old: StreamTable, configuration: Configuration) -> dict[str, Any]:
+    """The columns of the registration that the configuration changes, with their new values."""
     changes: dict[str, Any] = {}
     if configuration.schedule is not None and configuration.schedule != old.schedule:
         changes["schedule"] = configuration.schedule
@@ -105,7 +106,7 @@ def _configuration_changes(old: StreamTable, configuration: Configuration) -> di
     return changes
 
 
-def _differs(old: StreamTable, analysis: Analysis) -> bool:
+def definition_differs(old: StreamTable, analysis: Analysis) -> bool:
     """Whether the definition is another one: text, settings that its functions read, or shape of the plan."""
     settings = {key: value for key, value in analysis.settings.items() if key not in _NOT_COMPARED}
     recorded = {key: value for key, value in old.settings.items() if key not in _NOT_COMPARED}

@@ -93,7 +93,6 @@ def _call(
     target: PgTrickleRelation,
     *,
     initialize: bool | None = None,
-    dry_run: bool = False,
 ) -> ReplaceResult:
     config = wanted.config
     return engine.create_or_replace_stream_table(
@@ -103,7 +102,6 @@ def _call(
         refresh_mode=config.refresh_mode,
         initialize=config.initialize if initialize is None else initialize,
         full_refresh=wanted.full_refresh,
-        dry_run=dry_run,
         **config.options,
     )
 
@@ -112,10 +110,13 @@ def _hold(engine: PgTrickle, wanted: Request) -> StreamTableResponse | None:
     """dbt's ``on_configuration_change``: None to go on, a response to leave it, an error to stop the run."""
     if wanted.config.on_change == "apply":
         return None
-    changed = _call(engine, wanted, wanted.target, dry_run=True)
-    if not changed.changed:
+    config = wanted.config
+    changes = engine.preview_stream_table(
+        wanted.target.engine_name, wanted.query, config.schedule, config.refresh_mode, **config.options
+    )
+    if changes == ("none",):
         return None
-    listed = ", ".join(changed.actions)
+    listed = ", ".join(changes)
     if wanted.config.on_change == "fail":
         raise DbtRuntimeError(
             f"{wanted.target.engine_name} would change ({listed}) and `on_configuration_change` is set to `fail`."
