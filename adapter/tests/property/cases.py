@@ -40,7 +40,7 @@ def draw_case(choices: Choices, *, extras: int = 20) -> Case:
 
 def _table_relation(table: Table) -> Relation:
     columns: Scope = tuple(Value(column.name, column.type) for column in table.columns)
-    return Relation(table.qualified, columns)
+    return Relation(table.qualified, columns, table.key)
 
 
 def _views(choices: Choices, relations: list[Relation]) -> list[str]:
@@ -62,6 +62,8 @@ def _stream_tables(choices: Choices, relations: list[Relation], extras: int) -> 
         query: Query = ExtraGrammar(choices, known).extra(depth) if extra else Grammar(choices, known).query(depth)
         if not query.columns:
             continue
+        if not extra and query.columns[0].type.extremes and chance(choices, 5):
+            query = Query(f"{query.sql} ORDER BY 1", query.columns)
         name = f"p.s{number}"
         stream_tables.append(StreamTable(name, query.sql, AUTO if extra else DIFFERENTIAL, query.classes))
         known.append(Relation(name, query.columns))

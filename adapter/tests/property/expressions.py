@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.property.choices import Choices, chance, pick, weighted
+from tests.property.templates import TEMPLATES
 from tests.property.values import (
     BIGINT,
     BOOL,
@@ -65,6 +66,10 @@ def draw_value(choices: Choices, scope: Scope, depth: int = 2) -> Value:
 def draw_computed(choices: Choices, scope: Scope, value: Value, depth: int) -> Value:
     """An expression around a column."""
     sql, kind = value.sql, value.type
+    templates = TEMPLATES.get(kind.name)
+    if templates and chance(choices, 40):
+        template, result = pick(choices, templates)
+        return Value(template.format(sql), result)
     options = [f"{sql}", f"coalesce({sql}, {literal(kind, kind.values[0])})"]
     if kind in WHOLE:
         options += [f"({sql} + 1)", f"(- {sql})", f"abs({sql})", f"({sql} % 2)"]
@@ -124,6 +129,9 @@ def draw_predicate(choices: Choices, scope: Scope, depth: int = 2) -> str:
         options += [f"({value.sql} LIKE '%a%')", f"({value.sql} = ANY (ARRAY['a', 'b']))"]
     if value.type is BOOL:
         options += [value.sql]
+    for template, result in TEMPLATES.get(value.type.name, ()):
+        if result is BOOL and chance(choices, 20):
+            return template.format(value.sql)
     return pick(choices, options)
 
 
@@ -201,7 +209,7 @@ def _collecting(choices: Choices, value: Value, scope: Scope) -> Value | None:
         Value(f"array_agg(({sql})::text ORDER BY {order} DESC NULLS FIRST)", TEXTS),
         Value(f"string_agg(DISTINCT {order}, '|' ORDER BY {order})", TEXT),
     ]
-    if kind not in (INTS, TEXTS):  # arrays of different lengths cannot be collected into one
+    if not kind.name.endswith("[]"):  # arrays of different lengths cannot be collected into one
         options.append(Value(f"array_agg({sql} ORDER BY {order})::text", TEXT))
     if kind in WHOLE:
         options.append(Value(f"percentile_disc(0.5) WITHIN GROUP (ORDER BY {sql})", aggregated(kind)))

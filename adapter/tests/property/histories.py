@@ -75,7 +75,8 @@ def _move_key(choices: Choices, table: Table, tables: list[Table]) -> str:
 
 
 def _touch(choices: Choices, table: Table, tables: list[Table]) -> str:
-    return f"UPDATE {table.qualified} SET c1 = c1"
+    column = table.columns[1].name
+    return f"UPDATE {table.qualified} SET {column} = {column}"
 
 
 def _delete_all(choices: Choices, table: Table, tables: list[Table]) -> str:
@@ -104,7 +105,8 @@ def _two_tables(choices: Choices, table: Table, tables: list[Table]) -> str:
 def _upsert(choices: Choices, table: Table, tables: list[Table]) -> str:
     if table.key is None:
         return draw_insert(choices, table, 2)
-    return draw_insert(choices, table, 1).replace("DO NOTHING", "(k) DO UPDATE SET c1 = excluded.c1")
+    column = table.columns[1].name
+    return draw_insert(choices, table, 1).replace("DO NOTHING", f"(k) DO UPDATE SET {column} = excluded.{column}")
 
 
 def _truncate(choices: Choices, table: Table, tables: list[Table]) -> str:

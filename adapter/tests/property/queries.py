@@ -18,7 +18,7 @@ from tests.property.expressions import (
     fixed,
     keyable,
 )
-from tests.property.values import BIGINT, INT, NUMERIC, literal
+from tests.property.values import BIGINT, INT, NUMERIC, TEXT, literal
 from tests.support.oracle import APPROXIMATE, EQUAL, EXACT
 
 
@@ -37,10 +37,14 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """Something that can stand in FROM: a table, a view, a stream table or a query in parentheses."""
+    """Something that can stand in FROM: a table, a view, a stream table or a query in parentheses.
+
+    ``key`` is the primary key of a base table, or None.
+    """
 
     sql: str
     columns: Scope
+    key: str | None = None
 
 
 class Grammar:
@@ -66,6 +70,9 @@ class Grammar:
                 (2, self.distinct),
                 (2, self.union_all),
                 (2, self.with_cte),
+                (1, self.using),
+                (1, self.grouped_by_key),
+                (1, self.star),
             ],
         )(depth)
 
@@ -130,6 +137,50 @@ class Grammar:
         self.aliases = nested.aliases
         return Query(f"WITH {name} AS {hint}({inner.sql}) {outer.sql}", outer.columns)
 
+    def using(self, depth: int) -> Query:
+        """JOIN USING: the merged column is read without a qualifier."""
+        left, right = pick(self.choices, self.relations), pick(self.choices, self.relations)
+        shared = [
+            each
+            for each in fixed(left.columns)
+            if each.type in (INT, TEXT) and any(each == other for other in right.columns)
+        ]
+        if not shared:
+            return self.select(depth)
+        merged = pick(self.choices, shared)
+        kind = pick(self.choices, ("JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"))
+        values = [merged]
+        values += [replace(each, sql=f"l.{each.sql}") for each in left.columns if each != merged][:2]
+        values += [replace(each, sql=f"r.{each.sql}") for each in right.columns if each != merged][:2]
+        source = f" FROM {left.sql} AS l {kind} {right.sql} AS r USING ({merged.sql})"
+        return self._finish("SELECT", values, f"{source}{self._where((merged,))}")
+
+    def grouped_by_key(self, depth: int) -> Query:
+        """GROUP BY a primary key: the other columns depend on it."""
+        keyed = [relation for relation in self.relations if relation.key is not None]
+        if not keyed:
+            return self.grouped(depth)
+        relation = pick(self.choices, keyed)
+        self.aliases += 1
+        alias = f"a{self.aliases}"
+        own = tuple(replace(column, sql=f"{alias}.{column.sql}") for column in relation.columns)
+        partner, columns = self.item(0)
+        equalities = self._equalities(own, columns)
+        if not equalities:
+            return self.grouped(depth)
+        kind = pick(self.choices, ("LEFT JOIN", "JOIN"))
+        source = f" FROM {relation.sql} AS {alias} {kind} {partner} ON {pick(self.choices, equalities)}"
+        shown = [pick(self.choices, own) for _ in range(self.choices.integer(1, 3))]
+        values = [*shown, draw_aggregate(self.choices, own + columns)]
+        return self._finish("SELECT", values, f"{source} GROUP BY {alias}.{relation.key}")
+
+    def star(self, depth: int) -> Query:
+        """SELECT * from one relation."""
+        relation = pick(self.choices, self.relations)
+        scope = tuple(replace(column, sql=f"a.{column.sql}") for column in relation.columns)
+        shape = pick(self.choices, ("*", "a.*"))
+        return Query(f"SELECT {shape} FROM {relation.sql} AS a{self._where(scope)}", relation.columns)
+
     # --- FROM ------------------------------------------------------------------------------------------------------
 
     def joined(self, depth: int) -> tuple[str, Scope]:
@@ -147,6 +198,10 @@ class Grammar:
         if depth > 0 and chance(self.choices, 35):
             inner = self.query(depth - 1)
             relation = Relation(f"({inner.sql})", inner.columns)
+        elif chance(self.choices, 4):
+            rows = "(1, 'a'), (2, NULL), (2, NULL), (NULL, 'b')"
+            columns = (Value(f"{alias}.k", INT), Value(f"{alias}.v", TEXT))
+            return f"(VALUES {rows}) AS {alias}(k, v)", columns
         else:
             relation = pick(self.choices, self.relations)
         scope = tuple(replace(column, sql=f"{alias}.{column.sql}") for column in relation.columns)

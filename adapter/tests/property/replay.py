@@ -14,6 +14,8 @@ from pgtrickle.errors import PgTrickleError, UnsupportedQuery
 from tests.property.case import Case, StreamTable, Window
 from tests.support.oracle import compare
 
+PATIENCE = "-c statement_timeout=2s"
+"""A query whose joins explode is not worth the time: it counts as invalid."""
 LEFTOVERS = """
 SELECT n.nspname || '.' || c.relname
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -59,7 +61,7 @@ class Replay:
     def __init__(self, dsn: str) -> None:
         self.engine = PgTrickle.connect(dsn)
         self.engine.install()
-        self.conn: psycopg.Connection[Any] = psycopg.connect(dsn, autocommit=True)
+        self.conn: psycopg.Connection[Any] = psycopg.connect(dsn, autocommit=True, options=PATIENCE)
 
     def close(self) -> None:
         """Close the connections."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from tests.property.choices import Choices, chance, pick, weighted
 from tests.property.values import COMMON, INT, RARE, TEXT, Type, literal
 
+ODD_NAMES = ('"select"', '"Mixed Case"', "__w", "__n", "__x", '"a""b"', '"%s"', '"{}"', "count", "c", "ctid_", '"ünï"')
+
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
@@ -39,7 +41,12 @@ def draw_table(choices: Choices, number: int) -> Table:
     kinds = [pick(choices, COMMON)]
     for _ in range(choices.integer(0, 3)):
         kinds.append(pick(choices, weighted(choices, [(3, COMMON), (2, RARE)])))
-    columns += [TableColumn(f"c{n}", kind, not chance(choices, 15)) for n, kind in enumerate(kinds, 1)]
+    for number_of_column, kind in enumerate(kinds, 1):
+        name = f"c{number_of_column}"
+        if chance(choices, 8):
+            odd = pick(choices, ODD_NAMES)
+            name = odd if all(column.name != odd for column in columns) else name
+        columns.append(TableColumn(name, kind, not chance(choices, 15)))
     return Table(f"t{number}", tuple(columns), "k" if keyed else None, chance(choices, 12))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import psycopg
 import pytest
 
 from tests.property.case import Case, StreamTable, Window, read, write
@@ -28,8 +29,12 @@ def test_queries_are_valid_and_their_results_do_not_depend_on_the_order_of_rows(
         conn.execute("DROP SCHEMA IF EXISTS p CASCADE; CREATE SCHEMA p")
         for statement in case.schema:
             conn.execute(statement)
-        for each in case.stream_tables:
-            conn.execute(f"CREATE TABLE {each.name} AS {each.query}")
+        conn.execute("SET statement_timeout = '2s'")
+        try:
+            for each in case.stream_tables:
+                conn.execute(f"CREATE TABLE {each.name} AS {each.query}")
+        except psycopg.errors.QueryCanceled:  # joins that explode
+            continue
         _shuffle(conn, case)
         for each in case.stream_tables:
             difference = compare(conn, each.name, each.query, classes=dict(enumerate(each.classes)))

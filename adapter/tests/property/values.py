@@ -66,6 +66,19 @@ DOMAIN = Type(
     "p.positive", ("1", "2", "30"), number=True, setup="CREATE DOMAIN p.positive AS integer CHECK (VALUE > 0)"
 )
 PAIR = Type("p.pair", ("(1,a)", "(,)", "(1,)"), extremes=False, setup="CREATE TYPE p.pair AS (x integer, y text)")
+REAL = Type("real", ("1", "-0", "0", "0.1", "NaN"), coarse=True)
+NUMERICS = Type("numeric[]", ("{1.0}", "{1.00}", "{1.0,NULL}", "{}"), coarse=True)
+MONEY = Type("money", ("1.00", "-2.50"))
+TIMETZ = Type("time with time zone", ("12:00+00", "13:00+01", "00:00-05"))
+MACADDR = Type("macaddr", ("08:00:2b:01:02:03", "00:00:00:00:00:00"), extremes=False)
+VARBIT = Type("bit varying(5)", ("101", "", "00000"), extremes=False)
+TSVECTOR = Type("tsvector", ("a b", "", "c:1A"), extremes=False)
+CHAR = Type('"char"', ("a", "", "z"), extremes=False)
+NAME = Type("name", ("pg", "Name", ""), extremes=False)
+OID = Type("oid", ("1", "4294967295"))
+BOX = Type("box", ("((0,0),(1,1))", "((0,0),(2,0.5))"), equality=False, extremes=False)
+MULTIRANGE = Type("int4multirange", ("{}", "{[1,3),[5,7)}"), extremes=False)
+MOODS = Type("p.mood[]", ("{ok}", "{sad,NULL}"), setup="CREATE TYPE p.mood AS ENUM ('sad', 'ok', 'happy')")
 
 COMMON = (INT, TEXT, NUMERIC, FLOAT, BIGINT, DATE, BOOL, MONEY_LIKE)
 RARE = (
@@ -89,6 +102,19 @@ RARE = (
     DOMAIN,
     PAIR,
     PLAIN_STAMP,
+    REAL,
+    NUMERICS,
+    MONEY,
+    TIMETZ,
+    MACADDR,
+    VARBIT,
+    TSVECTOR,
+    CHAR,
+    NAME,
+    OID,
+    BOX,
+    MULTIRANGE,
+    MOODS,
 )
 
 

@@ -101,7 +101,8 @@ def _canonical(value: str) -> str:
         try:
             return json.dumps(json.loads(value, parse_float=_number, parse_int=_number), sort_keys=True)
         except ValueError:
-            return value
+            parts = value[1:-1].split(",")
+            return ",".join(_canonical(part) if part else part for part in parts)
     return value.rstrip(" ")
 
 
