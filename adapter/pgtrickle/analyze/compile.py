@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from psycopg.sql import SQL
 
 from pgtrickle import db
+from pgtrickle.analyze.check import check_statements
 from pgtrickle.analyze.functions import Function, RuleFacts, by_name, load_functions
-from pgtrickle.analyze.probe import Probe, ProbeColumn, check_one_select, pinned_settings, probe, rolled_back
+from pgtrickle.analyze.probe import Probe, ProbeColumn, pinned_settings, probe, rolled_back
 from pgtrickle.analyze.relations import Relations, describe_relations, find_relations
 from pgtrickle.analyze.types import TypeLoader
 from pgtrickle.analyze.typing import Typing
-from pgtrickle.errors import InternalError, PgTrickleError, UnsupportedQuery
+from pgtrickle.errors import InternalError, PgTrickleError, StatementFailed, UnsupportedQuery
 from pgtrickle.ir.operators import InputKey, Opaque, Operator
-from pgtrickle.ir.schema import UNKNOWN, Column
+from pgtrickle.ir.schema import UNKNOWN, Column, Equality, Type
 from pgtrickle.parse.expression import Expressions
 from pgtrickle.parse.facts import Facts
 from pgtrickle.parse.names import Names
@@ -28,7 +29,8 @@ from pgtrickle.sql import load_queries
 
 _QUERIES = load_queries("pgtrickle.analyze")
 
-#: Fields of a stored rule that depend on how a query was written, not on what it means: columns are referred to by number.
+#: Fields of a stored rule that depend on how a query was written, not on what it means: columns are referred to by
+#: number.
 _WRITING = re.compile(
     r" :(?:funcformat|coerceformat|relationformat|rowformat|rellockmode|location|stmt_location|stmt_len) -?\d+"
     r"| :(?:alias|eref) (?:<>|\{ALIAS(?:\\.|[^\\}])*\})"
@@ -90,7 +92,7 @@ def compile_query(conn: db.Connection, query: str, *, mode: str = "AUTO") -> Ana
         InvalidQuery: PostgreSQL refuses the query.
         UnsupportedQuery: it cannot be maintained differentially, and ``mode`` demands that.
     """
-    check_one_select(query)
+    parse_query(query)  # before any of it reaches the server
     settings = dict(pinned_settings(conn))
     with rolled_back(conn):
         found = _learn(conn, query, settings)
@@ -133,8 +135,8 @@ def _plan(found: _Compilation, mode: str) -> Plan:
 def _choose_search_path(found: _Compilation) -> None:
     """Prefer pg_catalog alone, under which nobody can shadow a name.
 
-    Some printed clauses (USING, IN, IS DISTINCT FROM ...) leave their operator to the search path, and functions of the
-    user's may read it: then the path of the session is kept, behind pg_catalog.
+    Some printed clauses (USING, IN, IS DISTINCT FROM ...) leave their operator to the search path, and functions of
+    the user's may read it: then the path of the session is kept, behind pg_catalog.
     """
     path = found.settings.get("search_path", "")
     own = all(function.is_builtin for function in found.functions)
@@ -157,9 +159,7 @@ def _reads_the_same(found: _Compilation, query: str) -> bool:
     try:
         with rolled_back(found.conn):
             again = probe(found.conn, query, "pgtrickle_again", catalog_path=False)
-            mine, theirs = (
-                _meaning(found.conn, name) for name in ("pgtrickle_probe", "pgtrickle_again")
-            )
+            mine, theirs = (_meaning(found.conn, name) for name in ("pgtrickle_probe", "pgtrickle_again"))
             return mine == theirs and again.columns == found.probe.columns
     except PgTrickleError:
         return False
@@ -178,6 +178,20 @@ def _meaning(conn: db.Connection, name: str) -> str:
 
 
 def _differential(found: _Compilation) -> Plan:
+    """The differential plan; whatever the server refuses of it is refused here, not at a refresh."""
+    try:
+        with found.conn.transaction():
+            return _compiled(found)
+    except StatementFailed as error:
+        raise UnsupportedQuery(
+            f"PostgreSQL refuses a statement of the differential plan: {error.message}",
+            clause="preparation",
+            detail=error.detail,
+            hint="Please report the query; until then it runs with refresh_mode AUTO or FULL.",
+        ) from error
+
+
+def _compiled(found: _Compilation) -> Plan:
     _refuse_moving(found)
     stmt = parse_query(found.probe.canonical)
     if Names.RESERVED in found.probe.canonical:
@@ -195,7 +209,9 @@ def _differential(found: _Compilation) -> Plan:
     bindings = _bindings(found)
     typed = Typing(found.conn, found.types, bindings).annotate(tree)
     stages = cut_stages(typed, tuple(column.name for column in found.probe.columns))
-    return Plan(stages, _needs(stages), "DIFFERENTIAL", found.probe.canonical, _notices(found, stages))
+    plan = Plan(stages, _needs(stages), "DIFFERENTIAL", found.probe.canonical, _notices(found, stages))
+    check_statements(found.conn, plan, bindings)
+    return plan
 
 
 def _refuse_moving(found: _Compilation) -> None:
@@ -245,9 +261,7 @@ def _has_key(found: _Compilation, relid: int) -> bool:
 
 def _bindings(found: _Compilation) -> Bindings:
     """Enough to print a tree that reads tables as they are."""
-    tables = {
-        row.relid: TableBinding(Relation(row.schema, row.name), None) for row in found.relations.rows.values()
-    }
+    tables = {row.relid: TableBinding(Relation(row.schema, row.name), None) for row in found.relations.rows.values()}
     streams = {relid: StreamTableBinding(table.relation, table.relation) for relid, table in tables.items()}
     return Bindings(tables, streams)
 
@@ -255,18 +269,26 @@ def _bindings(found: _Compilation) -> Bindings:
 # --- FULL -----------------------------------------------------------------------------------------------------------
 
 
+def _comparable(column: ProbeColumn, kind: Type) -> Type:
+    """A text column of which PostgreSQL cannot tell the collation is compared by its bytes."""
+    if kind.category != "S" or column.collation_oid:
+        return kind
+    return replace(kind, equality=Equality.COARSE, hashable=False)
+
+
 def _full(found: _Compilation, reason: str) -> Plan:
     types = found.types.load((column.type_oid, column.typmod) for column in found.probe.columns)
-    columns = tuple(Column(c.name, types[c.type_oid, c.typmod]) for c in found.probe.columns)
+    columns = tuple(Column(c.name, _comparable(c, types[c.type_oid, c.typmod])) for c in found.probe.columns)
     facts = describe_relations(found.conn, found.relations, found.types)
     tables = [f for f in facts.values() if f.kind != "view"]
     inputs = frozenset(InputKey(f.kind, f.relid) for f in tables)
     tree: Operator = Opaque(found.probe.canonical.rstrip().rstrip(";"), columns)
     stage = Stage(0, Strategy.ALL, reason, columns, None, inputs, tree)
     needs = tuple(
-        SourceNeed(f.relid, f.kind, {}, rows=False, capturable=f.obstacle in (None, "child in an inheritance hierarchy"))
+        SourceNeed(
+            f.relid, f.kind, {}, rows=False, capturable=f.obstacle in (None, "child in an inheritance hierarchy")
+        )
         for f in sorted(tables, key=lambda f: f.relid)
     )
     moving = any(f.moves for f in found.functions) or any(rule.sql_values for rule in found.rules)
     return Plan((stage,), needs, "FULL", found.probe.canonical, tuple(found.notices), reason, moving)
-

@@ -20,13 +20,49 @@ _SQL_VALUE = re.compile(r"\{SQLVALUEFUNCTION ")
 
 #: Stable functions of PostgreSQL whose result depends on more than arguments and pinned settings.
 _MOVING = frozenset(
-    "now transaction_timestamp statement_timestamp current_setting current_schema current_schemas current_user "
-    "current_database session_user getpgusername format_type obj_description col_description shobj_description "
-    "to_regclass to_regtype to_regproc to_regprocedure to_regoper to_regoperator to_regnamespace to_regrole "
-    "to_regcollation database_to_xml database_to_xmlschema database_to_xml_and_xmlschema query_to_xml query_to_xmlschema "
-    "query_to_xml_and_xmlschema cursor_to_xml cursor_to_xmlschema table_to_xml table_to_xmlschema "
-    "table_to_xml_and_xmlschema schema_to_xml schema_to_xmlschema schema_to_xml_and_xmlschema row_security_active "
-    "txid_current_if_assigned currtid2 version".split()
+    {
+        "col_description",
+        "current_database",
+        "current_schema",
+        "current_schemas",
+        "current_setting",
+        "current_user",
+        "currtid2",
+        "cursor_to_xml",
+        "cursor_to_xmlschema",
+        "database_to_xml",
+        "database_to_xml_and_xmlschema",
+        "database_to_xmlschema",
+        "format_type",
+        "getpgusername",
+        "now",
+        "obj_description",
+        "query_to_xml",
+        "query_to_xml_and_xmlschema",
+        "query_to_xmlschema",
+        "row_security_active",
+        "schema_to_xml",
+        "schema_to_xml_and_xmlschema",
+        "schema_to_xmlschema",
+        "session_user",
+        "shobj_description",
+        "statement_timestamp",
+        "table_to_xml",
+        "table_to_xml_and_xmlschema",
+        "table_to_xmlschema",
+        "to_regclass",
+        "to_regcollation",
+        "to_regnamespace",
+        "to_regoper",
+        "to_regoperator",
+        "to_regproc",
+        "to_regprocedure",
+        "to_regrole",
+        "to_regtype",
+        "transaction_timestamp",
+        "txid_current_if_assigned",
+        "version",
+    }
 )
 _MOVING_PREFIXES = ("pg_", "has_", "inet_client", "inet_server", "txid_")
 

@@ -7,9 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-import pglast
-from pglast import ast
-
 from psycopg.sql import SQL
 
 from pgtrickle import db
@@ -65,20 +62,6 @@ class Probe:
     columns: tuple[ProbeColumn, ...]
 
 
-def check_one_select(query: str) -> None:
-    """Refuse anything but one SELECT, before any of it reaches the server.
-
-    Raises:
-        InvalidQuery: a syntax error, several statements, or a statement that is not a SELECT.
-    """
-    try:
-        statements = pglast.parse_sql(query)
-    except pglast.parser.ParseError as error:
-        raise InvalidQuery(f"the defining query has a syntax error: {error}", hint="Check it in psql.") from error
-    if len(statements) != 1 or not isinstance(statements[0].stmt, ast.SelectStmt):
-        raise InvalidQuery("the defining query has to be one SELECT statement", clause=query.strip()[:80])
-
-
 def pinned_settings(conn: db.Connection) -> Mapping[str, str]:
     """The session's settings that belong to the query."""
     rows = db.fetch_all(conn, _QUERIES["pinned_settings"], dict, {"names": list(PINNED_SETTINGS)})
@@ -126,10 +109,6 @@ def _refused(error: PgTrickleError) -> InvalidQuery:
     hint = error.hint
     if error.sqlstate == "42701":
         hint = "Give every output column a name of its own with AS."
-    refused = InvalidQuery(
-        f"PostgreSQL refuses the defining query: {error.message}", detail=error.detail, hint=hint
-    )
+    refused = InvalidQuery(f"PostgreSQL refuses the defining query: {error.message}", detail=error.detail, hint=hint)
     refused.sqlstate = error.sqlstate
     return refused
-
-

@@ -22,7 +22,8 @@ from pgtrickle.ir.operators import (
     Values,
 )
 
-#: Grouping operators have no rule here: they stand on top of a stage, and `emit` compares their new rows with the stored.
+#: Grouping operators have no rule here: they stand on top of a stage, and `emit` compares their new rows with the
+#: stored.
 RULES: Mapping[type, Callable[[Any, Differentiation], Operator]] = {
     Scan: delta_scan,
     Values: delta_values,

@@ -1,8 +1,7 @@
-"""Differentiation: from an operator tree to the tree of its delta (DBSP: Budiu et al., "DBSP: Automatic Incremental View
-Maintenance", VLDB 2023).
+"""Differentiation: from an operator tree to the tree of its delta.
 
-All trees read tables as they are *now*; the past is never rebuilt. Where a rule needs the old state it is written as
-new minus delta and distributed.
+The theory is that of DBSP (Budiu et al., "DBSP: Automatic Incremental View Maintenance", VLDB 2023). All trees read
+tables as they are *now*; the past is never rebuilt. Where a rule needs the old state it is written as new minus delta.
 """
 
 from __future__ import annotations

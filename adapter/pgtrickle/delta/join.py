@@ -11,8 +11,8 @@ from pgtrickle.ir.schema import Column
 def delta_join(op: Join, d: Differentiation) -> Operator:
     """Δ(L ⋈ R) = ΔL ⋈ R + L ⋈ ΔR − ΔL ⋈ ΔR, with R and L as they are now.
 
-    The inputs are taken one after the other in the order of their connections, so an n-way join has at most 3n terms, not
-    2^n, and no step is a cross product unless the query is one.
+    The inputs are taken one after the other in the order of their connections, so an n-way join has at most 3n
+    terms, not 2^n, and no step is a cross product unless the query is one.
     """
     deltas = [d.delta(child) for child in op.inputs]
     changed = [i for i, delta in enumerate(deltas) if not isinstance(delta, Empty)]

@@ -22,6 +22,7 @@ from pgtrickle.ir.operators import (
     Operator,
     OuterJoin,
     OuterKind,
+    Pad,
     Project,
     UnionAll,
     Weigh,
@@ -43,9 +44,7 @@ def _padded(op: OuterJoin, kept: Operator, other: Operator, d: Differentiation) 
     below = d.delta(Anti(kept, other, op.conditions))
     if isinstance(below, Empty):
         return Empty(op.columns)
-    own = {column.name for column in kept.columns}
-    exprs = tuple(col(c.name) if c.name in own else text(f"NULL::{c.type.name}") for c in op.columns)
-    return Project(below, op.columns, exprs)
+    return _only(Pad(below, other), op.columns)
 
 
 def delta_anti(op: Anti, d: Differentiation) -> Operator:

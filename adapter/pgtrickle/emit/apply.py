@@ -1,7 +1,7 @@
 """From net changes to the stored table: DELETE, then UPDATE, then INSERT, in one statement, every row counted.
 
-One statement, because each part reads the count of the one before, so unique values may move between rows; and because
-nothing is evaluated twice.
+One statement, because each part reads the count of the one before, so unique values may move between rows; and
+because nothing is evaluated twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pgtrickle.emit.fragments import WEIGHT, commas, image, names, table
 from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.target import Target
 from pgtrickle.ir.schema import Column, Equality
-from pgtrickle.plan import Relation
+from pgtrickle.plan import Relation, StageBinding
 
 #: What an apply statement returns, in this order.
 COUNTS = ("deleted", "updated", "inserted", "expected_deleted", "expected_updated", "expected_inserted", "faults")
@@ -23,13 +23,14 @@ COUNTS = ("deleted", "updated", "inserted", "expected_deleted", "expected_update
 def consolidate(columns: tuple[Column, ...], weighted: Composable) -> Composable:
     """Net changes: the weights of rows that look the same added up, rows of weight 0 dropped.
 
-    Grouping by the columns themselves would take 1.0 for 1.00, so columns whose ``=`` is coarser than what a user sees are
-    told apart by their image; which of the (indistinguishable) rows is kept does not matter.
+    Grouping by the columns themselves would take 1.0 for 1.00, so columns whose ``=`` is coarser than what a user
+    sees are told apart by their image; which of the (indistinguishable) rows is kept does not matter.
     """
     shown = names(columns)
     if all(column.type.equality is Equality.EXACT for column in columns):
         return SQL(
-            "SELECT {}, pg_catalog.sum({})::pg_catalog.int8 AS {} FROM ({}) AS w GROUP BY {} HAVING pg_catalog.sum({}) <> 0"
+            "SELECT {}, pg_catalog.sum({})::pg_catalog.int8 AS {} FROM ({}) AS w"
+            " GROUP BY {} HAVING pg_catalog.sum({}) <> 0"
         ).format(shown, WEIGHT, WEIGHT, weighted, shown, WEIGHT)
     images = commas(image(column, Identifier(column.name)) for column in columns)
     summed = SQL(
@@ -42,23 +43,23 @@ def consolidate(columns: tuple[Column, ...], weighted: Composable) -> Composable
 
 
 def apply(
-    printer: Printer, target: Target, net: Composable, log: Relation | None, extra_faults: Iterable[Composable] = ()
+    printer: Printer, target: Target, net: Composable, binding: StageBinding, extra_faults: Iterable[Composable] = ()
 ) -> Composed:
     """The whole statement that brings net changes into a table.
 
     Args:
         printer: holds the common table expressions that ``net`` refers to.
         target: the table.
-        net: net rows, columns named as in the table, with ``__w``.
-        log: where the net rows are also written, under the refresh number.
+        net: net rows, columns under the target's neutral names, with ``__w``.
+        binding: its log, if it has one, gets the net rows too, under the refresh number.
         extra_faults: further counts that have to be 0.
 
     Returns:
         A statement that returns one row, `COUNTS`.
     """
     _define_net(printer, target, net)
-    if log is not None:
-        _write_log(printer, target, log)
+    if binding.log is not None:
+        _write_log(printer, target, binding.log, binding.log_columns)
     parts = _keyed(printer, target) if target.key is not None else _counted(printer, target)
     faults = SQL(" + ").join([parts[-1], *extra_faults])
     body = SQL(
@@ -76,7 +77,7 @@ def _define_net(printer: Printer, target: Target, net: Composable) -> None:
     if target.key is None:
         extra.append(SQL("pg_catalog.row_number() OVER () AS __i"))
     else:
-        partition = SQL("PARTITION BY {}").format(names(target.key, "n")) if target.key else SQL("")
+        partition = SQL("PARTITION BY {}").format(names(target.neutral_key, "n")) if target.key else SQL("")
         for name, sign in (("__had", SQL("<")), ("__has", SQL(">"))):
             extra.append(
                 SQL("pg_catalog.bool_or(n.{} {} 0) OVER ({}) AS {}").format(WEIGHT, sign, partition, Identifier(name))
@@ -84,12 +85,13 @@ def _define_net(printer: Printer, target: Target, net: Composable) -> None:
     printer.define("net", SQL("SELECT {} FROM ({}) AS n").format(commas([SQL("n.*"), *extra]), net))
 
 
-def _write_log(printer: Printer, target: Target, log: Relation) -> None:
-    numbered = commas(Identifier(f"c{i + 1}") for i in range(len(target.columns)))
+def _write_log(printer: Printer, target: Target, log: Relation, log_columns: tuple[str, ...]) -> None:
+    shown = names(target.neutral)
+    written = commas(map(Identifier, log_columns)) if log_columns else shown
     printer.define(
         "logged",
         SQL("INSERT INTO {} (__n, __w, {}) SELECT %(refresh_no)s, {}, {} FROM net RETURNING 1").format(
-            table(log), numbered, WEIGHT, names(target.columns)
+            table(log), written, WEIGHT, shown
         ),
     )
 
@@ -104,7 +106,8 @@ def _keyed(printer: Printer, target: Target) -> tuple[Composable, Composable, Co
         ),
     )
     assignments = commas(
-        SQL("{} = n.{}").format(Identifier(c.name), Identifier(c.name)) for c in _assignable(target)
+        SQL("{} = n.{}").format(Identifier(stored.name), Identifier(neutral.name))
+        for stored, neutral in _assignable(target)
     )
     changed = SQL(
         "UPDATE {} AS t SET {} FROM net AS n WHERE n.{} > 0 AND n.__had AND {}"
@@ -116,7 +119,7 @@ def _keyed(printer: Printer, target: Target) -> tuple[Composable, Composable, Co
         SQL(
             "INSERT INTO {} ({}) SELECT {} FROM net AS n WHERE n.{} > 0 AND NOT n.__had"
             " AND (SELECT count(*) FROM changed) >= 0 RETURNING 1"
-        ).format(out, shown, shown, WEIGHT),
+        ).format(out, shown, names(target.neutral, "n"), WEIGHT),
     )
     return (
         _count(SQL("{} < 0 AND NOT __has").format(WEIGHT)),
@@ -126,10 +129,11 @@ def _keyed(printer: Printer, target: Target) -> tuple[Composable, Composable, Co
     )
 
 
-def _assignable(target: Target) -> tuple[Column, ...]:
+def _assignable(target: Target) -> tuple[tuple[Column, Column], ...]:
     """Columns that an UPDATE of a row with the same key may change: all but the keys whose equality is exact."""
     fixed = {c.name for c in target.key or () if c.type.equality is Equality.EXACT}
-    return tuple(c for c in target.columns if c.name not in fixed)
+    pairs = zip(target.columns, target.neutral, strict=True)
+    return tuple((stored, neutral) for stored, neutral in pairs if stored.name not in fixed)
 
 
 def _counted(printer: Printer, target: Target) -> tuple[Composable, Composable, Composable, Composable]:
@@ -142,7 +146,8 @@ def _counted(printer: Printer, target: Target) -> tuple[Composable, Composable, 
     printer.define(
         "gone",
         SQL(
-            "DELETE FROM {} AS t WHERE t.ctid = ANY (ARRAY(SELECT tid FROM ({}) AS c WHERE number <= wanted)) RETURNING 1"
+            "DELETE FROM {} AS t WHERE t.ctid = ANY (ARRAY(SELECT tid FROM ({}) AS c WHERE number <= wanted))"
+            " RETURNING 1"
         ).format(out, candidates),
     )
     printer.define("changed", SQL("SELECT 1 WHERE FALSE"))
@@ -151,7 +156,7 @@ def _counted(printer: Printer, target: Target) -> tuple[Composable, Composable, 
         SQL(
             "INSERT INTO {} ({}) SELECT {} FROM net AS n CROSS JOIN pg_catalog.generate_series(1, n.{}) AS copy"
             " WHERE n.{} > 0 AND (SELECT count(*) FROM gone) >= 0 RETURNING 1"
-        ).format(out, shown, names(target.columns, "n"), WEIGHT, WEIGHT),
+        ).format(out, shown, names(target.neutral, "n"), WEIGHT, WEIGHT),
     )
     total = SQL("(SELECT COALESCE(pg_catalog.sum({}), 0)::pg_catalog.int8 FROM net WHERE {} {} 0)")
     return (

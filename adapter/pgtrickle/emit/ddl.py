@@ -14,7 +14,8 @@ from pgtrickle.plan import Bindings, Plan, Relation, Stage, Strategy
 
 #: Own tables are updated all the time: room for HOT updates, and vacuum before they bloat.
 _STORAGE = SQL(
-    "ALTER TABLE {} SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05)"
+    "ALTER TABLE {} SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05,"
+    " autovacuum_analyze_scale_factor = 0.05)"
 )
 _MAX_INDEX_COLUMNS = 32
 

@@ -50,9 +50,9 @@ def changed_rows(op: Operator, changed: frozenset[InputKey], printer: Printer) -
 def compared(new: Composable, stored: Composable, columns: tuple[Column, ...]) -> Composable:
     """New rows minus stored rows."""
     shown = names(columns)
-    return SQL("SELECT {}, 1::pg_catalog.int8 AS {} FROM ({}) AS new\nUNION ALL\nSELECT {}, -1 AS {} FROM ({}) AS old").format(
-        shown, WEIGHT, new, shown, WEIGHT, stored
-    )
+    return SQL(
+        "SELECT {}, 1::pg_catalog.int8 AS {} FROM ({}) AS new\nUNION ALL\nSELECT {}, -1 AS {} FROM ({}) AS old"
+    ).format(shown, WEIGHT, new, shown, WEIGHT, stored)
 
 
 def stored_rows(target: Target, columns: tuple[Column, ...], where: Composable | None = None) -> Composable:
@@ -74,31 +74,23 @@ def affected_groups(stage: Stage, target: Target, changed: frozenset[InputKey], 
     by_name = {column.name: column for column in grouping.child.columns}
     keys = tuple(by_name[key] for key in grouping.keys)
     distinct = SQL("SELECT DISTINCT {} FROM ({}) AS c").format(names(keys), rows)
-    stored_keys = tuple(Column(shown, c.type, c.nullable) for shown, c in zip(_stored_keys(stage, target), keys, strict=True))
-    finder = Target(target.relation, target.columns, _in_key_order(target, stored_keys))
     printer.define("keys", distinct)
     again = rebuilt(chain, replace(grouping, child=restrict(grouping.child, Named("keys", keys), grouping.keys)))
     printer.plan_sharing(again)
+    positions = _key_positions(stage)
     renamed = commas(
-        SQL("{} AS {}").format(Identifier(key.name), Identifier(stored.name))
-        for key, stored in zip(keys, stored_keys, strict=True)
+        SQL("{} AS {}").format(Identifier(key.name), Identifier(target.neutral[position].name))
+        for key, position in zip(keys, positions, strict=True)
     )
-    wanted = SQL("SELECT {}, {} AS __h FROM (SELECT {} FROM keys) AS k").format(
-        names(stored_keys, "k"), finder.hash("k"), renamed
+    printer.define(
+        "wanted", SQL("SELECT k.*, {} AS __h FROM (SELECT {} FROM keys) AS k").format(target.hash("k"), renamed)
     )
-    printer.define("wanted", wanted)
-    stored = stored_rows(target, stage.operator.columns, SQL("JOIN wanted AS k ON {}").format(finder.match("t", "k")))
+    stored = stored_rows(target, stage.operator.columns, SQL("JOIN wanted AS k ON {}").format(target.match("t", "k")))
     return compared(printer.select(again), stored, stage.operator.columns)
 
 
-def _in_key_order(target: Target, keys: tuple[Column, ...]) -> tuple[Column, ...]:
-    """The key columns in the order in which the index has them."""
-    by_name = {key.name: key for key in keys}
-    return tuple(by_name[column.name] for column in target.key or ())
-
-
-def _stored_keys(stage: Stage, target: Target) -> tuple[str, ...]:
-    """The columns of the stored table that show the grouping keys, in the order of the keys."""
+def _key_positions(stage: Stage) -> tuple[int, ...]:
+    """The positions of the columns that show the grouping keys, in the order of the keys."""
     chain, grouping = grouping_of(stage.operator)
     shown = {key: key for key in grouping.keys}
     for node in reversed(chain):
@@ -106,7 +98,7 @@ def _stored_keys(stage: Stage, target: Target) -> tuple[str, ...]:
             renames = {e.column: c.name for e, c in zip(node.exprs, node.columns, strict=True) if e.column}
             shown = {key: renames[name] for key, name in shown.items()}
     positions = {column.name: i for i, column in enumerate(stage.operator.columns)}
-    return tuple(target.columns[positions[shown[key]]].name for key in grouping.keys)
+    return tuple(positions[shown[key]] for key in grouping.keys)
 
 
 # --- strategy AGGREGATE ---------------------------------------------------------------------------------------------
@@ -114,7 +106,7 @@ def _stored_keys(stage: Stage, target: Target) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The state table of a grouping: its keys ``k1..kn``, ``__count``, and the totals ``s1..sm`` of its aggregates."""
+    """The state table of a grouping: its keys ``c1..cn``, ``__count``, and the totals ``s1..sm`` of its aggregates."""
 
     grouping: Aggregate
     target: Target
@@ -126,7 +118,7 @@ class State:
         _, grouping = grouping_of(stage.operator)
         by_name = {column.name: column for column in grouping.child.columns}
         keys = tuple(
-            Column(f"k{i + 1}", by_name[key].type, by_name[key].nullable) for i, key in enumerate(grouping.keys)
+            Column(f"c{i + 1}", by_name[key].type, by_name[key].nullable) for i, key in enumerate(grouping.keys)
         )
         totals = []
         number = 0
@@ -147,7 +139,7 @@ class State:
         return tuple(name for _, _, columns in self.totals for _, name, _ in columns)
 
     def added_up(self, weighted: Composable) -> Composable:
-        """Totals per group over weighted rows: ``k1.., __count, s1..``."""
+        """Totals per group over weighted rows: ``c1.., __count, s1..``."""
         keys = [
             SQL("{} AS {}").format(Identifier(key), Identifier(stored.name))
             for key, stored in zip(self.grouping.keys, self.target.columns, strict=True)
@@ -222,11 +214,16 @@ def _write_state(state: State, printer: Printer) -> None:
     alive = SQL("TRUE") if state.grouping.scalar else SQL("m.{} > 0").format(Identifier(f"n_{COUNT_REF}"))
     assignments = commas(SQL("{} = m.{}").format(Identifier(n), Identifier(f"n_{n}")) for n in stored)
     printer.define(
-        "kept", SQL("UPDATE {} AS t SET {} FROM moved AS m WHERE t.ctid = m.__tid AND {} RETURNING 1").format(relation, assignments, alive)
+        "kept",
+        SQL("UPDATE {} AS t SET {} FROM moved AS m WHERE t.ctid = m.__tid AND {} RETURNING 1").format(
+            relation, assignments, alive
+        ),
     )
     if not state.grouping.scalar:
         emptied = SQL("SELECT m.__tid FROM moved AS m WHERE m.__tid IS NOT NULL AND NOT ({})").format(alive)
-        printer.define("emptied", SQL("DELETE FROM {} AS t WHERE t.ctid = ANY (ARRAY({})) RETURNING 1").format(relation, emptied))
+        printer.define(
+            "emptied", SQL("DELETE FROM {} AS t WHERE t.ctid = ANY (ARRAY({})) RETURNING 1").format(relation, emptied)
+        )
     columns = commas(Identifier(n) for n in (*(key.name for key in state.target.columns), *stored))
     values = commas(
         [
@@ -244,6 +241,8 @@ def _write_state(state: State, printer: Printer) -> None:
 
 def as_weighted(query: Composable, columns: tuple[Column, ...]) -> Composable:
     """Plain rows with weight 1, to fill state from scratch."""
-    parts: list[Composable] = [*([names(columns, "p")] if columns else []), SQL("1::pg_catalog.int8 AS {}").format(WEIGHT)]
+    parts: list[Composable] = [
+        *([names(columns, "p")] if columns else []),
+        SQL("1::pg_catalog.int8 AS {}").format(WEIGHT),
+    ]
     return SQL("SELECT {} FROM ({}) AS p").format(commas(parts), query)
-

@@ -80,7 +80,7 @@ class Printer:
     def _reads_changes(self, op: Operator) -> bool:
         known = self._from_changes.get(id(op))
         if known is None:
-            known = isinstance(op, ir.Change | ir.Named) or any(self._reads_changes(child) for child in children_of(op))
+            known = isinstance(op, ir.Change | ir.Named) or any(map(self._reads_changes, children_of(op)))
             self._from_changes[id(op)] = known
         return known
 
@@ -135,9 +135,9 @@ class Printer:
         if buffer is None:
             raise InternalError("a table whose changes are read has no change buffer")
         xid, weight = Identifier("b", XID_COLUMN), Identifier("b", WEIGHT_COLUMN)
-        window = SQL(
-            "({} >= %(xmax)s::pg_catalog.xid8 OR {} = ANY (%(xip)s::pg_catalog.xid8[])) AND {} <> 0"
-        ).format(xid, xid, weight)
+        window = SQL("({} >= %(xmax)s::pg_catalog.xid8 OR {} = ANY (%(xip)s::pg_catalog.xid8[])) AND {} <> 0").format(
+            xid, xid, weight
+        )
         return table(buffer), window
 
     def _print_empty(self, op: ir.Empty) -> Composable:
@@ -194,7 +194,7 @@ class Printer:
 
     def _print_unionall(self, op: ir.UnionAll) -> Composable:
         weight: list[Composable] = [WEIGHT] if op.weighted else []
-        branches = []
+        branches: list[Composable] = []
         for child in op.children:
             source, _ = self.source(child)
             columns: list[Composable] = [
@@ -206,13 +206,19 @@ class Printer:
 
     def _print_negate(self, op: ir.Negate) -> Composable:
         source, _ = self.source(op.child)
-        columns: list[Composable] = [*([names(op.columns)] if op.columns else []), SQL("-{} AS {}").format(WEIGHT, WEIGHT)]
+        columns: list[Composable] = [
+            *([names(op.columns)] if op.columns else []),
+            SQL("-{} AS {}").format(WEIGHT, WEIGHT),
+        ]
         return SQL("SELECT {} FROM {}").format(commas(columns), source)
 
     def _print_weigh(self, op: ir.Weigh) -> Composable:
         source, _ = self.source(op.child)
         weight = SQL("({})::pg_catalog.int8").format(scalar(op.weight))
-        columns: list[Composable] = [*([names(op.columns)] if op.columns else []), SQL("{} AS {}").format(weight, WEIGHT)]
+        columns: list[Composable] = [
+            *([names(op.columns)] if op.columns else []),
+            SQL("{} AS {}").format(weight, WEIGHT),
+        ]
         return SQL("SELECT {} FROM {} WHERE {} <> 0").format(commas(columns), source, weight)
 
     def _print_expose(self, op: ir.Expose) -> Composable:
@@ -228,6 +234,10 @@ class Printer:
         query = SQL("SELECT {} FROM {}").format(commas([*keys, *calls]), source)
         return query if op.scalar else SQL("{} GROUP BY {}").format(query, commas(keys))
 
+    def _print_pad(self, op: ir.Pad) -> Composable:
+        child, other = self.source(op.child)[0], self.source(op.other)[0]
+        return SQL("SELECT {} FROM {} LEFT JOIN {} ON FALSE").format(self._columns(op), child, other)
+
     def _print_lookup(self, op: ir.Lookup) -> Composable:
         left, right = self.source(op.left)[0], self.source(op.right)[0]
         calls = [SQL("{} AS {}").format(scalar(call.expr), Identifier(call.column.name)) for call in op.calls]
@@ -236,7 +246,7 @@ class Printer:
         return SQL("SELECT {} FROM {} CROSS JOIN LATERAL ({}) AS found").format(self._columns(op), left, found)
 
     def _print_restrict(self, op: ir.Restrict) -> Composable:
-        """Keys without NULL are joined by ``=`` (indexes work); those with a NULL in a second arm, by hash and recheck."""
+        """Keys without NULL are joined by ``=`` (indexes work); those with a NULL in a second arm, by hash."""
         keys = [column for name in op.key for column in op.keys.columns if column.name == name]
         mine = {column.name: column for column in op.columns}
         shown = [mine[name] for name in op.key]
@@ -245,9 +255,7 @@ class Printer:
             arms.append(self._restrict_arm(op, shown, keys, nulls=True))
         return SQL("\nUNION ALL\n").join(arms)
 
-    def _restrict_arm(
-        self, op: ir.Restrict, shown: list[Column], keys: list[Column], *, nulls: bool
-    ) -> Composable:
+    def _restrict_arm(self, op: ir.Restrict, shown: list[Column], keys: list[Column], *, nulls: bool) -> Composable:
         child, left = self.source(op.child)
         wanted, right = self.source(op.keys)
         pairs = [

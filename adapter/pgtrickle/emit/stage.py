@@ -21,7 +21,7 @@ from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.target import Target, output_target
 from pgtrickle.errors import InternalError
 from pgtrickle.ir.operators import InputKey
-from pgtrickle.plan import Bindings, Plan, Relation, Stage, Strategy
+from pgtrickle.plan import Bindings, Plan, Stage, StageBinding, Strategy
 
 
 def stage_load(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
@@ -62,7 +62,7 @@ def stage_refresh(plan: Plan, stage: Stage, bindings: Bindings, changed: frozens
             weighted = _difference(stage, target, bindings) if changed & stage.inputs else None
     if weighted is None:
         return None
-    return _applied(printer, stage, target, weighted, bindings.stages[stage.number].log, faults)
+    return _applied(printer, stage, target, weighted, bindings.stages[stage.number], faults)
 
 
 def stage_recompute(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
@@ -74,8 +74,8 @@ def stage_recompute(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Compo
         statements.append(SQL("DELETE FROM {}").format(table(state)))
         statements += _state_load(stage, bindings)
     difference = _difference(stage, target, bindings)
-    log = bindings.stages[stage.number].log
-    return (*statements, _applied(Printer(bindings), stage, target, difference, log, []))
+    binding = bindings.stages[stage.number]
+    return (*statements, _applied(Printer(bindings), stage, target, difference, binding, []))
 
 
 def _applied(
@@ -83,16 +83,16 @@ def _applied(
     stage: Stage,
     target: Target,
     weighted: Composable,
-    log: Relation | None,
+    binding: StageBinding,
     faults: list[Composable],
 ) -> Composed:
     net = consolidate(stage.operator.columns, weighted)
     renamed = commas(
         SQL("{} AS {}").format(Identifier(mine.name), Identifier(stored.name))
-        for mine, stored in zip(stage.operator.columns, target.columns, strict=True)
+        for mine, stored in zip(stage.operator.columns, target.neutral, strict=True)
     )
     shown = SQL("SELECT {}, {} FROM ({}) AS c").format(renamed, WEIGHT, net)
-    return apply(printer, target, shown, log, faults)
+    return apply(printer, target, shown, binding, faults)
 
 
 def _difference(stage: Stage, target: Target, bindings: Bindings) -> Composable:

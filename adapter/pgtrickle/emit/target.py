@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg.sql import SQL, Composable, Identifier
 
@@ -37,17 +37,34 @@ class Target:
         return self.key is not None and 0 < len(self.locator) <= _MAX_INDEX_COLUMNS and usable
 
     def match(self, stored: str, other: str) -> Composable:
-        """A row of the table (alias ``stored``) has the locator of a row of ``other``, which carries its ``__h``."""
-        pairs = [(c, Identifier(stored, c.name), Identifier(other, c.name)) for c in self.locator]
+        """A row of the table (alias ``stored``) has the locator of a row of ``other``.
+
+        The other relation has the columns under their `neutral` names, and the hash of the locator in ``__h``.
+        """
+        pairs = [(c, Identifier(stored, c.name), Identifier(other, n.name)) for c, n in self._neutral_locator()]
         if self.plain_index:
             return conjunction(equal(*pair) for pair in pairs)
         found = SQL("{} = {}").format(hashed(self.locator, stored), Identifier(other, "__h"))
         checked = [identical(*pair) if self.key is None else same(*pair) for pair in pairs]
         return conjunction([found, *checked])
 
-    def hash(self, alias: str | None = None) -> Composable:
-        """The value of ``__h`` for a row under this alias."""
-        return hashed(self.locator, alias)
+    @property
+    def neutral(self) -> tuple[Column, ...]:
+        """The columns under the names ``c1..cn``, which cannot clash with those that statements add."""
+        return tuple(replace(column, name=f"c{i + 1}") for i, column in enumerate(self.columns))
+
+    @property
+    def neutral_key(self) -> tuple[Column, ...]:
+        """The key columns under their neutral names."""
+        return tuple(neutral for _, neutral in self._neutral_locator()) if self.key is not None else ()
+
+    def hash(self, alias: str) -> Composable:
+        """The value of ``__h`` for a row under this alias, with neutral names."""
+        return hashed([neutral for _, neutral in self._neutral_locator()], alias)
+
+    def _neutral_locator(self) -> tuple[tuple[Column, Column], ...]:
+        by_name = {column.name: neutral for column, neutral in zip(self.columns, self.neutral, strict=True)}
+        return tuple((column, by_name[column.name]) for column in self.locator)
 
 
 _MAX_INDEX_COLUMNS = 32

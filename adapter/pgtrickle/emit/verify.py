@@ -23,7 +23,9 @@ def verify_query(plan: Plan, bindings: Bindings) -> Composed:
     ]
     target = bindings.stages[plan.root.number].output
     rows = commas(compared)
-    query = SQL("SELECT {}, 1 AS w FROM ({}) AS q ({})").format(rows, verbatim(plan.canonical.rstrip("; \n")), names(columns))
+    query = SQL("SELECT {}, 1 AS w FROM ({}) AS q ({})").format(
+        rows, verbatim(plan.canonical.rstrip("; \n")), names(columns)
+    )
     stored = SQL("SELECT {}, -1 AS w FROM {} AS t").format(rows, table(target))
     shown = commas(Identifier(f"v{i + 1}") for i in range(len(columns)))
     summed = SQL("SELECT pg_catalog.sum(w) AS w FROM ({} UNION ALL {}) AS both_sides GROUP BY {}").format(

@@ -17,7 +17,8 @@ class Ref:
 class Expr:
     """A scalar expression as text fragments and column holes.
 
-    The compiler never looks inside the text. It only fills the holes, so PostgreSQL always evaluates what the user wrote.
+    The compiler never looks inside the text. It only fills the holes, so PostgreSQL always evaluates what the user
+    wrote.
     """
 
     parts: tuple[str | Ref, ...]

@@ -1,8 +1,8 @@
 """The operators of the relational algebra that the compiler works on.
 
-Two kinds of relation flow between them: *plain* rows, and *weighted* rows (Z-sets, as in DBSP) in which every row carries a
-signed multiplicity. `weighted` tells them apart; operators that are neither linear nor bilinear refuse weighted children,
-so a tree that exists is a tree that means something.
+Two kinds of relation flow between them: *plain* rows, and *weighted* rows (Z-sets, as in DBSP) in which every row
+carries a signed multiplicity. `weighted` tells them apart; operators that are neither linear nor bilinear refuse
+weighted children, so a tree that exists is a tree that means something.
 """
 
 from __future__ import annotations
@@ -264,8 +264,8 @@ class Expose:
 class AggregateCall:
     """One aggregate of a grouping.
 
-    ``expr`` is the call as the user wrote it. The other fields are what rules may look at: ``function`` is the name in
-    pg_catalog, or None for any other function; ``plain`` is False for DISTINCT, ORDER BY or WITHIN GROUP.
+    ``expr`` is the call as the user wrote it. The other fields are what rules may look at: ``function`` is the name
+    in pg_catalog, or None for any other function; ``plain`` is False for DISTINCT, ORDER BY or WITHIN GROUP.
     """
 
     column: Column
@@ -301,8 +301,27 @@ class Aggregate:
 
 
 @dataclass(frozen=True, slots=True)
+class Pad:
+    """Each row of ``child`` with NULL in the columns of ``other``, which lends types and collations but no row."""
+
+    child: Operator
+    other: Operator
+
+    def __post_init__(self) -> None:
+        _require_plain(self.other)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.child.columns + _nullable(self.other.columns)
+
+    @property
+    def weighted(self) -> bool:
+        return self.child.weighted
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup:
-    """For each row of ``left``, aggregates over the matching rows of ``right`` (a lateral join that never loses a row)."""
+    """For each row of ``left``, aggregates over the matching rows of ``right``; no row of ``left`` is lost."""
 
     left: Operator
     right: Operator
@@ -377,6 +396,7 @@ Operator: TypeAlias = (
     | Weigh
     | Expose
     | Aggregate
+    | Pad
     | Lookup
     | Restrict
     | Named
@@ -393,8 +413,8 @@ def children_of(op: Operator) -> tuple[Operator, ...]:
             return children
         case OuterJoin(left=left, right=right) | Anti(left=left, right=right) | Lookup(left=left, right=right):
             return (left, right)
-        case Restrict(child=child, keys=keys):
-            return (child, keys)
+        case Restrict(child=child, keys=other) | Pad(child=child, other=other):
+            return (child, other)
         case Change(scan=scan):
             return (scan,)
         case Filter() | Project() | Negate() | Weigh() | Expose() | Aggregate():

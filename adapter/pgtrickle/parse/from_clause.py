@@ -175,9 +175,7 @@ def _join(inputs: tuple[Operator, ...], conditions: tuple[Expr, ...]) -> Join:
     return Join(tuple(flat), (*inherited, *conditions))
 
 
-def _join_of_kind(
-    kind: enums.JoinType, left: Operator, right: Operator, conditions: tuple[Expr, ...]
-) -> Operator:
+def _join_of_kind(kind: enums.JoinType, left: Operator, right: Operator, conditions: tuple[Expr, ...]) -> Operator:
     match kind:
         case enums.JoinType.JOIN_INNER:
             return _join((left, right), conditions)

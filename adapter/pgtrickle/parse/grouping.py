@@ -120,5 +120,12 @@ class Grouping:
 def _is_expression(node: ast.Node) -> bool:
     return not isinstance(
         node,
-        ast.TypeName | ast.String | ast.Integer | ast.Alias | ast.SortBy | ast.CaseWhen | ast.NamedArgExpr | ast.A_Const,
+        ast.TypeName
+        | ast.String
+        | ast.Integer
+        | ast.Alias
+        | ast.SortBy
+        | ast.CaseWhen
+        | ast.NamedArgExpr
+        | ast.A_Const,
     )

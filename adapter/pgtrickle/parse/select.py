@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pglast import ast, enums, parse_sql
+from pglast.parser import ParseError
 
-from pgtrickle.errors import InternalError
+from pgtrickle.errors import InvalidQuery
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import Aggregate, AggregateCall, Filter, Join, Operator, Project, UnionAll, Values
 from pgtrickle.ir.schema import Column, Type
@@ -98,18 +99,14 @@ class QueryParser:
         for name, expr in zip(names, exprs, strict=True):
             source = known.get(expr.column or "")
             fresh = self.expressions.names.fresh(name)
-            columns.append(
-                Column(fresh, source.type, source.nullable) if source else Column(fresh, self.unknown)
-            )
+            columns.append(Column(fresh, source.type, source.nullable) if source else Column(fresh, self.unknown))
         return Project(child, tuple(columns), exprs)
 
     def _distinct(self, child: Operator) -> Aggregate:
         return Aggregate(child, tuple(column.name for column in child.columns), ())
 
     def _values(self, stmt: ast.SelectStmt) -> Parsed:
-        rows = tuple(
-            tuple(self.expressions.convert(value, Scope(())) for value in row) for row in stmt.valuesLists
-        )
+        rows = tuple(tuple(self.expressions.convert(value, Scope(())) for value in row) for row in stmt.valuesLists)
         names = tuple(f"column{number + 1}" for number in range(len(rows[0])))
         columns = tuple(Column(self.expressions.names.fresh(name), self.unknown) for name in names)
         return Values(rows, columns), names
@@ -172,8 +169,15 @@ def _implied_name(node: ast.Node) -> str:
 
 
 def parse_query(sql: str) -> ast.SelectStmt:
-    """Parse the text of one SELECT."""
-    statements = parse_sql(sql)
+    """Parse the text of one SELECT.
+
+    Raises:
+        InvalidQuery: a syntax error, several statements, or a statement that is not a SELECT.
+    """
+    try:
+        statements = parse_sql(sql)
+    except ParseError as error:
+        raise InvalidQuery(f"the defining query has a syntax error: {error}", hint="Try it in psql.") from error
     if len(statements) != 1 or not isinstance(statements[0].stmt, ast.SelectStmt):
-        raise InternalError("a defining query is one SELECT")
+        raise InvalidQuery("the defining query has to be one SELECT statement", clause=sql.strip()[:80])
     return statements[0].stmt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pgtrickle.ir.expr import Expr, col
 from pgtrickle.ir.operators import (
     Aggregate,
     Anti,
@@ -15,7 +16,6 @@ from pgtrickle.ir.operators import (
     Scan,
     UnionAll,
 )
-from pgtrickle.ir.expr import Expr, col
 
 
 def prune(op: Operator, needed: frozenset[str]) -> Operator:

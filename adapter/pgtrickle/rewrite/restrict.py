@@ -11,8 +11,8 @@ from pgtrickle.ir.operators import Filter, Operator, Project, Restrict, UnionAll
 def restrict(op: Operator, keys: Operator, key: tuple[str, ...]) -> Operator:
     """The rows of ``op`` whose ``key`` is among ``keys``.
 
-    Joins are left to the planner, which turns the restriction into index look-ups by itself; a union is not: it has to be
-    restricted branch by branch.
+    Joins are left to the planner, which turns the restriction into index look-ups by itself; a union is not: it has
+    to be restricted branch by branch.
     """
     match op:
         case Project() if len({_column(op, name) for name in key} - {None}) == len(key):

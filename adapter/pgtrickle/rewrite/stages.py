@@ -119,7 +119,9 @@ class _Cutter:
     def _scan(self, number: int, columns: tuple[Column, ...]) -> Scan:
         attributes = tuple((i + 1, f"c{i + 1}") for i in range(len(columns)))
         key = derive_key(self.cuts[number].operator)
-        return Scan(InputKey("stage", number), attributes, columns, (key,) if key is not None else (), f"stage {number}")
+        return Scan(
+            InputKey("stage", number), attributes, columns, (key,) if key is not None else (), f"stage {number}"
+        )
 
     def _add(self, op: Operator, strategy: Strategy, reason: str) -> int:
         self.cuts.append(_Cut(op, strategy, reason))

@@ -18,7 +18,6 @@ def _state(call: AggregateCall) -> tuple[StateColumn, ...]:
     )
 
 
-
 def _and(call: AggregateCall, state: Mapping[str, str]) -> Expr:
     known = text("CASE WHEN ", col(state["t"]), " + ", col(state["f"]), " > 0 THEN ")
     return text(known, col(state["f"]), " = 0 END")

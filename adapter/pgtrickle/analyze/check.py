@@ -1,0 +1,121 @@
+"""Prepare every statement that a plan can send, before the plan is accepted. Nothing survives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from pgtrickle import db, emit
+from pgtrickle.analyze.typing import describe
+from pgtrickle.emit.fragments import commas, names, table, verbatim
+from pgtrickle.ir.operators import InputKey
+from pgtrickle.plan import (
+    Bindings,
+    Plan,
+    Relation,
+    SourceNeed,
+    StageBinding,
+    Strategy,
+    StreamTableBinding,
+    TableBinding,
+)
+
+#: Up to this many inputs every subset of changed ones is prepared; beyond, the single ones, all pairs and all
+#: together.
+_ALL_SUBSETS = 4
+_PARAMETERS = {b"%(xmax)s": b"'1'", b"%(xip)s": b"'{}'", b"%(refresh_no)s": b"1::bigint"}
+
+
+def check_statements(conn: db.Connection, plan: Plan, sources: Bindings) -> None:
+    """Analyse all statements of a plan on the server.
+
+    Args:
+        conn: inside a transaction that will be rolled back.
+        plan: the plan.
+        sources: where its sources are.
+
+    Raises:
+        StatementFailed: the server refuses one of them.
+    """
+    bindings = _scratch(conn, plan, sources)
+    for statement in (*emit.stage_tables(plan, bindings), *emit.locator_index(plan, bindings)):
+        with db.wrapped():
+            conn.execute(statement, {})
+    for statement in _statements(plan, bindings):
+        describe(conn, _filled(conn, statement, plan))
+
+
+def _statements(plan: Plan, bindings: Bindings) -> Iterator[Composable]:
+    for stage in plan.stages:
+        yield from emit.stage_load(plan, stage, bindings)
+        yield from emit.stage_recompute(plan, stage, bindings)
+        for changed in subsets(stage.inputs):
+            statement = emit.stage_refresh(plan, stage, bindings, changed)
+            if statement is not None:
+                yield statement
+    yield emit.verify_query(plan, bindings)
+
+
+def subsets(inputs: frozenset[InputKey]) -> Iterator[frozenset[InputKey]]:
+    """The sets of changed inputs for which a statement is prepared."""
+    ordered = sorted(inputs, key=lambda key: (key.kind, key.ident))
+    sizes = range(1, len(ordered) + 1) if len(ordered) <= _ALL_SUBSETS else (1, 2, len(ordered))
+    for size in sizes:
+        for chosen in combinations(ordered, size):
+            yield frozenset(chosen)
+
+
+def _filled(conn: db.Connection, statement: Composable, plan: Plan) -> Composable:
+    text = statement.as_bytes(conn)
+    consumed = {b"%%(consumed_%d)s" % need.relid: b"0::bigint" for need in plan.sources}
+    for name, value in (_PARAMETERS | consumed).items():
+        text = text.replace(name, value)
+    return verbatim_bytes(text)
+
+
+def verbatim_bytes(text: bytes) -> SQL:
+    """A finished statement as SQL."""
+    return SQL(text.decode())  # pyright: ignore[reportArgumentType]
+
+
+def _scratch(conn: db.Connection, plan: Plan, sources: Bindings) -> Bindings:
+    """Temporary stand-ins for buffers, logs and the stream table; stages get theirs from `emit.stage_tables`."""
+    tables: dict[int, TableBinding] = {}
+    streams: dict[int, StreamTableBinding] = {}
+    for need in plan.sources:
+        changes = Relation("pg_temp", f"pgtrickle_changes_{need.relid}")
+        relation = sources.tables[need.relid].relation
+        db.execute(conn, _changes_table(need, relation, changes))
+        if need.kind == "table":
+            tables[need.relid] = TableBinding(relation, changes)
+        else:
+            streams[need.relid] = StreamTableBinding(relation, changes)
+    root = Relation("pg_temp", "pgtrickle_root")
+    query = SQL("SELECT * FROM ({}) AS q ({})").format(
+        verbatim(plan.canonical.rstrip().rstrip(";")), names(plan.root.columns)
+    )
+    with db.wrapped():
+        conn.execute(SQL("CREATE TABLE {} AS {} WITH NO DATA").format(table(root), query), {})
+    stages = {}
+    for stage in plan.stages:
+        own = Relation("pg_temp", f"pgtrickle_stage_{stage.number}")
+        state = Relation("pg_temp", f"{own.name}_state") if stage.strategy is Strategy.AGGREGATE else None
+        log = Relation("pg_temp", f"{own.name}_log") if stage is not plan.root else None
+        stages[stage.number] = StageBinding(own if stage is not plan.root else root, log, state)
+    return Bindings(tables, streams, stages)
+
+
+def _changes_table(need: SourceNeed, relation: Relation, changes: Relation) -> Composed:
+    columns = [SQL("NULL::pg_catalog.xid8 AS __x, 0::pg_catalog.int8 AS __n, 0::pg_catalog.int2 AS __w")]
+    shown: list[Composable] = [
+        *columns,
+        *(
+            SQL("t.{} AS {}").format(Identifier(name), Identifier(f"c{number}"))
+            for number, name in need.columns.items()
+        ),
+    ]
+    return SQL("CREATE TABLE {} AS SELECT {} FROM {} AS t WITH NO DATA").format(
+        table(changes), commas(shown), table(relation)
+    )
