@@ -65,6 +65,7 @@ class GroupRow:
     has_log: bool
     sources: tuple[GroupSource, ...]
     stages: tuple[Mapping[str, Any], ...]
+    columns: Mapping[str, int]
     now: datetime
     session_role: str
     quoted_name: str

@@ -33,6 +33,9 @@ SELECT st.id, st.relid, n.nspname AS schema_name, c.relname AS table_name,
            SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                'no', g.stage_no, 'output', g.output_table, 'state', g.state_table, 'log', g.log_table) ORDER BY g.stage_no)
            FROM pgtrickle.stages g WHERE g.stream_table_id = st.id), '[]') AS stages,
+       coalesce((
+           SELECT pg_catalog.jsonb_object_agg(a.attname, a.attnum) FROM pg_catalog.pg_attribute a
+           WHERE a.attrelid = st.relid AND a.attnum > 0 AND NOT a.attisdropped), '{}') AS columns,
        pg_catalog.now() AS now, current_user::text AS session_role,
        pg_catalog.format('%%I.%%I', coalesce(n.nspname, st.schema_name), coalesce(c.relname, st.table_name)) AS quoted_name
 FROM wanted w

@@ -40,9 +40,7 @@ def connect_sources(
     return [Notice("capture", warning) for source in installed for warning in source.warnings]
 
 
-def imagined_bindings(
-    conn: db.Connection, plan: Plan, stream_table_id: int, target: Relation, log: Relation | None = None
-) -> Bindings:
+def imagined_bindings(conn: db.Connection, plan: Plan, stream_table_id: int, target: Relation) -> Bindings:
     """Bindings of a plan whose sources may not be captured yet: change buffers have invented names."""
     tables, stream = {}, {}
     for need in plan.sources:
@@ -52,7 +50,7 @@ def imagined_bindings(
             stream[need.relid] = StreamTableBinding(relation, capture.output_log_of(parent.id if parent else 0))
         else:
             tables[need.relid] = TableBinding(relation, capture.buffer_of(0) if need.capturable else None)
-    return Bindings(tables, stream, stage_bindings(plan, stream_table_id, target, log))
+    return Bindings(tables, stream, stage_bindings(plan, stream_table_id, target))
 
 
 def build_stages(conn: db.Connection, stream_table_id: int, plan: Plan, bindings: Bindings) -> None:
@@ -70,7 +68,7 @@ def build_indexes(session: Session, stream_table_id: int, indexes: Sequence[Mapp
     if found is None or compiled is None:
         raise InternalError("indexes on a stream table that is not compiled", object_name=str(stream_table_id))
     relation = present_relation(conn, found.relid)
-    bindings = Bindings(stages=stage_bindings(compiled.plan, stream_table_id, relation, None))
+    bindings = Bindings(stages=stage_bindings(compiled.plan, stream_table_id, relation))
     statements: list[Composable] = [*emit.locator_index(compiled.plan, bindings)]
     statements += [storage.create_index(relation, index) for index in indexes]
     for statement in statements:

@@ -113,7 +113,11 @@ def _replace(
     conn, plan = session.conn, analysis.plan
     relation = present_relation(conn, stream_table.relid)
     done.actions[:] = [action for action in done.actions if not action.endswith("_column")]
-    columns = _change_columns(conn, stream_table, analysis)
+    columns, moved = _change_columns(conn, stream_table, analysis)
+    if moved:
+        done.notices[:] = [one for one in done.notices if one.code != "column_order"]
+        text = f"New columns of {stream_table.name} were appended, out of the query's order: other objects use {moved}."
+        done.notices.append(Notice("column_order", text))
     done.actions += [
         action
         for action, changed in (
@@ -124,8 +128,7 @@ def _replace(
         if changed
     ]
     storage.drop_stage_tables(conn, stream_table.id)
-    log = capture.output_log_of(stream_table.id) if sources.dependents(conn, stream_table.id) else None
-    bindings = imagined_bindings(conn, plan, stream_table.id, relation, log)
+    bindings = imagined_bindings(conn, plan, stream_table.id, relation)
     build_stages(conn, stream_table.id, plan, bindings)
     register_objects(conn, stream_table.id, analysis)
     rebuild_locator(conn, stream_table.relid, plan, bindings)
@@ -147,25 +150,29 @@ def _replace(
     )
 
 
-def _change_columns(conn: db.Connection, stream_table: StreamTable, analysis: Analysis) -> ColumnChanges:
+def _change_columns(
+    conn: db.Connection, stream_table: StreamTable, analysis: Analysis
+) -> tuple[ColumnChanges, str | None]:
+    """Change the columns; what was done, and the names of columns that stay where they are against the query's order."""
     old = storage.fetch_columns(conn, stream_table.relid)
     with db.transaction(conn):
         pin(conn, analysis.settings)
         new = storage.query_columns(conn, analysis.plan.canonical)
     exact = compare_columns(old, new)
     if exact.none:
-        return exact
+        return exact, None
     loose = compare_columns(old, new, keep_order=False)
     try:
         with db.transaction(conn):
             _apply(conn, stream_table, exact)
-        return exact
+        return exact, None
     except DependentsExist:
         if loose == exact:
             raise
         # Something uses a column that only moves: leave it where it is.
         _apply(conn, stream_table, loose)
-        return loose
+        kept = {column.name for column in exact.drop} - {column.name for column in loose.drop}
+        return loose, ", ".join(sorted(kept))
 
 
 def _apply(conn: db.Connection, stream_table: StreamTable, changes: ColumnChanges) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pgtrickle.capture import buffer_of, output_log_of
 from pgtrickle.catalog.groups import GroupRow
-from pgtrickle.names import STATE_SCHEMA
+from pgtrickle.names import STATE_SCHEMA, change_column
 from pgtrickle.plan import Bindings, Plan, Relation, StageBinding, Strategy, StreamTableBinding, TableBinding
 
 
@@ -26,16 +28,23 @@ def bindings_of(row: GroupRow, plan: Plan) -> Bindings:
         if source.stream_table_id is not None
     }
     target = Relation(row.schema_name or "", row.table_name or "")
-    log = output_log_of(row.id) if row.has_log else None
-    return Bindings(tables, stream_tables, stage_bindings(plan, row.id, target, log))
+    stages = stage_bindings(plan, row.id, target)
+    if row.has_log:
+        numbers = [row.columns.get(column.name, 0) for column in plan.root.columns]
+        stages[plan.root.number] = replace(
+            stages[plan.root.number],
+            log=output_log_of(row.id),
+            log_columns=tuple(change_column(number) for number in numbers),
+        )
+    return Bindings(tables, stream_tables, stages)
 
 
-def stage_bindings(plan: Plan, stream_table_id: int, target: Relation, log: Relation | None) -> dict[int, StageBinding]:
-    """The names of all stages; the root writes the stream table itself."""
+def stage_bindings(plan: Plan, stream_table_id: int, target: Relation) -> dict[int, StageBinding]:
+    """The names of all stages; the root writes the stream table itself and, here, no log."""
     return {
         stage.number: StageBinding(
             output=target if stage is plan.root else state_table(stream_table_id, stage.number),
-            log=log if stage is plan.root else state_table(stream_table_id, stage.number, "log"),
+            log=None if stage is plan.root else state_table(stream_table_id, stage.number, "log"),
             state=state_table(stream_table_id, stage.number, "state") if stage.strategy is Strategy.AGGREGATE else None,
         )
         for stage in plan.stages

@@ -10,6 +10,8 @@ SMALL_WINDOW = 1_000
 COLD_CHANGE_FACTOR = 4.0
 #: FULL has to be this much cheaper before it is preferred: it also writes and locks more.
 MARGIN = 1.25
+#: ... and save this much, milliseconds: below it, timings of small tables are mostly noise.
+WORTH_MS = 50.0
 #: A decision for FULL because small windows were slow is put to the test again after this many refreshes.
 EXPLORE_EVERY = 50
 #: Windows are never counted further than this.
@@ -43,7 +45,7 @@ def crossover(history: CostHistory, source_rows: int) -> int:
     """
     if history.full_ms is None:
         return COUNT_CAP
-    slow = history.small_ms is not None and history.small_ms > MARGIN * history.full_ms
+    slow = history.small_ms is not None and history.small_ms > MARGIN * history.full_ms + WORTH_MS
     if slow and history.full_streak < EXPLORE_EVERY:
         return 1
     change_ms = history.change_ms

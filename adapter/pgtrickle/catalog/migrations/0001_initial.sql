@@ -289,7 +289,7 @@ BEGIN
             SELECT jsonb_object_agg(d.relid::text, jsonb_build_object(
                 'kind', d.kind,
                 'recorded_name', format('%I.%I', d.schema_name, d.object_name),
-                'name', format('%I.%I', n.nspname, c.relname),
+                'name', CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END,
                 'named', to_regclass(format('%I.%I', d.schema_name, d.object_name))::oid::text,
                 'relkind', c.relkind, 'persistence', c.relpersistence,
                 'row_security', c.relrowsecurity::text || c.relforcerowsecurity::text,

@@ -1,0 +1,52 @@
+"""FULL or DIFFERENTIAL is learned from history."""
+
+from __future__ import annotations
+
+from pgtrickle.refresh.cost import (
+    COUNT_CAP,
+    EXPLORE_EVERY,
+    SMALL_WINDOW,
+    CostHistory,
+    crossover,
+    learn_differential,
+    learn_full,
+)
+
+
+def test_without_any_history_differential_is_never_left():
+    assert crossover(CostHistory(), source_rows=10) == COUNT_CAP
+
+
+def test_a_cold_start_prefers_full_for_about_a_third_of_the_rows():
+    limit = crossover(CostHistory(full_ms=100.0), source_rows=1_000_000)
+    assert 200_000 < limit < 500_000
+
+
+def test_small_windows_are_differential_however_small_the_sources_are():
+    assert crossover(CostHistory(full_ms=1.0), source_rows=5) >= SMALL_WINDOW // 4
+
+
+def test_a_dear_change_lowers_the_limit_and_a_cheap_one_raises_it():
+    cheap = crossover(CostHistory(full_ms=1000.0, change_ms=0.01), 1_000_000)
+    dear = crossover(CostHistory(full_ms=1000.0, change_ms=0.5), 1_000_000)
+    assert dear < cheap
+
+
+def test_slow_small_windows_lead_to_full_until_it_is_time_to_try_again():
+    slow = CostHistory(full_ms=10.0, small_ms=500.0)
+    assert crossover(slow, 1000) == 1
+    assert crossover(CostHistory(full_ms=10.0, small_ms=500.0, full_streak=EXPLORE_EVERY), 1000) > 1
+
+
+def test_averages_follow_what_is_measured():
+    history = learn_full(CostHistory(), 100.0, by_decision=False)
+    assert history.full_ms == 100.0
+    assert 100.0 < learn_full(history, 200.0, by_decision=True).full_ms < 200.0
+    assert learn_full(history, 200.0, by_decision=True).full_streak == 1
+
+
+def test_small_and_large_windows_are_learned_apart():
+    small = learn_differential(CostHistory(full_streak=7), changes=3, duration_ms=5.0)
+    assert (small.small_ms, small.change_ms, small.full_streak) == (5.0, None, 0)
+    large = learn_differential(CostHistory(), changes=2_000, duration_ms=10.0)
+    assert (large.small_ms, large.change_ms) == (None, 0.005)
