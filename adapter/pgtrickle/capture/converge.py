@@ -11,7 +11,7 @@ from pgtrickle import db
 from pgtrickle.capture import functions, relations, triggers
 from pgtrickle.capture.buffers import alter_buffer, buffer_of, buffer_oid, create_buffer, drop_buffer
 from pgtrickle.capture.functions import Shape
-from pgtrickle.capture.relations import QUERIES, BufferColumn, Family, InstalledTrigger
+from pgtrickle.capture.relations import QUERIES, BufferColumn, Family, InstalledTrigger, Table
 from pgtrickle.capture.triggers import Trigger
 from pgtrickle.catalog import installation, sources
 from pgtrickle.catalog.model import Source
@@ -40,6 +40,7 @@ class _Actual:
     bodies: Mapping[str, str]
     triggers: tuple[InstalledTrigger, ...]
     recorded: Mapping[int, SourceTable]
+    added_with_rows: tuple[Table, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +95,25 @@ class _Body:
     body: str
 
 
-def _actual(conn: db.Connection, source: Source) -> _Actual:
+def _actual(conn: db.Connection, source: Source, found: Family) -> _Actual:
     relation = buffer_of(source.id)
-    names = {"names": functions.all_functions(source.id)}
+    recorded = {table.relid: table for table in sources.tables(conn, source.id)}
+    added = [table for table in found.own if table.relid not in recorded] if recorded else []
     return _Actual(
         has_buffer=buffer_oid(conn, source.id) is not None,
         buffer_columns=db.fetch_all(
             conn, QUERIES["buffer_columns"], BufferColumn, {"buffer": f"{relation.schema}.{relation.name}"}
         ),
         bodies={body.name: body.body for body in _bodies(conn, source)},
-        triggers=db.fetch_all(conn, QUERIES["installed_triggers"], InstalledTrigger, names),
-        recorded={table.relid: table for table in sources.tables(conn, source.id)},
+        triggers=_triggers(conn, source),
+        recorded=recorded,
+        added_with_rows=tuple(table for table in added if not relations.never_filled(conn, table)),
     )
+
+
+def _triggers(conn: db.Connection, source: Source) -> tuple[InstalledTrigger, ...]:
+    names = {"names": functions.all_functions(source.id)}
+    return db.fetch_all(conn, QUERIES["installed_triggers"], InstalledTrigger, names)
 
 
 def _intact(trigger: Trigger, actual: Mapping[tuple[int, str], InstalledTrigger], recorded: SourceTable | None) -> bool:
@@ -123,12 +131,12 @@ def _missed(target: _Target, actual: _Actual, broken: Sequence[Trigger]) -> str 
     """Why changes may have gone by uncaptured since the last look."""
     if not actual.recorded:
         return None
+    if actual.added_with_rows:
+        return f"{actual.added_with_rows[0].name} was added with rows in it"
     for trigger in broken:
         known = actual.recorded.get(trigger.table.relid)
         if known is not None and trigger.name in known.triggers:
             return f"the trigger {trigger.name} on {trigger.table.name} was changed, disabled or dropped"
-        if known is None and trigger.table.place == "own" and not trigger.table.is_virgin:
-            return f"{trigger.table.name} was added with rows in it"
         if known is not None and trigger.event != "truncate":
             return f"the kind of capture of {trigger.table.name} changed"
     present = {table.relid for table in target.family.own}
@@ -157,7 +165,7 @@ def _gap(source: Source, target: _Target, actual: _Actual) -> _Gap:
 def _look(conn: db.Connection, source: Source) -> tuple[_Target, _Actual, _Gap]:
     found = relations.family(conn, source.relid)
     target = _target(conn, source, found)
-    actual = _actual(conn, source)
+    actual = _actual(conn, source, found)
     return target, actual, _gap(source, target, actual)
 
 
@@ -206,7 +214,7 @@ def _apply(conn: db.Connection, source: Source, target: _Target, gap: _Gap) -> N
 
 def _record(conn: db.Connection, source: Source, target: _Target, missed: str | None) -> Source:
     by_table: dict[int, dict[str, str]] = {}
-    for trigger in _actual(conn, source).triggers:
+    for trigger in _triggers(conn, source):
         by_table.setdefault(trigger.relid, {})[trigger.name] = trigger.xmin
     tables = [SourceTable(table.relid, table.place, by_table.get(table.relid, {})) for table in target.family.tables]
     sources.record_tables(conn, source.id, tables)

@@ -20,8 +20,7 @@ SELECT c.oid AS relid, n.nspname AS schema_name, c.relname AS table_name, c.relk
        pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AS may_lock,
        n.nspname IN ('pg_catalog', 'information_schema') AS is_system,
        EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = c.oid) AS is_subscribed,
-       c.relkind = 'r' AND pg_catalog.pg_relation_filenode(c.oid) = c.oid
-           AND pg_catalog.pg_relation_size(c.oid) = 0 AS is_virgin
+       c.relkind = 'r' AND c.relfilenode = c.oid AS has_first_file
 FROM above a
 JOIN pg_catalog.pg_class c ON c.oid = a.relid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -73,3 +72,6 @@ SELECT pg_catalog.pg_get_partition_constraintdef(%(relid)s::oid)
 
 -- name: buffer_oid
 SELECT pg_catalog.to_regclass(%(buffer)s)::oid
+
+-- name: file_size
+SELECT pg_catalog.pg_relation_size(%(relid)s::oid)

@@ -26,8 +26,8 @@ _UNWATCHABLE = {
 class Table:
     """One table of a source's family.
 
-    ``place``: ``own`` for the source and all below it, ``ancestor`` for what is above. ``is_virgin``: it has never
-    held a row, so nothing that happened to it can have been missed.
+    ``place``: ``own`` for the source and all below it, ``ancestor`` for what is above. ``has_first_file``: it was
+    never truncated nor rewritten.
     """
 
     relid: int
@@ -43,7 +43,7 @@ class Table:
     may_lock: bool
     is_system: bool
     is_subscribed: bool
-    is_virgin: bool
+    has_first_file: bool
 
     @property
     def name(self) -> str:
@@ -154,6 +154,13 @@ class Family:
 def family(conn: db.Connection, relid: int) -> Family:
     """Read the family of a table."""
     return Family(relid, db.fetch_all(conn, QUERIES["family"], Table, {"relid": relid}))
+
+
+def never_filled(conn: db.Connection, table: Table) -> bool:
+    """Whether a table has never held a row, so that nothing that happened to it can have been missed."""
+    if table.kind == "p":
+        return True
+    return table.has_first_file and db.fetch_value(conn, QUERIES["file_size"], {"relid": table.relid}) == 0
 
 
 def columns(conn: db.Connection, relid: int, numbers: Sequence[int]) -> tuple[Column, ...]:

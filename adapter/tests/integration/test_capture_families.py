@@ -1,0 +1,207 @@
+"""Partitioned tables, single partitions, inheritance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgtrickle import capture
+from pgtrickle import db as engine_db
+from pgtrickle.capture import Severity
+from pgtrickle.errors import UnsupportedQuery
+from tests.support.consumers import Consumer, need_of, relid_of
+
+User = psycopg.Connection[Any]
+
+
+@pytest.fixture
+def tree(conn: User) -> User:
+    """pt: p1, p2 (with two sub-partitions), pd (default). Attribute numbers differ between the partitions."""
+    conn.execute(
+        "CREATE TABLE pt (gone text, k integer, v text) PARTITION BY RANGE (k); ALTER TABLE pt DROP COLUMN gone;"
+        "CREATE TABLE p1 (v text, x1 integer, k integer); ALTER TABLE p1 DROP COLUMN x1;"
+        "ALTER TABLE pt ATTACH PARTITION p1 FOR VALUES FROM (0) TO (100);"
+        "CREATE TABLE p2 PARTITION OF pt FOR VALUES FROM (100) TO (200) PARTITION BY HASH (v);"
+        "CREATE TABLE p2a PARTITION OF p2 FOR VALUES WITH (MODULUS 2, REMAINDER 0);"
+        "CREATE TABLE p2b PARTITION OF p2 FOR VALUES WITH (MODULUS 2, REMAINDER 1);"
+        "CREATE TABLE pd PARTITION OF pt DEFAULT;"
+        "INSERT INTO pt (k, v) SELECT g, 'v' || g FROM generate_series(0, 290, 10) g"
+    )
+    return conn
+
+
+SCRIPT = (
+    "INSERT INTO pt (k, v) SELECT g, 'n' || g FROM generate_series(5, 305, 20) g",
+    "INSERT INTO p1 (k, v) VALUES (7, 'direct')",
+    "INSERT INTO p2 (k, v) VALUES (107, 'middle'), (108, 'middle too')",
+    "UPDATE pt SET k = k + 100 WHERE k BETWEEN 20 AND 60",
+    "UPDATE p2 SET v = v || '!'",
+    "UPDATE p1 SET v = 'leaf' WHERE k = 0",
+    "DELETE FROM pt WHERE k % 3 = 0",
+    "DELETE FROM p2b",
+    "INSERT INTO pd (k, v) VALUES (1000, 'default')",
+    "TRUNCATE p2a",
+    "BEGIN; TRUNCATE pt; INSERT INTO pt (k, v) VALUES (1, 'reloaded'), (150, 'reloaded'), (999, NULL); COMMIT",
+)
+
+
+@pytest.mark.parametrize("name", ["pt", "p1", "p2", "p2a", "p2b", "pd"])
+def test_table_at_any_level_is_captured_whichever_level_is_named(
+    name: str, storage: engine_db.Connection, tree: User
+) -> None:
+    consumer = Consumer(storage, need_of(tree, name)).install().load()
+    for statement in SCRIPT:
+        tree.execute(statement)
+        consumer.assert_exact()
+
+
+def test_consumers_of_root_and_of_one_partition_do_not_disturb_each_other(
+    storage: engine_db.Connection, tree: User
+) -> None:
+    both = [Consumer(storage, need_of(tree, name)).install().load() for name in ("pt", "p2")]
+    for statement in SCRIPT:
+        tree.execute(statement)
+    for consumer in both:
+        consumer.assert_exact()
+
+
+def _differences(consumer: Consumer, recorded: capture.Facts) -> dict[str, Severity]:
+    present = capture.fingerprint(consumer.conn, [consumer.id])[consumer.id]
+    return {difference.kind: difference.severity for difference in capture.compare(recorded, present)}
+
+
+def _facts(consumer: Consumer) -> capture.Facts:
+    return capture.fingerprint(consumer.conn, [consumer.id])[consumer.id]
+
+
+def test_new_empty_partition_costs_a_repair_but_no_recompute(storage: engine_db.Connection, tree: User) -> None:
+    tree.execute("DROP TABLE pd")
+    consumer = Consumer(storage, need_of(tree, "pt")).install().load()
+    recorded = _facts(consumer)
+    tree.execute("CREATE TABLE p3 PARTITION OF pt FOR VALUES FROM (200) TO (300)")
+    assert _differences(consumer, recorded) == {"capture": Severity.REPAIR}
+    assert capture.repair(storage, [consumer.id]) == ()
+    assert _differences(consumer, recorded) == {}
+    tree.execute("INSERT INTO p3 (k, v) VALUES (201, 'direct'); INSERT INTO pt (k, v) VALUES (202, 'root')")
+    consumer.assert_exact()
+
+
+def test_partition_attached_with_rows_asks_for_a_recompute(storage: engine_db.Connection, tree: User) -> None:
+    tree.execute("DROP TABLE pd")
+    consumer = Consumer(storage, need_of(tree, "pt")).install().load()
+    recorded = _facts(consumer)
+    tree.execute("CREATE TABLE p3 (k integer, v text); INSERT INTO p3 VALUES (201, 'before')")
+    tree.execute("ALTER TABLE pt ATTACH PARTITION p3 FOR VALUES FROM (200) TO (300)")
+    assert [source.generation for source in capture.repair(storage, [consumer.id])] == [1]
+    assert _differences(consumer, recorded) == {"generation": Severity.RECOMPUTE}
+
+
+def test_detached_partition_is_not_captured_any_more(storage: engine_db.Connection, tree: User) -> None:
+    consumer = Consumer(storage, need_of(tree, "pt")).install().load()
+    recorded = _facts(consumer)
+    tree.execute("ALTER TABLE pt DETACH PARTITION p1")
+    assert _differences(consumer, recorded)["capture"] == Severity.REPAIR
+    assert len(capture.repair(storage, [consumer.id])) == 1
+    consumer.load()
+    tree.execute("INSERT INTO p1 (k, v) VALUES (3, 'elsewhere'); TRUNCATE p1")
+    consumer.assert_exact()
+    row = tree.execute("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'p1'::regclass").fetchone()
+    assert row == (0,)
+
+
+def test_dropped_partition_asks_for_a_recompute(storage: engine_db.Connection, tree: User) -> None:
+    consumer = Consumer(storage, need_of(tree, "pt")).install().load()
+    tree.execute("DROP TABLE p1")
+    assert len(capture.repair(storage, [consumer.id])) == 1
+    assert capture.repair(storage, [consumer.id]) == ()
+
+
+def test_default_partition_is_filtered_anew_when_a_partition_is_added(
+    storage: engine_db.Connection, tree: User
+) -> None:
+    tree.execute("DELETE FROM pt WHERE k >= 200")
+    consumer = Consumer(storage, need_of(tree, "pd")).install().load()
+    recorded = _facts(consumer)
+    tree.execute("CREATE TABLE p3 PARTITION OF pt FOR VALUES FROM (200) TO (300)")
+    assert _differences(consumer, recorded)["partition"] == Severity.RECOMPUTE
+    capture.repair(storage, [consumer.id])
+    consumer.load()
+    tree.execute("INSERT INTO pt (k, v) VALUES (250, 'not default'), (500, 'default')")
+    consumer.assert_exact()
+
+
+def test_attach_during_a_refresh_is_seen_at_its_end(storage: engine_db.Connection, tree: User) -> None:
+    tree.execute("DROP TABLE pd")
+    consumer = Consumer(storage, need_of(tree, "pt")).install().load()
+    tree.execute("CREATE TABLE p3 (k integer, v text); INSERT INTO p3 VALUES (201, 'slips in')")
+    with engine_db.transaction(storage, repeatable_read=True):
+        facts = capture.fingerprint(storage, [consumer.id])
+        assert capture.partitions_changed(storage, facts) == ()
+        tree.execute("ALTER TABLE pt ATTACH PARTITION p3 FOR VALUES FROM (200) TO (300)")
+        again = capture.fingerprint(storage, [consumer.id])[consumer.id]
+        assert "capture" not in {found.kind for found in capture.compare(facts[consumer.id], again)}
+        (difference,) = capture.partitions_changed(storage, facts)
+    assert difference.severity == Severity.REPAIR
+
+
+@pytest.fixture
+def heirs(conn: User) -> User:
+    """Plain inheritance over two generations, with columns of their own."""
+    conn.execute(
+        "CREATE TABLE parent (k integer, v text);"
+        "CREATE TABLE child (extra integer) INHERITS (parent);"
+        "CREATE TABLE grandchild (more integer) INHERITS (child);"
+        "INSERT INTO parent VALUES (1, 'p'); INSERT INTO child VALUES (2, 'c', 0); INSERT INTO grandchild VALUES (3, 'g', 0, 0)"
+    )
+    return conn
+
+
+def test_parent_is_captured_with_its_children(storage: engine_db.Connection, heirs: User) -> None:
+    consumer = Consumer(storage, need_of(heirs, "parent")).install().load()
+    for statement in (
+        "INSERT INTO child VALUES (20, 'c', 1)",
+        "UPDATE parent SET v = v || '!'",
+        "UPDATE ONLY parent SET v = 'only'",
+        "UPDATE child SET k = k + 1",
+        "DELETE FROM grandchild",
+        "INSERT INTO grandchild VALUES (30, 'g', 1, 1)",
+        "TRUNCATE ONLY child",
+        "TRUNCATE parent",
+    ):
+        heirs.execute(statement)
+        consumer.assert_exact()
+
+
+def test_rows_of_a_child_cannot_be_captured_but_a_mark_can(storage: engine_db.Connection, heirs: User) -> None:
+    reason = capture.restrictions(storage, relid_of(heirs, "child"))
+    assert reason is not None
+    assert "public.parent" in reason
+    with pytest.raises(UnsupportedQuery, match="inherits"):
+        Consumer(storage, need_of(heirs, "child")).install()
+    marks = Consumer(storage, need_of(heirs, "child", rows=False)).install().load()
+    heirs.execute("INSERT INTO parent VALUES (9, 'not in the child')")
+    assert not marks.changes().marked
+    heirs.execute("UPDATE parent SET v = 'through the parent'")
+    assert marks.changes().marked
+
+
+def test_child_added_to_a_parent_asks_for_a_repair(storage: engine_db.Connection, heirs: User) -> None:
+    consumer = Consumer(storage, need_of(heirs, "parent")).install().load()
+    recorded = _facts(consumer)
+    heirs.execute("CREATE TABLE late () INHERITS (parent)")
+    assert _differences(consumer, recorded) == {"capture": Severity.REPAIR}
+    assert capture.repair(storage, [consumer.id]) == ()
+    heirs.execute("INSERT INTO late VALUES (50, 'late')")
+    consumer.assert_exact()
+
+
+def test_what_no_trigger_can_watch_is_said(storage: engine_db.Connection, conn: User) -> None:
+    conn.execute("CREATE VIEW v AS SELECT 1 AS a; CREATE MATERIALIZED VIEW m AS SELECT 1 AS a")
+    for name, word in (("v", "view"), ("m", "materialized"), ("pg_class", "system")):
+        reason = capture.restrictions(storage, relid_of(conn, name))
+        assert reason is not None
+        assert word in reason
+    need = need_of(conn, "m", rows=False, capturable=False)
+    assert capture.install(storage, Consumer(storage, need).id, [need]) == ()
