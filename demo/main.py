@@ -103,7 +103,8 @@ def _on_server(
             demo = Demo(programs, connection, trickle, flights, report)
             _follow(demo, days[:-DAYS_TO_COMPARE])
             _compare(demo, days[-DAYS_TO_COMPARE:])
-            _prove(demo)
+            with programs.runner():
+                _prove(demo)
             _summary(demo)
 
 
@@ -219,7 +220,10 @@ def _prove(demo: Demo) -> None:
             independent = compare.equals_query(demo.connection, demo.trickle, name)
             text = f"{compare.short(name)}: verify, and EXCEPT ALL in both directions{detail}"
             demo.report.check(result.proven is True and independent, text)
-    with display.step("dbt's own tests"):
+    with display.step("dbt's own tests, and a gate as a CI job would have it"):
+        caught_up = observe.wait_until_current(demo.trickle, observe.server_time(demo.connection))
+        demo.report.check(caught_up is not None, "the runner has caught up")
+        demo.report.check(demo.programs.dbt("run-operation", "check_freshness"), "dbt run-operation check_freshness")
         demo.report.check(demo.programs.dbt("test"), "dbt test")
 
 

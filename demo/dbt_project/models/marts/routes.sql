@@ -3,9 +3,9 @@ select
     origin,
     dest,
     dest_name,
+    distance,
     count(*) as flights,
     sum(seats) as seats,
-    min(distance) as distance,
     round(avg(arr_delay), 2) as avg_arr_delay
 from {{ ref('flight_facts') }}
-group by origin, dest, dest_name
+group by origin, dest, dest_name, distance
