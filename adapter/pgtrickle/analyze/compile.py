@@ -15,9 +15,10 @@ from pgtrickle.analyze.probe import Probe, ProbeColumn, pinned_settings, probe, 
 from pgtrickle.analyze.relations import Relations, describe_relations, find_relations
 from pgtrickle.analyze.types import TypeLoader
 from pgtrickle.analyze.typing import Typing
-from pgtrickle.errors import InternalError, PgTrickleError, StatementFailed, UnsupportedQuery
+from pgtrickle.errors import InternalError, InvalidQuery, PgTrickleError, StatementFailed, UnsupportedQuery
 from pgtrickle.ir.operators import InputKey, Opaque, Operator
 from pgtrickle.ir.schema import UNKNOWN, Column, Equality, Type
+from pgtrickle.parse.determinise import determinise, needs_order, walk_all
 from pgtrickle.parse.expression import Expressions
 from pgtrickle.parse.facts import Facts
 from pgtrickle.parse.names import Names
@@ -154,13 +155,18 @@ def _choose_search_path(found: _Compilation) -> None:
         )
 
 
-def _reads_the_same(found: _Compilation, query: str) -> bool:
-    """Whether the server understands this text exactly as it understood the user's."""
+def _reads_the_same(found: _Compilation, query: str, like: str | None = None) -> bool:
+    """Whether the server understands a text exactly as it understood another one (by default, the user's)."""
     try:
         with rolled_back(found.conn):
+            first = "pgtrickle_probe"
+            columns = found.probe.columns
+            if like is not None:
+                first = "pgtrickle_like"
+                columns = probe(found.conn, like, first, catalog_path=False).columns
             again = probe(found.conn, query, "pgtrickle_again", catalog_path=False)
-            mine, theirs = (_meaning(found.conn, name) for name in ("pgtrickle_probe", "pgtrickle_again"))
-            return mine == theirs and again.columns == found.probe.columns
+            mine, theirs = (_meaning(found.conn, name) for name in (first, "pgtrickle_again"))
+            return mine == theirs and again.columns == columns
     except PgTrickleError:
         return False
 
@@ -193,10 +199,11 @@ def _differential(found: _Compilation) -> Plan:
 
 def _compiled(found: _Compilation) -> Plan:
     _refuse_moving(found)
-    stmt = parse_query(found.probe.canonical)
+    canonical = _determinised(found)
+    stmt = parse_query(canonical)
     if Names.RESERVED in found.probe.canonical:
         raise UnsupportedQuery(f"the query contains the reserved text {Names.RESERVED}", clause=Names.RESERVED)
-    if not _reads_the_same(found, print_node(stmt)):
+    if not _reads_the_same(found, print_node(stmt), canonical):
         raise UnsupportedQuery(
             "the parser's printer changes the meaning of the query",
             clause="printing",
@@ -209,9 +216,37 @@ def _compiled(found: _Compilation) -> Plan:
     bindings = _bindings(found)
     typed = Typing(found.conn, found.types, bindings).annotate(tree)
     stages = cut_stages(typed, tuple(column.name for column in found.probe.columns))
-    plan = Plan(stages, _needs(stages), "DIFFERENTIAL", found.probe.canonical, _notices(found, stages))
+    plan = Plan(stages, _needs(stages), "DIFFERENTIAL", canonical, _notices(found, stages))
     check_statements(found.conn, plan, bindings)
     return plan
+
+
+def _determinised(found: _Compilation) -> str:
+    """The query with a total order in every order-sensitive aggregate, as the server prints it."""
+    for view in found.relations.views.values():
+        if any(needs_order(node) for node in walk_all(parse_query(view.text))):
+            raise UnsupportedQuery(
+                "a view uses an aggregate whose result depends on the order of its input",
+                clause="order-sensitive aggregate in a view",
+                hint="Add ORDER BY with all arguments inside the aggregate, or select from the view's tables.",
+            )
+    for as_text in (False, True):
+        stmt = parse_query(found.probe.canonical)
+        if not determinise(stmt, as_text=as_text):
+            return found.probe.canonical
+        try:
+            with rolled_back(found.conn):
+                again = probe(found.conn, print_node(stmt), "pgtrickle_ordered", catalog_path=False)
+        except InvalidQuery as error:
+            if as_text:
+                raise UnsupportedQuery(
+                    f"the input of an order-sensitive aggregate cannot be put in order: {error.message}",
+                    clause="order-sensitive aggregate",
+                ) from error
+        else:
+            found.notices.append(("order_made_total", "aggregates that depend on order get their input ordered"))
+            return again.canonical
+    raise InternalError("an order-sensitive aggregate was neither ordered nor refused")
 
 
 def _refuse_moving(found: _Compilation) -> None:

@@ -1,0 +1,68 @@
+"""What can be maintained differentially, construct by construct; docs/reference/sql-support.md is made from it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Support(NamedTuple):
+    """One row of the matrix: a construct, whether DIFFERENTIAL takes it, how, and what to know."""
+
+    construct: str
+    differential: bool
+    how: str
+    note: str = ""
+
+
+_DELTA = "delta"
+_STATE = "delta with state"
+_KEYS = "recompute affected keys"
+_ALL = "recompute and compare"
+_REFUSED = "AUTO: FULL; DIFFERENTIAL: refused"
+
+SUPPORT: tuple[Support, ...] = (
+    Support("expressions, casts, CASE, functions that are immutable or depend on session settings only", True, _DELTA),
+    Support("WHERE", True, _DELTA),
+    Support("inner, cross, comma, self and non-equi joins", True, _DELTA, "any number of tables"),
+    Support("JOIN ... USING, NATURAL JOIN", True, _DELTA),
+    Support(
+        "LEFT, RIGHT and FULL JOIN", True, _DELTA, "stateless; conditions other than equalities look up row by row"
+    ),
+    Support("subqueries in FROM", True, "that of the subquery"),
+    Support("views, nested views", True, "that of the view's query"),
+    Support("WITH, used once or more often", True, "that of its query", "a shared grouping is kept once"),
+    Support("VALUES", True, _DELTA),
+    Support("UNION ALL", True, _DELTA),
+    Support("UNION, INTERSECT, EXCEPT", True, _STATE, "columns of which equal values look different: by key"),
+    Support("DISTINCT", True, _STATE, "columns of which equal values look different: by key"),
+    Support("GROUP BY, HAVING", True, _STATE, "by key unless every aggregate is kept by adding and subtracting"),
+    Support("count, bool_and, bool_or, every", True, _STATE),
+    Support("sum, avg, variance, stddev of integers and numeric(p, s)", True, _STATE),
+    Support("sum, avg, variance, stddev of other types", True, _KEYS, "floats: equal up to the order of addition"),
+    Support("min, max", True, _KEYS),
+    Support(
+        "array_agg, string_agg, json_agg ...", True, _KEYS, "ordered by their arguments where the query leaves it free"
+    ),
+    Support("all other aggregates, user-defined ones included", True, _KEYS),
+    Support("DISTINCT, ORDER BY, WITHIN GROUP in an aggregate", True, _KEYS),
+    Support("FILTER", True, "that of the aggregate"),
+    Support("aggregates without GROUP BY", True, _STATE, f"if one of them cannot be added up: {_ALL}"),
+    Support("ORDER BY without LIMIT", True, "ignored, with a notice"),
+    Support("subqueries in expressions: IN, EXISTS, scalar, ANY, ALL", False, _REFUSED),
+    Support("LATERAL, functions in FROM, set-returning functions in the select list", False, _REFUSED),
+    Support("window functions", False, _REFUSED),
+    Support("DISTINCT ON, LIMIT, OFFSET, FETCH", False, _REFUSED),
+    Support("GROUPING SETS, CUBE, ROLLUP", False, _REFUSED),
+    Support("INTERSECT ALL, EXCEPT ALL", False, _REFUSED),
+    Support("WITH RECURSIVE", False, _REFUSED),
+    Support(
+        "now(), CURRENT_DATE, CURRENT_USER, stable user-defined functions", False, _REFUSED, "recomputed on schedule"
+    ),
+    Support("random(), nextval() and other volatile functions", False, _REFUSED, "recomputed on schedule"),
+    Support("TABLESAMPLE", False, _REFUSED),
+    Support("FROM ONLY, children of an inheritance parent", False, _REFUSED),
+    Support("materialized views, foreign tables, system catalogs, temporary tables", False, _REFUSED, "not watched"),
+    Support("system columns (ctid, xmin, tableoid ...), whole-row references", False, _REFUSED),
+    Support("virtual generated columns", False, _REFUSED, "triggers do not see their values"),
+    Support("FOR UPDATE, FOR SHARE, data-modifying WITH", False, "refused by PostgreSQL or FULL"),
+)
