@@ -15,7 +15,6 @@ TEMPLATES: Mapping[str, tuple[Template, ...]] = {
         ("({0} BETWEEN SYMMETRIC 2 AND 0)", BOOL),
         ("({0} = ANY ('{{1,2}}'::integer[]))", BOOL),
         ("({0} NOT IN (1, NULL))", BOOL),
-        ("({0} IN (VALUES (1), (2)) IS TRUE)", BOOL),
         ("nullif({0}, 1)", INT),
         ("({0} # 5)", INT),
         ("(- (- {0}))", INT),

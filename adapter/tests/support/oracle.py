@@ -57,7 +57,7 @@ def compare(
     names, stored_names = _columns(conn, defining), _columns(conn, SQL(cast(LiteralString, f"SELECT * FROM {table}")))
     if names != stored_names:
         return f"columns of {table}: {stored_names}, of its query: {names}"
-    rows = conn.execute(_both(defining, table, len(names))).fetchall()
+    rows = conn.execute(_both(defining, table, len(names)), prepare=False).fetchall()
     kinds = [(classes or {}).get(position, EXACT) for position in range(len(names))]
     stored = [_normalise(row[1:], kinds) for row in rows if row[0] == "s"]
     expected = [_normalise(row[1:], kinds) for row in rows if row[0] == "q"]
@@ -68,7 +68,7 @@ def compare(
 
 
 def _columns(conn: psycopg.Connection[Any], query: SQL | Composed) -> list[str]:
-    cursor = conn.execute(SQL("SELECT * FROM ({}) AS q LIMIT 0").format(query))
+    cursor = conn.execute(SQL("SELECT * FROM ({}) AS q LIMIT 0").format(query), prepare=False)
     return [column.name for column in cursor.description or ()]
 
 
