@@ -35,7 +35,8 @@ _TRIM_BUFFER = SQL(
 _TRIM_OUTPUT_LOG = SQL(
     """
     WITH consumers AS MATERIALIZED (
-        SELECT coalesce(min(coalesce((f.consumed ->> s.relid::text)::bigint, -1)), s.last) AS consumed
+        SELECT coalesce(min(CASE WHEN d.stream_table_id IS NOT NULL
+                             THEN coalesce((f.consumed ->> s.relid::text)::bigint, -1) END), s.last) AS consumed
         FROM (SELECT st.relid, f.refresh_no AS last FROM pgtrickle.stream_tables st
               JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id WHERE st.id = %(id)s) s
         LEFT JOIN (pgtrickle.dependencies d

@@ -20,7 +20,8 @@ _HOLDERS = SQL(
     """
     SELECT l.pid, l.mode, c.oid::pg_catalog.regclass::text AS relation, a.state, a.query,
            (SELECT p.gid FROM pg_catalog.pg_prepared_xacts p
-            WHERE l.virtualtransaction = '-1/' || p.transaction::text) AS gid
+            JOIN pg_catalog.pg_locks x ON x.locktype = 'transactionid' AND x.transactionid = p.transaction
+            WHERE l.pid IS NULL AND x.virtualtransaction = l.virtualtransaction) AS gid
     FROM pg_catalog.pg_locks l
     JOIN pg_catalog.pg_class c ON c.oid = l.relation
     LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
