@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgtrickle import db
 from pgtrickle.api import PgTrickle
+from pgtrickle.catalog import installation
 from pgtrickle.cli import render
 from pgtrickle.config import Settings
 from pgtrickle.errors import ConnectionFailed, InvalidOption, PgTrickleError
@@ -55,13 +57,20 @@ class Context:
         """A bare connection of the engine's kind."""
         return db.connect(self._conninfo(), role=self.settings.role, application_name=application_name)
 
-    def situation(self) -> Situation:
-        """The state of all stream tables, on a connection of its own."""
-        conn = self.connection("pgtrickle")
+    @contextmanager
+    def catalog(self, application_name: str) -> Iterator[db.Connection]:
+        """A bare connection to a database whose catalog this engine can read."""
+        conn = self.connection(application_name)
         try:
-            return fetch_situation(conn)
+            installation.check(conn)
+            yield conn
         finally:
             conn.close()
+
+    def situation(self) -> Situation:
+        """The state of all stream tables, on a connection of its own."""
+        with self.catalog("pgtrickle status") as conn:
+            return fetch_situation(conn)
 
     def _conninfo(self) -> str:
         try:

@@ -18,11 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> Exit:
     """Print the picture."""
-    conn = context.connection("pgtrickle dag")
-    try:
+    with context.catalog("pgtrickle dag") as conn:
         lineage = fetch_lineage(conn)
-    finally:
-        conn.close()
     if context.json:
         context.print_json(lineage)
     else:

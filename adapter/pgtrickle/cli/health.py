@@ -17,11 +17,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> Exit:
     """Print the verdict and what is wrong."""
-    conn = context.connection("pgtrickle health")
-    try:
+    with context.catalog("pgtrickle health") as conn:
         health = fetch_health(conn)
-    finally:
-        conn.close()
     if context.json:
         context.print_json(health)
     else:

@@ -17,11 +17,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> Exit:
     """Look as the runner looks."""
-    conn = context.connection("pgtrickle plan")
-    try:
+    with context.catalog("pgtrickle plan") as conn:
         preview = fetch_preview(conn)
-    finally:
-        conn.close()
     if context.json:
         context.print_json(preview)
     else:

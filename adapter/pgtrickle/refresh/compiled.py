@@ -76,6 +76,10 @@ def _printed(conn: db.Connection, statements: Iterable[Composable]) -> tuple[SQL
     return tuple(SQL(cast("LiteralString", one.as_string(conn))) for one in statements)
 
 
+#: Analysing a query locks its relations as reading them would: a source that is being rewritten must not hold a worker.
+COMPILE_LOCK_TIMEOUT = "3s"
+
+
 def compile_member(conn: db.Connection, row: GroupRow) -> Compiled:
     """Compile a registered stream table from its canonical query, under its recorded settings.
 
@@ -84,7 +88,7 @@ def compile_member(conn: db.Connection, row: GroupRow) -> Compiled:
         UnsupportedQuery: it can no longer be maintained differentially, and that was demanded.
     """
     with db.transaction(conn, object_name=row.name):
-        pin(conn, row.settings)
+        pin(conn, {**row.settings, "lock_timeout": COMPILE_LOCK_TIMEOUT})
         analysis = analyze.compile_query(conn, row.canonical_query, mode=row.requested_mode)
     return Compiled(row.definition.get("version"), analysis.plan)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from pgtrickle import db
-from pgtrickle.catalog import runners
+from pgtrickle.catalog import installation, runners
 from pgtrickle.config import RunnerSettings
 from pgtrickle.errors import ConnectionFailed, PgTrickleError
 from pgtrickle.gates.retry import is_retryable
@@ -85,7 +85,7 @@ class Runner:
             ConnectionFailed: the very first connection could not be made; later ones are tried again.
             PgTrickleError: what does not pass by itself, such as a catalog that was uninstalled.
         """
-        conn: db.Connection | None = self._open_connection()
+        conn: db.Connection | None = self._first_connection()
         pool = Pool(self._settings.workers, self._open_engine, self._events.put)
         dispatcher = Dispatcher(self.me, self._settings, pool)
         log.info("runner_started", runner=self.me.runner_id, workers=self._settings.workers)
@@ -104,7 +104,7 @@ class Runner:
         Returns:
             The names of the stream tables that failed.
         """
-        conn = self._open_connection()
+        conn = self._first_connection()
         pool = Pool(self._settings.workers, self._open_engine, self._events.put)
         dispatcher = Dispatcher(self.me, self._settings, pool)
         try:
@@ -118,6 +118,15 @@ class Runner:
         finally:
             self._finish(conn, dispatcher, pool)
         return frozenset(dispatcher.failed)
+
+    def _first_connection(self) -> db.Connection:
+        conn = self._open_connection()
+        try:
+            installation.check(conn)
+        except PgTrickleError:
+            conn.close()
+            raise
+        return conn
 
     # --- one connection's life --------------------------------------------------------------------------------------
 
