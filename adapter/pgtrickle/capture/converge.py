@@ -127,12 +127,14 @@ def _intact(trigger: Trigger, actual: Mapping[tuple[int, str], InstalledTrigger]
     )
 
 
-def _missed(target: _Target, actual: _Actual, broken: Sequence[Trigger]) -> str | None:
+def _missed(source: Source, target: _Target, actual: _Actual, broken: Sequence[Trigger]) -> str | None:
     """Why changes may have gone by uncaptured since the last look."""
     if not actual.recorded:
         return None
     if actual.added_with_rows:
         return f"{actual.added_with_rows[0].name} was added with rows in it"
+    if source.partition_constraint != target.shape.partition:
+        return "its partition constraint changed"
     for trigger in broken:
         known = actual.recorded.get(trigger.table.relid)
         if known is not None and trigger.name in known.triggers:
@@ -158,7 +160,7 @@ def _gap(source: Source, target: _Target, actual: _Actual) -> _Gap:
         functions=tuple(name for name, body in target.bodies.items() if actual.bodies.get(name) != body),
         create=tuple(broken),
         drop=tuple(trigger for key, trigger in existing.items() if key not in names),
-        missed=_missed(target, actual, broken),
+        missed=_missed(source, target, actual, broken),
     )
 
 
@@ -224,6 +226,7 @@ def _record(conn: db.Connection, source: Source, target: _Target, missed: str | 
         trigger_level="row" if target.shape.by_row else "statement",
         columns=tuple(column.number for column in target.shape.columns),
         generation=source.generation + (1 if missed else 0),
+        partition_constraint=target.shape.partition,
     )
     if recorded != source:
         sources.record_capture(conn, recorded)

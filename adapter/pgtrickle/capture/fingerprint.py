@@ -159,9 +159,6 @@ def _capture(old: Facts, new: Facts) -> Iterator[Difference]:
         yield Difference("capture", new["name"], text, Severity.REPAIR)
     if old["generation"] != new["generation"]:
         yield Difference("generation", new["name"], "changes may have gone by uncaptured", Severity.RECOMPUTE)
-    if old["partition"] != new["partition"]:
-        text = "the partition constraint changed"
-        yield Difference("partition", new["name"], text, Severity.RECOMPUTE)
 
 
 def _columns(old: Facts, new: Facts) -> Iterator[Difference]:

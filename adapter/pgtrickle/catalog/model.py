@@ -106,7 +106,7 @@ class Source:
     """A captured base table; its change buffer is ``pgtrickle_changes.b_<id>``.
 
     ``capture`` is ``rows`` or ``mark`` (one row with ``__w = 0`` per statement); ``columns`` are attribute numbers.
-    ``generation`` goes up whenever changes may have been missed.
+    ``generation`` goes up whenever changes may have been missed. ``partition_constraint`` is set for a partition.
     """
 
     id: int
@@ -117,6 +117,7 @@ class Source:
     trigger_level: str
     columns: tuple[int, ...]
     generation: int = 0
+    partition_constraint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,14 +67,17 @@ RETURNING snapshot::text
 SELECT pg_catalog.pg_current_snapshot()::text
 
 -- name: fetch_sources
-SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation FROM pgtrickle.sources ORDER BY relid
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation,
+       partition_constraint FROM pgtrickle.sources ORDER BY relid
 
 -- name: fetch_source_by_relid
-SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation,
+       partition_constraint
 FROM pgtrickle.sources WHERE relid = %(relid)s
 
 -- name: fetch_sources_of
-SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation,
+       partition_constraint
 FROM pgtrickle.sources s
 WHERE EXISTS (SELECT FROM pgtrickle.dependencies d
               WHERE d.source_id = s.id AND d.stream_table_id = ANY (%(ids)s::bigint[]))
@@ -87,21 +90,24 @@ ON CONFLICT (relid) DO UPDATE SET schema_name = excluded.schema_name, table_name
 WHERE (sources.schema_name, sources.table_name) <> (excluded.schema_name, excluded.table_name)
 
 -- name: lock_source
-SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation,
+       partition_constraint
 FROM pgtrickle.sources WHERE relid = %(relid)s FOR UPDATE
 
 -- name: lock_source_by_id
-SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation,
+       partition_constraint
 FROM pgtrickle.sources WHERE id = %(id)s FOR UPDATE
 
 -- name: lock_source_or_skip
-SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation
+SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation,
+       partition_constraint
 FROM pgtrickle.sources WHERE id = %(id)s FOR UPDATE SKIP LOCKED
 
 -- name: update_source
 UPDATE pgtrickle.sources
 SET capture = %(capture)s, trigger_level = %(trigger_level)s, columns = %(columns)s::smallint[],
-    generation = %(generation)s
+    generation = %(generation)s, partition_constraint = %(partition_constraint)s
 WHERE id = %(id)s
 
 -- name: delete_source

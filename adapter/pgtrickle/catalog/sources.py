@@ -23,6 +23,7 @@ class _SourceRow:
     trigger_level: str
     columns: list[int]
     generation: int
+    partition_constraint: str | None
 
     def source(self) -> Source:
         fields = {name: getattr(self, name) for name in Source.__slots__}
@@ -94,12 +95,12 @@ def needs(conn: db.Connection, source_id: int) -> Needs:
 
 
 def record_capture(conn: db.Connection, source: Source) -> None:
-    """Store what is captured now (capture, trigger level, columns, generation)."""
+    """Store what is captured now (all but id, OID and name)."""
     values = asdict(source)
     access.run(
         conn,
         "update_source",
-        **{name: values[name] for name in ("id", "capture", "trigger_level", "generation")},
+        **{name: values[name] for name in ("id", "capture", "trigger_level", "generation", "partition_constraint")},
         columns=list(source.columns),
     )
 

@@ -178,7 +178,9 @@ def test_recreated_view_with_the_same_text_is_no_difference(consumer: Consumer, 
     conn.execute("CREATE VIEW v AS SELECT id FROM t")
     depend(consumer, "view", relid_of(conn, "v"), "public", "v")
     recorded = facts(consumer)
-    conn.execute("SET search_path = pg_temp; DROP VIEW public.v; CREATE VIEW public.v AS SELECT id FROM public.t; RESET ALL")
+    conn.execute(
+        "SET search_path = pg_temp; DROP VIEW public.v; CREATE VIEW public.v AS SELECT id FROM public.t; RESET ALL"
+    )
     assert capture.compare(recorded, facts(consumer)) == ()
     conn.execute("CREATE OR REPLACE VIEW v AS SELECT id FROM t WHERE id > 1")
     assert [found.severity for found in capture.compare(recorded, facts(consumer))] == [REANALYSE]

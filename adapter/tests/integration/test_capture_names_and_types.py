@@ -123,7 +123,7 @@ def test_every_type_can_be_captured_with_its_image(storage: engine_db.Connection
         "CREATE DOMAIN a_schema.number AS numeric NOT NULL;"
         "CREATE DOMAIN a_schema.positive AS a_schema.number CHECK (VALUE > 0);"
         "CREATE TYPE a_schema.pair AS (a integer, b text);"
-        "CREATE COLLATION a_schema.other FROM \"C\""
+        'CREATE COLLATION a_schema.other FROM "C"'
     )
     consumers = []
     for number, (name, values) in enumerate(TYPES.items()):

@@ -48,9 +48,7 @@ def test_writer_waiting_in_the_old_trigger_cannot_lose_a_new_column(
     assert second.content[("20",)] == 1
 
 
-def test_trim_spares_what_a_loading_consumer_has_not_seen(
-    storage: engine_db.Connection, conn: User, db: str
-) -> None:
+def test_trim_spares_what_a_loading_consumer_has_not_seen(storage: engine_db.Connection, conn: User, db: str) -> None:
     conn.execute("CREATE TABLE s (k integer)")
     first = Consumer(storage, need_of(conn, "s")).install().load()
     with engine_db.connect(db) as other:
@@ -95,9 +93,7 @@ def test_trim_spares_running_transactions_and_takes_the_rest(
     assert capture.trim(storage).deleted == 1
 
 
-def test_two_trims_do_not_get_in_each_others_way(
-    storage: engine_db.Connection, conn: User, connect: Connect
-) -> None:
+def test_two_trims_do_not_get_in_each_others_way(storage: engine_db.Connection, conn: User, connect: Connect) -> None:
     conn.execute("CREATE TABLE s (k integer)")
     consumer = Consumer(storage, need_of(conn, "s")).install().load()
     conn.execute("INSERT INTO s VALUES (1)")
@@ -145,9 +141,7 @@ def test_install_that_gives_up_names_pid_and_query_and_leaves_nothing(
     assert sources.fetch_all(storage) == ()
 
 
-def test_install_fails_at_once_if_the_caller_itself_holds_the_lock(
-    storage: engine_db.Connection, conn: User
-) -> None:
+def test_install_fails_at_once_if_the_caller_itself_holds_the_lock(storage: engine_db.Connection, conn: User) -> None:
     conn.execute("CREATE TABLE s (k integer)")
     conn.execute("BEGIN; INSERT INTO s VALUES (1)")
     policy = engine_db.LockPolicy(lock_timeout_ms=50, give_up_after_s=30, never_wait_for=conn.info.backend_pid)
@@ -209,7 +203,9 @@ def test_consumer_too_far_behind_is_demoted_and_others_go_on(storage: engine_db.
         alive.assert_exact()
     result = capture.trim(storage)
     assert result.demoted == (dead.id,)
-    row = conn.execute("SELECT count(*), pg_relation_size('pgtrickle_changes.b_1') FROM pgtrickle_changes.b_1").fetchone()
+    row = conn.execute(
+        "SELECT count(*), pg_relation_size('pgtrickle_changes.b_1') FROM pgtrickle_changes.b_1"
+    ).fetchone()
     assert row == (0, 0)
     found = stream_tables.fetch(storage, dead.id)
     assert found is not None

@@ -73,9 +73,7 @@ def test_uninstall_behind_a_writer_turns_capture_off_and_can_be_repeated(db: str
         assert everything(tables) == before
 
 
-def test_last_consumer_takes_triggers_functions_and_buffer_along(
-    storage: engine_db.Connection, tables: User
-) -> None:
+def test_last_consumer_takes_triggers_functions_and_buffer_along(storage: engine_db.Connection, tables: User) -> None:
     before = everything(tables)
     first, second = (Consumer(storage, need_of(tables, "pt")).install().load() for _ in range(2))
     assert capture.release(storage, first.id) == ()

@@ -58,7 +58,9 @@ def test_content_plus_window_is_the_table_after(script: str, consumer: Consumer,
 
 
 def test_statement_of_no_row_captures_nothing(consumer: Consumer, conn: User) -> None:
-    conn.execute("UPDATE t SET n = 0 WHERE id < 0; DELETE FROM t WHERE id < 0; INSERT INTO t SELECT * FROM t WHERE id < 0")
+    conn.execute(
+        "UPDATE t SET n = 0 WHERE id < 0; DELETE FROM t WHERE id < 0; INSERT INTO t SELECT * FROM t WHERE id < 0"
+    )
     assert (consumer.changes().rows, consumer.changes().marked) == (0, False)
 
 
@@ -84,9 +86,7 @@ def test_on_conflict_is_captured(storage: engine_db.Connection, conn: User) -> N
     conn.execute("CREATE TABLE k (id integer PRIMARY KEY, n integer)")
     conn.execute("INSERT INTO k SELECT g, g FROM generate_series(1, 10) g")
     consumer = Consumer(storage, need_of(conn, "k")).install().load()
-    conn.execute(
-        "INSERT INTO k SELECT g, 0 FROM generate_series(5, 15) g ON CONFLICT (id) DO UPDATE SET n = k.n + 100"
-    )
+    conn.execute("INSERT INTO k SELECT g, 0 FROM generate_series(5, 15) g ON CONFLICT (id) DO UPDATE SET n = k.n + 100")
     conn.execute("INSERT INTO k VALUES (1, 1) ON CONFLICT DO NOTHING")
     consumer.assert_exact()
 
@@ -191,7 +191,9 @@ def test_writer_without_any_right_on_our_schemas_is_captured(consumer: Consumer,
     conn.execute("DROP ROLE IF EXISTS poor_writer")
     conn.execute("CREATE ROLE poor_writer; GRANT INSERT, SELECT, DELETE ON t TO poor_writer")
     try:
-        conn.execute("SET ROLE poor_writer; INSERT INTO t VALUES (80, 'poor', 0); DELETE FROM t WHERE id = 1; RESET ROLE")
+        conn.execute(
+            "SET ROLE poor_writer; INSERT INTO t VALUES (80, 'poor', 0); DELETE FROM t WHERE id = 1; RESET ROLE"
+        )
         consumer.assert_exact()
     finally:
         conn.execute("RESET ROLE; DROP OWNED BY poor_writer; DROP ROLE poor_writer")

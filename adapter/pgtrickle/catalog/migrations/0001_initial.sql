@@ -82,6 +82,8 @@ CREATE TABLE pgtrickle.sources (
     columns smallint[] NOT NULL DEFAULT '{}',
     -- Goes up whenever changes may have been missed: every consumer that has seen a lower number recomputes.
     generation bigint NOT NULL DEFAULT 0,
+    -- If the source is a partition: what tells its rows in statements on the tables above it.
+    partition_constraint text,
     created_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 100);
 
@@ -304,7 +306,6 @@ BEGIN
                     FROM (SELECT DISTINCT i.indkey::text || '/' || i.indnkeyatts AS columns FROM pg_index i
                           WHERE i.indrelid = d.relid AND i.indisunique AND i.indisvalid AND i.indimmediate
                             AND i.indpred IS NULL AND i.indexprs IS NULL) k), '[]'),
-                'partition', CASE WHEN c.relispartition THEN pg_get_partition_constraintdef(c.oid) END,
                 'family', CASE WHEN c.relkind = 'p' THEN (
                     SELECT string_agg(t.relid::oid::text, ' ' ORDER BY t.relid::oid) FROM pg_partition_tree(c.oid) t) END,
                 'files', coalesce((
@@ -313,7 +314,9 @@ BEGIN
                     WHERE t.source_id = d.source_id), c.relfilenode::text),
                 'generation', s.generation,
                 'captured', s.id IS NULL OR (
-                    NOT EXISTS (
+                    s.partition_constraint IS NOT DISTINCT FROM
+                        CASE WHEN c.relispartition THEN pg_get_partition_constraintdef(c.oid) END
+                    AND NOT EXISTS (
                         SELECT FROM pgtrickle.source_tables t CROSS JOIN jsonb_each_text(t.triggers) r
                         LEFT JOIN pg_trigger g ON g.tgrelid = t.relid AND g.tgname = r.key
                         WHERE t.source_id = s.id AND g.xmin::text IS DISTINCT FROM r.value)
