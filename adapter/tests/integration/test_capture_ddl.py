@@ -80,7 +80,7 @@ SEEN = {
 @pytest.mark.parametrize("statement", UNSEEN.values(), ids=UNSEEN.keys())
 def test_ddl_that_does_not_matter_is_no_difference(statement: str, consumer: Consumer, conn: User) -> None:
     recorded = facts(consumer)
-    conn.execute(statement) if "VACUUM" not in statement else conn.execute(statement)
+    conn.execute(statement)
     assert capture.compare(recorded, facts(consumer)) == ()
     conn.execute("INSERT INTO t (id, v) VALUES (100, 1)")
     consumer.assert_exact()

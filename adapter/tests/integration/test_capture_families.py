@@ -154,7 +154,8 @@ def heirs(conn: User) -> User:
         "CREATE TABLE parent (k integer, v text);"
         "CREATE TABLE child (extra integer) INHERITS (parent);"
         "CREATE TABLE grandchild (more integer) INHERITS (child);"
-        "INSERT INTO parent VALUES (1, 'p'); INSERT INTO child VALUES (2, 'c', 0); INSERT INTO grandchild VALUES (3, 'g', 0, 0)"
+        "INSERT INTO parent VALUES (1, 'p'); INSERT INTO child VALUES (2, 'c', 0);"
+        "INSERT INTO grandchild VALUES (3, 'g', 0, 0)"
     )
     return conn
 

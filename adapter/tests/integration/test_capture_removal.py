@@ -37,7 +37,8 @@ def tables(conn: User) -> User:
     """A plain table, a partitioned one, an enum column."""
     conn.execute(
         "CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE s (k integer PRIMARY KEY, m mood);"
-        "CREATE TABLE pt (k integer) PARTITION BY RANGE (k); CREATE TABLE p1 PARTITION OF pt FOR VALUES FROM (0) TO (9);"
+        "CREATE TABLE pt (k integer) PARTITION BY RANGE (k);"
+        "CREATE TABLE p1 PARTITION OF pt FOR VALUES FROM (0) TO (9);"
     )
     return conn
 
@@ -147,7 +148,7 @@ def test_dropped_source_can_be_released(storage: engine_db.Connection, tables: U
 def test_capture_with_select_and_trigger_only(db: str, tables: User) -> None:
     tables.execute("DROP ROLE IF EXISTS modest; CREATE ROLE modest")
     try:
-        tables.execute("GRANT CREATE ON DATABASE {} TO modest".format(tables.info.dbname))
+        tables.execute(f"GRANT CREATE ON DATABASE {tables.info.dbname} TO modest")
         tables.execute("GRANT SELECT, TRIGGER ON s TO modest")
         with engine_db.connect(db, role="modest") as storage:
             installation.install(storage)
@@ -168,7 +169,7 @@ def test_capture_with_select_and_trigger_only(db: str, tables: User) -> None:
 def test_missing_privileges_are_said_as_grants(db: str, tables: User) -> None:
     tables.execute("DROP ROLE IF EXISTS stranger; CREATE ROLE stranger")
     try:
-        tables.execute("GRANT CREATE ON DATABASE {} TO stranger".format(tables.info.dbname))
+        tables.execute(f"GRANT CREATE ON DATABASE {tables.info.dbname} TO stranger")
         with engine_db.connect(db, role="stranger") as storage:
             installation.install(storage)
             with pytest.raises(engine_db.errors.PermissionDenied) as caught:

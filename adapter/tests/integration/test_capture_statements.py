@@ -122,7 +122,8 @@ def test_writes_of_a_users_triggers_are_captured(consumer: Consumer, conn: User)
 
 def test_rows_that_a_users_truncate_trigger_changes_are_captured_once(consumer: Consumer, conn: User) -> None:
     conn.execute(
-        "CREATE FUNCTION wipe() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN DELETE FROM t WHERE id < 5; RETURN NULL; END $$;"
+        "CREATE FUNCTION wipe() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " DELETE FROM t WHERE id < 5; RETURN NULL; END $$;"
         "CREATE TRIGGER wipe BEFORE TRUNCATE ON t FOR EACH STATEMENT EXECUTE FUNCTION wipe()"
     )
     conn.execute("TRUNCATE t")

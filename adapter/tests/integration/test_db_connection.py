@@ -1,0 +1,153 @@
+"""Connections, transactions, errors and DDL under lock time-outs on a real server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.sql import SQL
+
+from pgtrickle import db as engine_db
+from pgtrickle import errors
+
+User = psycopg.Connection[Any]
+
+
+@pytest.fixture
+def engine_conn(db: str) -> engine_db.Connection:
+    """A connection of the engine."""
+    return engine_db.connect(db)
+
+
+def test_connection_prepares_nothing_and_commits_by_itself(engine_conn: engine_db.Connection) -> None:
+    for _ in range(10):
+        engine_conn.execute("SELECT %s::integer", (1,))
+    assert engine_conn.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
+    assert engine_conn.autocommit
+
+
+def test_connection_says_who_it_is_unless_told_otherwise(db: str) -> None:
+    with engine_db.connect(db) as plain, engine_db.connect(f"{db} application_name=mine") as named:
+        assert plain.execute("SHOW application_name").fetchone() == ("pgtrickle",)
+        assert named.execute("SHOW application_name").fetchone() == ("mine",)
+
+
+def test_connection_takes_keywords_and_a_role(db: str, conn: User) -> None:
+    conn.execute("DROP ROLE IF EXISTS somebody; CREATE ROLE somebody")
+    try:
+        with engine_db.connect(psycopg.conninfo.conninfo_to_dict(db), role="somebody") as found:
+            assert found.execute("SELECT current_user").fetchone() == ("somebody",)
+    finally:
+        conn.execute("DROP ROLE somebody")
+
+
+def test_unreachable_server_is_connection_failed() -> None:
+    with pytest.raises(errors.ConnectionFailed):
+        engine_db.connect("host=127.0.0.1 port=1 connect_timeout=2")
+
+
+STATES = {
+    "42501": errors.PermissionDenied,
+    "55P03": errors.LockTimeout,
+    "40001": errors.TransactionConflict,
+    "40P01": errors.TransactionConflict,
+    "08006": errors.ConnectionFailed,
+    "57P01": errors.ConnectionFailed,
+    "23505": errors.StatementFailed,
+    "57014": errors.StatementFailed,
+}
+
+
+@pytest.mark.parametrize(("state", "kind"), STATES.items(), ids=STATES.keys())
+def test_each_sqlstate_has_its_error(
+    state: str, kind: type[errors.PgTrickleError], engine_conn: engine_db.Connection
+) -> None:
+    raising = f"DO $$ BEGIN RAISE EXCEPTION 'what happened' USING ERRCODE = '{state}', DETAIL = 'd', HINT = 'h'; END $$"
+    with pytest.raises(kind) as caught:
+        engine_db.execute(engine_conn, SQL(raising), object_name="a.b")
+    error = caught.value
+    assert type(error) is kind
+    assert (error.sqlstate, error.message, error.hint, error.object_name) == (state, "what happened", "h", "a.b")
+    assert isinstance(error.__cause__, psycopg.Error)
+
+
+def test_lost_connection_is_connection_failed(engine_conn: engine_db.Connection, conn: User) -> None:
+    conn.execute("SELECT pg_terminate_backend(%s)", (engine_conn.info.backend_pid,))
+    with pytest.raises(errors.ConnectionFailed):
+        engine_db.execute(engine_conn, SQL("SELECT pg_sleep(5)"))
+
+
+def test_transaction_rolls_back_and_translates_errors_at_commit(engine_conn: engine_db.Connection, conn: User) -> None:
+    conn.execute("CREATE TABLE d (k integer UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+    with pytest.raises(errors.StatementFailed) as caught, engine_db.transaction(engine_conn):
+        engine_conn.execute("INSERT INTO d VALUES (1), (1)")
+    assert caught.value.sqlstate == "23505"
+    assert conn.execute("SELECT count(*) FROM d").fetchone() == (0,)
+
+
+def test_transaction_does_not_care_for_the_defaults_of_the_role(
+    engine_conn: engine_db.Connection,
+) -> None:
+    engine_conn.execute("SET default_transaction_isolation = 'serializable'")
+    for repeatable_read, level in ((False, "read committed"), (True, "repeatable read")):
+        with engine_db.transaction(engine_conn, repeatable_read=repeatable_read):
+            assert engine_conn.execute("SHOW transaction_isolation").fetchone() == (level,)
+
+
+def test_inner_transaction_is_a_savepoint(engine_conn: engine_db.Connection) -> None:
+    engine_conn.execute("CREATE TABLE s (k integer)")
+    with engine_db.transaction(engine_conn):
+        engine_conn.execute("INSERT INTO s VALUES (1)")
+        with pytest.raises(errors.StatementFailed), engine_db.transaction(engine_conn):
+            engine_conn.execute("INSERT INTO s VALUES (2); SELECT 1 / 0")
+    assert engine_conn.execute("SELECT k FROM s").fetchall() == [(1,)]
+
+
+def test_ddl_waits_for_its_lock_in_small_steps(
+    engine_conn: engine_db.Connection, conn: User, connect: Callable[..., User]
+) -> None:
+    conn.execute("CREATE TABLE t (k integer)")
+    conn.execute("BEGIN; INSERT INTO t VALUES (1)")
+    work = threading.Thread(target=lambda: engine_db.ddl(engine_conn, SQL("ALTER TABLE t ADD COLUMN v integer")))
+    work.start()
+    time.sleep(0.4)
+    start = time.monotonic()
+    connect().execute("INSERT INTO t VALUES (2)")
+    assert time.monotonic() - start < 1
+    conn.execute("COMMIT")
+    work.join()
+    assert conn.execute("SELECT v FROM t").fetchall() == [(None,), (None,)]
+
+
+def test_ddl_gives_up_without_a_trace(engine_conn: engine_db.Connection, conn: User) -> None:
+    conn.execute("CREATE TABLE t (k integer)")
+    row = conn.execute("SELECT 't'::regclass::oid").fetchone()
+    assert row is not None
+    conn.execute("BEGIN; SELECT * FROM t")
+    policy = engine_db.LockPolicy(lock_timeout_ms=20, give_up_after_s=0.2)
+    statements = [SQL("CREATE TABLE half (k integer)"), SQL("DROP TABLE t")]
+    with pytest.raises(errors.LockTimeout) as caught:
+        engine_db.ddl(engine_conn, statements, policy=policy, relids=[row[0]], object_name="t")
+    assert f"pid {conn.info.backend_pid}" in str(caught.value.detail)
+    assert engine_conn.execute("SELECT to_regclass('half')").fetchone() == (None,)
+
+
+def test_cancel_all_ends_running_statements(engine_conn: engine_db.Connection) -> None:
+    seen: list[errors.PgTrickleError] = []
+
+    def sleep() -> None:
+        try:
+            engine_db.execute(engine_conn, SQL("SELECT pg_sleep(30)"))
+        except errors.PgTrickleError as error:
+            seen.append(error)
+
+    thread = threading.Thread(target=sleep)
+    thread.start()
+    time.sleep(0.3)
+    assert engine_db.cancel_all() >= 1
+    thread.join(5)
+    assert [error.sqlstate for error in seen] == ["57014"]
