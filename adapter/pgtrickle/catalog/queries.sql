@@ -11,17 +11,27 @@ WITH new AS (
     INSERT INTO pgtrickle.frontiers (stream_table_id) SELECT id FROM new)
 SELECT id FROM new
 
+-- The next four return the name that the table has now, after the registered one: the later column wins.
 -- name: fetch_stream_tables
-SELECT * FROM pgtrickle.stream_tables ORDER BY id
+SELECT st.*, coalesce(n.nspname, st.schema_name) AS schema_name, coalesce(c.relname, st.table_name) AS table_name
+FROM pgtrickle.stream_tables st
+LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = st.relid
+ORDER BY st.id
 
 -- name: fetch_stream_table
-SELECT * FROM pgtrickle.stream_tables WHERE id = %(id)s
+SELECT st.*, coalesce(n.nspname, st.schema_name) AS schema_name, coalesce(c.relname, st.table_name) AS table_name
+FROM pgtrickle.stream_tables st
+LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = st.relid
+WHERE st.id = %(id)s
 
 -- name: fetch_stream_table_by_relid
-SELECT * FROM pgtrickle.stream_tables WHERE relid = %(relid)s
+SELECT st.*, coalesce(n.nspname, st.schema_name) AS schema_name, coalesce(c.relname, st.table_name) AS table_name
+FROM pgtrickle.stream_tables st
+LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = st.relid
+WHERE st.relid = %(relid)s
 
 -- name: fetch_stream_table_by_name
-SELECT st.*
+SELECT st.*, coalesce(n.nspname, st.schema_name) AS schema_name, coalesce(c.relname, st.table_name) AS table_name
 FROM pgtrickle.stream_tables st
 LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = st.relid
 WHERE (coalesce(n.nspname, st.schema_name), coalesce(c.relname, st.table_name))
