@@ -309,7 +309,7 @@ class PgTrickle:
             relids = [table.relid for table in stream_tables.fetch_all(self.conn)]
         else:
             relids = [lifecycle.resolve_stream_table(self.conn, name).relid for name in names]
-        return self._refresh_groups(relids, manual=names is not None, full=full)
+        return self._refresh_groups(relids, manual=True, full=full)
 
     def refresh_due(self, relids: Iterable[int]) -> tuple[RefreshResult, ...]:
         """What the runner calls: refresh these stream tables and their stale ancestors, if their gates are open.

@@ -26,9 +26,37 @@ from pgtrickle.refresh.plan import Action, MemberFacts, Window, plan_member
 from pgtrickle.refresh.session import Session
 from pgtrickle.refresh.windows import WindowOf, fetch_own_writes, fetch_windows
 
+#: Classes of errors that values cause: data exceptions, cardinality violations, constraint violations and RAISE. A row
+#: that came and went between two refreshes can cause one although the query as it is now does not.
+_BY_VALUES = ("21", "22", "23", "P0")
+
+
+class ChangesRefused(PgTrickleError):
+    """The changes of one member raised an error that its query may not raise; try again and recompute it.
+
+    Attributes:
+        stream_table_id: whose.
+    """
+
+    def __init__(self, stream_table_id: int, message: str) -> None:
+        super().__init__(message)
+        self.stream_table_id = stream_table_id
+
 
 class StaleGroup(TransactionConflict):
     """What the group was built from has moved; build it again."""
+
+
+class NeedsRepair(PgTrickleError):
+    """Capture is not as it was installed; it has to be repaired outside the refresh.
+
+    Attributes:
+        stream_table_ids: whose sources.
+    """
+
+    def __init__(self, stream_table_ids: tuple[int, ...], message: str) -> None:
+        super().__init__(message)
+        self.stream_table_ids = stream_table_ids
 
 
 class NeedsReanalysis(PgTrickleError):
@@ -88,6 +116,7 @@ def _check_fingerprints(session: Session, running: Sequence[Member]) -> None:
     present = capture.fingerprint(session.conn, [member.row.id for member in running])
     session.statements += 1
     changed: list[Member] = []
+    damaged: list[Member] = []
     for member in running:
         locked = member.need_locked()
         member.present = present.get(member.row.id)
@@ -98,6 +127,8 @@ def _check_fingerprints(session: Session, running: Sequence[Member]) -> None:
             continue
         differences = capture.compare(locked.fingerprint, member.present)
         member.outdated = bool(differences) or locked.fingerprint is None
+        if any(difference.severity is Severity.REPAIR for difference in differences):
+            damaged.append(member)
         worst = max((difference.severity for difference in differences), default=Severity.HARMLESS)
         texts = "; ".join(difference.text for difference in differences if difference.severity is worst)
         if worst is Severity.BROKEN:
@@ -110,6 +141,8 @@ def _check_fingerprints(session: Session, running: Sequence[Member]) -> None:
             changed.append(member)
         elif worst is Severity.RECOMPUTE:
             member.recompute_reason = member.recompute_reason or texts
+    if damaged:
+        raise NeedsRepair(tuple(member.row.id for member in damaged), "capture is not as it was installed")
     if changed:
         raise NeedsReanalysis(tuple(member.row.id for member in changed), "a source is not what it was")
 
@@ -180,7 +213,7 @@ def _facts(member: Member, request: Request, windows: Mapping[int, Window], numb
         plan=plan,
         adaptive=_adaptive(member, request),
         populated=locked.is_populated,
-        recompute_reason=member.recompute_reason,
+        recompute_reason=member.recompute_reason or request.recompute.get(member.row.id),
         forced=request.full and member.requested,
         windows=windows,
         stream_tables=frozenset(moved),
@@ -190,20 +223,23 @@ def _facts(member: Member, request: Request, windows: Mapping[int, Window], numb
 
 def _run(session: Session, member: Member, *, savepoint: bool) -> None:
     """Execute one member; in a group its failure only undoes its own work."""
-    if not savepoint:
-        execute_member(session, member)
-        return
-    transaction.savepoint(session)
+    if savepoint:
+        transaction.savepoint(session)
     try:
         execute_member(session, member)
     except (TransactionConflict, ConnectionFailed):
         raise
     except PgTrickleError as error:
+        if member.need_plan().action is Action.DIFFERENTIAL and (error.sqlstate or "").startswith(_BY_VALUES):
+            raise ChangesRefused(member.row.id, error.message) from error
+        if not savepoint:
+            raise
         transaction.rollback_to_savepoint(session)
         error.object_name = error.object_name or member.row.name
         member.error = error
     else:
-        transaction.release_savepoint(session)
+        if savepoint:
+            transaction.release_savepoint(session)
 
 
 def _check_end(session: Session, moved: Sequence[Member]) -> None:
@@ -221,7 +257,7 @@ def _check_end(session: Session, moved: Sequence[Member]) -> None:
     slipped = capture.partitions_changed(session.conn, {member.row.id: member.present or {} for member in moved})
     session.statements += 1
     if slipped:
-        raise StaleGroup(slipped[0].text)
+        raise NeedsRepair(tuple(member.row.id for member in moved), slipped[0].text)
 
 
 def _self_write(session: Session, moved: Sequence[Member], written: Sequence[GroupSource]) -> PgTrickleError:

@@ -26,6 +26,7 @@ class Request:
         prelude: run inside the transaction when everything is locked and before anything is read: a new definition
             that has to appear together with its content.
         override: gates do not count; the definition is being replaced.
+        recompute: stream table id -> why its changes could not be applied in an attempt before this one.
         broken: stream table id -> why it cannot take part.
     """
 
@@ -36,6 +37,7 @@ class Request:
     patience_s: float = 30.0
     prelude: Callable[[], None] | None = None
     override: bool = False
+    recompute: Mapping[int, str] = field(default_factory=dict)
     broken: Mapping[int, PgTrickleError] = field(default_factory=dict)
 
 

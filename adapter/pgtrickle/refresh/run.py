@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
+from pgtrickle import capture
 from pgtrickle.errors import (
     ConnectionFailed,
     LockTimeout,
@@ -16,7 +18,7 @@ from pgtrickle.errors import (
     TransactionConflict,
 )
 from pgtrickle.refresh import transaction
-from pgtrickle.refresh.attempt import NeedsReanalysis, attempt
+from pgtrickle.refresh.attempt import ChangesRefused, NeedsReanalysis, NeedsRepair, attempt
 from pgtrickle.refresh.failure import record_failures
 from pgtrickle.refresh.finish import finish
 from pgtrickle.refresh.group import build_group
@@ -27,6 +29,8 @@ from pgtrickle.results import RefreshResult
 
 _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 0.5
+#: Partitions may come and go again while their capture is repaired.
+_MOST_REPAIRS = 5
 #: A relation that is not there any more when it is locked: it was renamed or dropped since the group was read.
 _GONE = frozenset({"42P01", "3F000"})
 
@@ -44,7 +48,7 @@ def run(session: Session, request: Request) -> tuple[Member, ...]:
         ConnectionFailed: the connection is gone.
     """
     deadline = time.monotonic() + request.patience_s
-    pause, gone = _FIRST_PAUSE_S, 0
+    pause, gone, repairs = _FIRST_PAUSE_S, 0, 0
     while True:
         members: list[Member] = []
         try:
@@ -57,6 +61,20 @@ def run(session: Session, request: Request) -> tuple[Member, ...]:
                 raise
             if time.monotonic() + pause > deadline:
                 raise _give_up(error, members) from error
+        except ChangesRefused as error:
+            transaction.rollback(session.conn)
+            reason = f"the changes could not be applied: {error.message}"
+            request = replace(request, recompute={**request.recompute, error.stream_table_id: reason})
+            continue
+        except NeedsRepair as error:
+            transaction.rollback(session.conn)
+            repairs += 1
+            if repairs > _MOST_REPAIRS:
+                raise RefreshError(
+                    f"Capture cannot be repaired: {error.message}", object_name=_names(members)
+                ) from error
+            capture.repair(session.conn, error.stream_table_ids)
+            continue
         except PgTrickleError:
             transaction.rollback(session.conn)
             raise
@@ -67,7 +85,7 @@ def run(session: Session, request: Request) -> tuple[Member, ...]:
 def _once(session: Session, members: Sequence[Member], request: Request) -> tuple[Member, ...]:
     try:
         members = attempt(session, members, request)
-    except (TransactionConflict, LockTimeout, ConnectionFailed, NeedsReanalysis):
+    except (TransactionConflict, LockTimeout, ConnectionFailed, NeedsReanalysis, NeedsRepair, ChangesRefused):
         raise
     except PgTrickleError as error:
         transaction.rollback(session.conn)
@@ -98,8 +116,12 @@ def _blame(members: Sequence[Member], error: PgTrickleError) -> None:
             member.skipped = f"{guilty.row.name}, refreshed in the same transaction, failed: {error.message}"
 
 
+def _names(members: Sequence[Member]) -> str:
+    return ", ".join(member.row.name for member in members if member.requested)
+
+
 def _give_up(error: PgTrickleError, members: Sequence[Member]) -> PgTrickleError:
-    names = ", ".join(member.row.name for member in members if member.requested)
+    names = _names(members)
     if isinstance(error, LockTimeout) and "frontiers" not in (error.detail or ""):
         return LockTimeout(
             "A source stayed locked, so the refresh could not begin.",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgtrickle import db
+from pgtrickle.catalog import groups
 from pgtrickle.errors import InternalError, LockTimeout, TransactionConflict
 from pgtrickle.refresh import transaction
-from pgtrickle.refresh.attempt import attempt
+from pgtrickle.refresh.attempt import ChangesRefused, NeedsRepair, attempt
 from pgtrickle.refresh.execute import CountMismatch, enter, leave
 from pgtrickle.refresh.group import build_group
 from pgtrickle.refresh.member import Member, Request
@@ -38,12 +39,20 @@ def verify(session: Session, relid: int) -> VerifyResult:
     for number in range(_ATTEMPTS):
         try:
             return _attempt(session, request)
+        except (NeedsRepair, ChangesRefused) as error:
+            return VerifyResult(_name(session, relid), None, reason=f"a recompute is due: {error.message}")
         except (TransactionConflict, LockTimeout):
             if number == _ATTEMPTS - 1:
                 raise
         finally:
             transaction.rollback(session.conn)
     raise InternalError("verify neither returned nor raised")
+
+
+def _name(session: Session, relid: int) -> str:
+    transaction.rollback(session.conn)
+    rows = groups.fetch(session.conn, [relid])
+    return next((row.quoted_name for row in rows if row.relid == relid), str(relid))
 
 
 def _attempt(session: Session, request: Request) -> VerifyResult:
