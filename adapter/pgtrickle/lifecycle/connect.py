@@ -33,11 +33,23 @@ def connect_sources(
         parent = stream_tables.fetch_by_relid(conn, relid)
         if parent is None:
             raise InternalError("a source is taken for a stream table and is none", object_name=str(relid))
-        db.ddl(conn, storage.create_log(parent.id, storage.fetch_columns(conn, relid)), object_name=parent.name)
+        _ensure_log(conn, parent.id, relid, parent.name, policy)
         ids.append(parent.id)
     installed = capture.install(conn, stream_table_id, needs, policy=policy)
     groups.touch(conn, sorted(ids))
     return [Notice("capture", warning) for source in installed for warning in source.warnings]
+
+
+def _ensure_log(conn: db.Connection, parent_id: int, relid: int, name: str, policy: db.LockPolicy) -> None:
+    statements = storage.create_log(parent_id, storage.fetch_columns(conn, relid))
+
+    def work() -> None:
+        # IF NOT EXISTS does not protect two creations at the same time from each other; the row lock does.
+        groups.touch(conn, [parent_id])
+        for statement in statements:
+            db.execute(conn, statement, object_name=name)
+
+    db.under_lock_timeout(conn, work, policy=policy, object_name=name)
 
 
 def imagined_bindings(conn: db.Connection, plan: Plan, stream_table_id: int, target: Relation) -> Bindings:
