@@ -87,11 +87,15 @@ def build_indexes(session: Session, stream_table_id: int, indexes: Sequence[Mapp
         db.execute(conn, statement, object_name=found.name)
 
 
-def rebuild_locator(conn: db.Connection, relid: int, plan: Plan, bindings: Bindings) -> None:
-    """Replace the index that refreshes find rows by; inside the transaction that changes the definition."""
+def drop_locator(conn: db.Connection, relid: int) -> None:
+    """Drop the indexes that refreshes find rows by, before columns change: not every type can be hashed as another."""
     relation = present_relation(conn, relid)
     for row in db.fetch_all(conn, QUERIES["locators"], dict, {"relid": relid}):
         db.execute(conn, SQL("DROP INDEX {}").format(Identifier(relation.schema, row["name"])))
+
+
+def build_locator(conn: db.Connection, plan: Plan, bindings: Bindings) -> None:
+    """Create the indexes that refreshes find rows by; inside the transaction that changes the definition."""
     for statement in emit.locator_index(plan, bindings):
         db.execute(conn, statement)
 

@@ -13,7 +13,7 @@ from pgtrickle.catalog.model import StreamTable
 from pgtrickle.errors import DependencyCycle, DependentsExist
 from pgtrickle.lifecycle import storage
 from pgtrickle.lifecycle.columns import ColumnChanges, TableColumn, compare_columns
-from pgtrickle.lifecycle.connect import build_stages, connect_sources, imagined_bindings, rebuild_locator
+from pgtrickle.lifecycle.connect import build_locator, build_stages, connect_sources, drop_locator, imagined_bindings
 from pgtrickle.lifecycle.definition import definition_facts, register_objects
 from pgtrickle.lifecycle.drop import drop_idle_logs
 from pgtrickle.lifecycle.target import present_relation
@@ -113,6 +113,7 @@ def _replace(
     conn, plan = session.conn, analysis.plan
     relation = present_relation(conn, stream_table.relid)
     done.actions[:] = [action for action in done.actions if not action.endswith("_column")]
+    drop_locator(conn, stream_table.relid)
     columns, moved = _change_columns(conn, stream_table, analysis)
     if moved:
         done.notices[:] = [one for one in done.notices if one.code != "column_order"]
@@ -131,7 +132,7 @@ def _replace(
     bindings = imagined_bindings(conn, plan, stream_table.id, relation)
     build_stages(conn, stream_table.id, plan, bindings)
     register_objects(conn, stream_table.id, analysis)
-    rebuild_locator(conn, stream_table.relid, plan, bindings)
+    build_locator(conn, plan, bindings)
     stream_tables.update(
         conn,
         stream_table.id,
