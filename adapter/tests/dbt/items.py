@@ -44,5 +44,8 @@ class WithItems:
         return project.run_sql(f"select '{project.test_schema}.{table}'::regclass::oid::bigint", fetch="one")[0]
 
     def registered(self, project: Any) -> set[str]:
+        """Stream tables of the target schema; none if the engine was never installed."""
+        if project.run_sql("select to_regclass('pgtrickle.stream_tables_info')::text", fetch="one")[0] is None:
+            return set()
         query = f"select name from pgtrickle.stream_tables_info where schema = '{project.test_schema}'"
         return {row[0] for row in project.run_sql(query, fetch="all")}

@@ -11,7 +11,6 @@ from dbt.tests.adapter.aliases.test_aliases import BaseAliases
 from dbt.tests.adapter.constraints import fixtures as constraint_models
 from dbt.tests.adapter.constraints.test_constraints import BaseConstraintsRollback, BaseTableConstraintsColumnsEqual
 from dbt.tests.adapter.empty import _models as empty_models
-from dbt.tests.adapter.ephemeral.test_ephemeral import BaseEphemeralMulti
 from dbt.tests.adapter.grants import test_model_grants as grants
 from dbt.tests.adapter.hooks import test_model_hooks as hooks
 from dbt.tests.adapter.persist_docs import fixtures as docs_models
@@ -155,12 +154,6 @@ class TestUnitTestingTypes(BaseUnitTestingTypes):
 
 
 class TestUnitTestCaseInsensitivity(BaseUnitTestCaseInsensivity):
-    @pytest.fixture(scope="class")
-    def project_config_update(self) -> dict[str, Any]:
-        return BY_DEFAULT
-
-
-class TestEphemeralParents(BaseEphemeralMulti):
     @pytest.fixture(scope="class")
     def project_config_update(self) -> dict[str, Any]:
         return BY_DEFAULT

@@ -44,7 +44,7 @@ def respond(result: ReplaceResult, last: HistoryRow | None, duration_ms: float) 
         duration_ms: wall time.
     """
     counts = (last.rows_inserted, last.rows_updated, last.rows_deleted) if last else (result.rows_changed, 0, 0)
-    action = ", ".join(result.actions)
+    action = "create" if "create" in result.actions else ", ".join(result.actions)
     return StreamTableResponse(
         _message=_message(result, counts),
         code=action.upper(),
