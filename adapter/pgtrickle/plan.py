@@ -61,6 +61,8 @@ class Stage:
         key: output columns that identify a row at any time, or None (duplicates are possible).
         inputs: what it reads.
         operator: the operator tree over Scans.
+        group: for strategy KEYS the output columns by which the stored rows of an affected key are found, in the order of
+            the grouping's keys.
     """
 
     number: int
@@ -70,6 +72,7 @@ class Stage:
     key: tuple[str, ...] | None
     inputs: frozenset[InputKey]
     operator: Operator
+    group: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from pgtrickle.analyze.typing import Typing
 from pgtrickle.errors import InternalError, InvalidQuery, PgTrickleError, StatementFailed, UnsupportedQuery
 from pgtrickle.ir.operators import InputKey, Opaque, Operator
 from pgtrickle.ir.schema import UNKNOWN, Column, Equality, Type
-from pgtrickle.parse.determinise import determinise, needs_order, walk_all
+from pgtrickle.parse.determinise import determinise
+from pgtrickle.parse.expand import expand_views
 from pgtrickle.parse.expression import Expressions
 from pgtrickle.parse.facts import Facts
 from pgtrickle.parse.names import Names
@@ -222,31 +223,34 @@ def _compiled(found: _Compilation) -> Plan:
 
 
 def _determinised(found: _Compilation) -> str:
-    """The query with a total order in every order-sensitive aggregate, as the server prints it."""
-    for view in found.relations.views.values():
-        if any(needs_order(node) for node in walk_all(parse_query(view.text))):
-            raise UnsupportedQuery(
-                "a view uses an aggregate whose result depends on the order of its input",
-                clause="order-sensitive aggregate in a view",
-                hint="Add ORDER BY with all arguments inside the aggregate, or select from the view's tables.",
-            )
+    """The query with views expanded and every order total on which its result depends, as the server prints it."""
+    views = {
+        (row.schema, row.name): found.relations.views[row.relid].text
+        for row in found.relations.rows.values()
+        if row.relid in found.relations.views
+    }
     for as_text in (False, True):
         stmt = parse_query(found.probe.canonical)
-        if not determinise(stmt, as_text=as_text):
+        expanded = expand_views(stmt, views)
+        ordered = determinise(stmt, as_text=as_text)
+        if not (expanded or ordered):
             return found.probe.canonical
         try:
             with rolled_back(found.conn):
                 again = probe(found.conn, print_node(stmt), "pgtrickle_ordered", catalog_path=False)
         except InvalidQuery as error:
-            if as_text:
+            if as_text or not ordered:
                 raise UnsupportedQuery(
-                    f"the input of an order-sensitive aggregate cannot be put in order: {error.message}",
-                    clause="order-sensitive aggregate",
+                    f"the order that decides the result cannot be made total: {error.message}",
+                    clause="order",
+                    detail=print_node(stmt)[:300],
+                    hint="Order by a unique key, or use refresh_mode AUTO or FULL.",
                 ) from error
         else:
-            found.notices.append(("order_made_total", "aggregates that depend on order get their input ordered"))
+            if ordered:
+                found.notices.append(("order_made_total", "an order that the query leaves free is made total"))
             return again.canonical
-    raise InternalError("an order-sensitive aggregate was neither ordered nor refused")
+    raise InternalError("an order was neither made total nor refused")
 
 
 def _refuse_moving(found: _Compilation) -> None:

@@ -119,7 +119,6 @@ def describe_relations(
             ),
             # An inheritance parent's unique index says nothing about the rows of its children.
             keys=() if row.has_children and row.relkind != "p" else tuple(keys[row.relid]),
-            view_query=relations.views[row.relid].text if row.relkind == "v" else None,
             obstacle=row.obstacle,
         )
         for row in relations.rows.values()

@@ -21,6 +21,7 @@ from pgtrickle.ir.operators import (
     Project,
     UnionAll,
     Values,
+    Window,
 )
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.plan import Bindings
@@ -74,6 +75,8 @@ class Typing:
                 return replace(op, left=self.annotate(op.left), right=self.annotate(op.right))
             case Aggregate():
                 return self._aggregate(replace(op, child=self.annotate(op.child)))
+            case Window():
+                return self._window(replace(op, child=self.annotate(op.child)))
             case UnionAll():
                 return self._union(replace(op, children=tuple(self.annotate(child) for child in op.children)))
             case Values():
@@ -102,6 +105,11 @@ class Typing:
             replace(call, column=replace(column, nullable=call.function != "count"))
             for call, column in zip(op.calls, typed, strict=True)
         )
+        return replace(op, calls=calls)
+
+    def _window(self, op: Window) -> Window:
+        typed = self._typed(op, op.columns)[len(op.child.columns) :]
+        calls = tuple(replace(call, column=column) for call, column in zip(op.calls, typed, strict=True))
         return replace(op, calls=calls)
 
     def _union(self, op: UnionAll) -> UnionAll:

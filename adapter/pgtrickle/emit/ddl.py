@@ -9,7 +9,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from pgtrickle.emit.fragments import commas, hashed, names, table
 from pgtrickle.emit.net import State, as_weighted, grouping_of
 from pgtrickle.emit.relational import Printer
-from pgtrickle.emit.target import Target, output_target, stored_columns
+from pgtrickle.emit.target import Target, finder, output_target, stored_columns
 from pgtrickle.plan import Bindings, Plan, Relation, Stage, Strategy
 
 #: Own tables are updated all the time: room for HOT updates, and vacuum before they bloat.
@@ -33,8 +33,19 @@ def stage_tables(plan: Plan, bindings: Bindings) -> tuple[Composed, ...]:
 
 
 def locator_index(plan: Plan, bindings: Bindings) -> tuple[Composed, ...]:
-    """The index by which a refresh finds rows of the stream table."""
-    return _locator(output_target(plan, plan.root, bindings), unique=plan.root.strategy is not Strategy.ROWS)
+    """The indexes by which a refresh finds rows of the stream table."""
+    return _locators(output_target(plan, plan.root, bindings), plan.root)
+
+
+def _locators(target: Target, stage: Stage) -> tuple[Composed, ...]:
+    unique = stage.strategy in (Strategy.AGGREGATE, Strategy.KEYS)
+    indexes = _locator(target, unique=unique)
+    if stage.group is None:
+        return indexes
+    found = finder(target, stage)
+    if found.locator == target.locator:
+        return indexes
+    return (*indexes, *_locator(found, unique=False, suffix="_group"))
 
 
 def _output(plan: Plan, stage: Stage, bindings: Bindings) -> list[Composed]:
@@ -49,7 +60,7 @@ def _output(plan: Plan, stage: Stage, bindings: Bindings) -> list[Composed]:
     statements = [SQL("CREATE TABLE {} AS {} WITH NO DATA").format(table(binding.output), empty)]
     statements += _owned(binding.output)
     target = output_target(plan, stage, bindings)
-    statements += _locator(target, unique=stage.strategy is not Strategy.ROWS)
+    statements += _locators(target, stage)
     statements += _join_indexes(plan, stage, target)
     if binding.log is not None:
         weighted = SQL("SELECT 0::pg_catalog.int8 AS __n, 0::pg_catalog.int8 AS __w, {} FROM {}").format(
@@ -85,10 +96,10 @@ def _owned(relation: Relation) -> list[Composed]:
     ]
 
 
-def _locator(target: Target, *, unique: bool) -> tuple[Composed, ...]:
+def _locator(target: Target, *, unique: bool, suffix: str = "") -> tuple[Composed, ...]:
     if not target.locator:
         return ()
-    name = Identifier(_index_name(target.relation))
+    name = Identifier(_index_name(target.relation) + suffix)
     if target.plain_index:
         kind = SQL("UNIQUE INDEX") if unique else SQL("INDEX")
         return (SQL("CREATE {} {} ON {} ({})").format(kind, name, table(target.relation), names(target.locator)),)

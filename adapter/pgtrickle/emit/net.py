@@ -10,24 +10,32 @@ from pgtrickle.delta import delta
 from pgtrickle.delta.aggregates import COUNT_REF, AggregateRule, rule_for
 from pgtrickle.emit.fragments import WEIGHT, commas, names, scalar, table
 from pgtrickle.emit.relational import Printer
-from pgtrickle.emit.target import Target
+from pgtrickle.emit.target import Target, finder
 from pgtrickle.errors import InternalError
 from pgtrickle.ir.expr import Expr, Ref, col
-from pgtrickle.ir.operators import Aggregate, AggregateCall, Empty, Filter, InputKey, Named, Operator, Project
+from pgtrickle.ir.operators import Aggregate, AggregateCall, Empty, Filter, InputKey, Named, Operator, Project, Window
 from pgtrickle.ir.schema import INT8, Column
 from pgtrickle.plan import Bindings, Relation, Stage
 from pgtrickle.rewrite.restrict import restrict
 
 
-def grouping_of(op: Operator) -> tuple[tuple[Operator, ...], Aggregate]:
-    """The projections and filters above a stage's grouping (outermost first), and the grouping."""
+def keyed_of(op: Operator) -> tuple[tuple[Operator, ...], Aggregate | Window]:
+    """The projections and filters above a stage's grouping or windows (outermost first), and these."""
     chain: list[Operator] = []
     while isinstance(op, Project | Filter):
         chain.append(op)
         op = op.child
-    if not isinstance(op, Aggregate):
+    if not isinstance(op, Aggregate | Window):
         raise InternalError("a stage of this strategy has a grouping on top")
     return tuple(chain), op
+
+
+def grouping_of(op: Operator) -> tuple[tuple[Operator, ...], Aggregate]:
+    """The projections and filters above a stage's grouping (outermost first), and the grouping."""
+    chain, grouping = keyed_of(op)
+    if not isinstance(grouping, Aggregate):
+        raise InternalError("a stage of this strategy has a grouping on top")
+    return chain, grouping
 
 
 def rebuilt(chain: tuple[Operator, ...], bottom: Operator) -> Operator:
@@ -67,38 +75,25 @@ def stored_rows(target: Target, columns: tuple[Column, ...], where: Composable |
 
 def affected_groups(stage: Stage, target: Target, changed: frozenset[InputKey], printer: Printer) -> Composable | None:
     """Strategy KEYS: the affected groups computed again, minus what is stored of them."""
-    chain, grouping = grouping_of(stage.operator)
+    chain, grouping = keyed_of(stage.operator)
     rows = changed_rows(grouping.child, changed, printer)
     if rows is None:
         return None
+    found = finder(target, stage)
     by_name = {column.name: column for column in grouping.child.columns}
     keys = tuple(by_name[key] for key in grouping.keys)
     distinct = SQL("SELECT DISTINCT {} FROM ({}) AS c").format(names(keys), rows)
     printer.define("keys", distinct)
     again = rebuilt(chain, replace(grouping, child=restrict(grouping.child, Named("keys", keys), grouping.keys)))
     printer.plan_sharing(again)
-    positions = _key_positions(stage)
     renamed = commas(
-        SQL("{} AS {}").format(Identifier(key.name), Identifier(target.neutral[position].name))
-        for key, position in zip(keys, positions, strict=True)
+        SQL("{} AS {}").format(Identifier(key.name), Identifier(neutral.name))
+        for key, neutral in zip(keys, found.neutral_key, strict=True)
     )
-    printer.define(
-        "wanted", SQL("SELECT k.*, {} AS __h FROM (SELECT {} FROM keys) AS k").format(target.hash("k"), renamed)
-    )
-    stored = stored_rows(target, stage.operator.columns, SQL("JOIN wanted AS k ON {}").format(target.match("t", "k")))
+    hashed = SQL("SELECT k.*, {} AS __h FROM (SELECT {} FROM keys) AS k").format(found.hash("k"), renamed)
+    printer.define("wanted", hashed)
+    stored = stored_rows(target, stage.operator.columns, SQL("JOIN wanted AS k ON {}").format(found.match("t", "k")))
     return compared(printer.select(again), stored, stage.operator.columns)
-
-
-def _key_positions(stage: Stage) -> tuple[int, ...]:
-    """The positions of the columns that show the grouping keys, in the order of the keys."""
-    chain, grouping = grouping_of(stage.operator)
-    shown = {key: key for key in grouping.keys}
-    for node in reversed(chain):
-        if isinstance(node, Project):
-            renames = {e.column: c.name for e, c in zip(node.exprs, node.columns, strict=True) if e.column}
-            shown = {key: renames[name] for key, name in shown.items()}
-    positions = {column.name: i for i, column in enumerate(stage.operator.columns)}
-    return tuple(positions[shown[key]] for key in grouping.keys)
 
 
 # --- strategy AGGREGATE ---------------------------------------------------------------------------------------------

@@ -234,6 +234,12 @@ class Printer:
         query = SQL("SELECT {} FROM {}").format(commas([*keys, *calls]), source)
         return query if op.scalar else SQL("{} GROUP BY {}").format(query, commas(keys))
 
+    def _print_window(self, op: ir.Window) -> Composable:
+        source, _ = self.source(op.child)
+        calls = [SQL("{} AS {}").format(scalar(call.expr), Identifier(call.column.name)) for call in op.calls]
+        shown = [Identifier(column.name) for column in op.child.columns]
+        return SQL("SELECT {} FROM {}").format(commas([*shown, *calls]), source)
+
     def _print_pad(self, op: ir.Pad) -> Composable:
         child, other = self.source(op.child)[0], self.source(op.other)[0]
         return SQL("SELECT {} FROM {} LEFT JOIN {} ON FALSE").format(self._columns(op), child, other)

@@ -78,6 +78,12 @@ def output_target(plan: Plan, stage: Stage, bindings: Bindings) -> Target:
     return Target(bindings.stages[stage.number].output, columns, key)
 
 
+def finder(target: Target, stage: Stage) -> Target:
+    """The same table, its rows looked up by the columns that show the keys of the stage's grouping."""
+    positions = [[column.name for column in stage.columns].index(name) for name in stage.group or ()]
+    return replace(target, key=tuple(target.columns[i] for i in positions))
+
+
 def stored_columns(plan: Plan, stage: Stage) -> tuple[Column, ...]:
     """A stage's columns under their names in the output table: ``c1..cn``, for the root the user's own."""
     if stage is plan.root:

@@ -44,6 +44,8 @@ def _comparable(column: Column, kind: ColumnClass) -> Composable:
             return image(column, value)
         case ColumnClass.REPRESENTATIVE:
             return value
+        case ColumnClass.ORDERED:
+            return SQL("NULL::pg_catalog.int4")
         case ColumnClass.APPROXIMATE:
             # Nine significant digits, as text, so that NaN and infinities compare too.
             return SQL("pg_catalog.to_char({}::pg_catalog.float8, {})").format(value, SQL("'9.99999999EEEE'"))

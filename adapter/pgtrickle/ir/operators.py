@@ -301,6 +301,28 @@ class Aggregate:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """Every row of ``child`` with the values of window functions that share the columns they are partitioned by."""
+
+    child: Operator
+    keys: tuple[str, ...]
+    calls: tuple[AggregateCall, ...]
+
+    def __post_init__(self) -> None:
+        _require_plain(self.child)
+        for call in self.calls:
+            _require(self.child, call.expr)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.child.columns + tuple(call.column for call in self.calls)
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class Pad:
     """Each row of ``child`` with NULL in the columns of ``other``, which lends types and collations but no row."""
 
@@ -396,6 +418,7 @@ Operator: TypeAlias = (
     | Weigh
     | Expose
     | Aggregate
+    | Window
     | Pad
     | Lookup
     | Restrict
@@ -417,7 +440,7 @@ def children_of(op: Operator) -> tuple[Operator, ...]:
             return (child, other)
         case Change(scan=scan):
             return (scan,)
-        case Filter() | Project() | Negate() | Weigh() | Expose() | Aggregate():
+        case Filter() | Project() | Negate() | Weigh() | Expose() | Aggregate() | Window():
             return (op.child,)
         case _:
             return ()

@@ -1,10 +1,14 @@
-"""Give aggregates whose result depends on the order of their input a total order where the query leaves it free.
+"""Fix an order where the query leaves one free on which its result depends.
 
-PostgreSQL may return any order then; a stream table has to be equal to one and the same answer at every comparison, so
-the answer is fixed: ordered by the arguments. Rows with equal arguments are interchangeable.
+PostgreSQL may return any of several answers then: the input order of array_agg, the numbers of peers in row_number, the
+rows that LIMIT keeps among equals. A stream table has to be equal to one and the same answer at every comparison, so the
+order is made total. Rows that are equal in everything that is added are interchangeable.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy
 
 from pglast import ast, enums
 
@@ -28,53 +32,162 @@ ORDER_SENSITIVE = frozenset(
         "xmlagg",
     }
 )
+#: Window functions that tell peers apart whatever their frame is.
+_PEER_BLIND = frozenset({"row_number", "ntile", "lag", "lead", "first_value"})
+#: Window functions that are about peers: a longer order would change what they mean.
+_PEER_AWARE = frozenset({"rank", "dense_rank", "percent_rank", "cume_dist"})
+_FRAME_ROWS = 0x00004
 
 
 def determinise(stmt: ast.SelectStmt, *, as_text: bool = False) -> bool:
-    """Add the order in place.
+    """Make all orders total, in place.
 
     Args:
-        stmt: the query.
-        as_text: order by the text of the arguments, for types that have no order (json, xml, point ...).
+        stmt: the query, views expanded.
+        as_text: order by the text of what is added, for types that have no order (json, xml, point ...).
 
     Returns:
         Whether anything was changed.
     """
-    calls = [node for node in walk_all(stmt) if needs_order(node)]
-    for call in calls:
-        keys = tuple(_key(argument, as_text) for argument in _variable(call))
-        call.agg_order = (*(call.agg_order or ()), *keys)
-    return bool(calls)
+    changed = False
+    for node in list(walk(stmt, into_subqueries=True)):
+        if isinstance(node, ast.SelectStmt):
+            changed |= _windows(node, as_text)
+            changed |= _picks(node, as_text)
+    for node in list(walk(stmt, into_subqueries=True)):
+        if isinstance(node, ast.FuncCall):
+            changed |= _aggregate(node, as_text)
+    return changed
 
 
-def needs_order(node: ast.Node) -> bool:
-    """Whether a node is an order-sensitive aggregate without a total order by its arguments."""
-    if not isinstance(node, ast.FuncCall) or node.over is not None or node.agg_distinct:
+def _aggregate(call: ast.FuncCall, as_text: bool) -> bool:
+    schema, name = function_name(call)
+    if schema != "pg_catalog" or name not in ORDER_SENSITIVE:
         return False
-    schema, name = function_name(node)
-    if schema != "pg_catalog" or name not in ORDER_SENSITIVE or node.agg_within_group:
+    if call.over is not None or call.agg_distinct or call.agg_within_group:
         return False
-    given = {repr(key.node) for key in node.agg_order or ()}
-    return any(repr(argument) not in given for argument in _variable(node))
+    arguments = tuple(a for a in call.args or () if any(isinstance(inner, ast.ColumnRef) for inner in walk(a)))
+    order = _extended(call.agg_order, arguments, as_text)
+    changed = order != (call.agg_order or ())
+    call.agg_order = order or None
+    return changed
 
 
-def walk_all(stmt: ast.SelectStmt) -> list[ast.Node]:
-    """All nodes, those of subqueries included."""
-    return list(walk(stmt, into_subqueries=True))
+def _picks(stmt: ast.SelectStmt, as_text: bool) -> bool:
+    """ORDER BY of LIMIT and DISTINCT ON: all output columns behind what the user gave."""
+    on = tuple(node for node in stmt.distinctClause or () if node is not None)
+    limited = stmt.sortClause and (stmt.limitCount is not None or stmt.limitOffset is not None)
+    ties = stmt.limitOption == enums.LimitOption.LIMIT_OPTION_WITH_TIES
+    if ties or not (on or limited):
+        return False
+    added = (*on, *_outputs(stmt))
+    order = _extended(stmt.sortClause, added, as_text)
+    changed = order != (stmt.sortClause or ())
+    stmt.sortClause = order
+    return changed
 
 
-def _variable(call: ast.FuncCall) -> tuple[ast.Node, ...]:
-    """The arguments that are not constants."""
-    return tuple(a for a in call.args or () if any(isinstance(inner, ast.ColumnRef) for inner in walk(a)))
+def _outputs(stmt: ast.SelectStmt) -> tuple[ast.Node, ...]:
+    """The output columns as sort expressions; by number where only that is allowed."""
+    if stmt.op == enums.SetOperation.SETOP_NONE and not stmt.valuesLists:
+        return tuple(target.val for target in stmt.targetList or () if _varies(target.val))
+    leaf = stmt
+    while leaf.op != enums.SetOperation.SETOP_NONE:
+        leaf = leaf.larg
+    width = len(leaf.valuesLists[0]) if leaf.valuesLists else len(leaf.targetList or ())
+    return tuple(ast.A_Const(isnull=False, val=ast.Integer(ival=number + 1)) for number in range(width))
 
 
-def _key(argument: ast.Node, as_text: bool) -> ast.SortBy:
-    node = argument
-    if as_text:
+def _varies(node: ast.Node) -> bool:
+    return any(isinstance(inner, ast.ColumnRef | ast.FuncCall | ast.SubLink) for inner in walk(node))
+
+
+def _windows(stmt: ast.SelectStmt, as_text: bool) -> bool:
+    """Orders of window functions that tell peers apart: what identifies a row of this SELECT behind what was given."""
+    changed = False
+    named = {window.name: window for window in stmt.windowClause or ()}
+    for node in _own_nodes((stmt.targetList, stmt.sortClause)):
+        if isinstance(node, ast.FuncCall) and node.over is not None:
+            window = _inlined(node.over, named)
+            if not _tells_peers_apart(node, window):
+                continue
+            order = _extended(window.orderClause, _identity(stmt), as_text)
+            changed |= order != (window.orderClause or ())
+            window.orderClause = order
+            node.over = window
+    return changed
+
+
+def _tells_peers_apart(call: ast.FuncCall, window: ast.WindowDef) -> bool:
+    _, name = function_name(call)
+    if name in _PEER_AWARE:
+        return False
+    return name in _PEER_BLIND or bool(window.frameOptions & _FRAME_ROWS)
+
+
+def _inlined(window: ast.WindowDef, named: dict[str, ast.WindowDef]) -> ast.WindowDef:
+    """A copy of the window with names resolved, so that functions that share a name do not share the change."""
+    base = named.get(window.name or window.refname or "")
+    if base is None:
+        return _copied(window)
+    inner = _inlined(base, {key: value for key, value in named.items() if value is not base})
+    if window.name is not None:
+        return inner
+    result = _copied(window)
+    result.refname = None
+    result.partitionClause = inner.partitionClause
+    result.orderClause = window.orderClause or inner.orderClause
+    return result
+
+
+def _copied(window: ast.WindowDef) -> ast.WindowDef:
+    result = ast.WindowDef(**{attribute: getattr(window, attribute) for attribute in window})
+    result.name = None
+    return result
+
+
+def _identity(stmt: ast.SelectStmt) -> tuple[ast.Node, ...]:
+    """What tells the rows of a SELECT apart, as far as its output can show: grouping keys, or all columns it reads."""
+    if stmt.groupClause:
+        targets = stmt.targetList or ()
+        return tuple(
+            targets[node.val.ival - 1].val
+            if isinstance(node, ast.A_Const) and isinstance(node.val, ast.Integer)
+            else node
+            for node in stmt.groupClause
+        )
+    columns: dict[str, ast.Node] = {}
+    for node in _own_nodes((stmt.targetList, stmt.sortClause)):
+        if isinstance(node, ast.ColumnRef):
+            columns.setdefault(repr(node), node)
+    return tuple(columns.values())
+
+
+def _own_nodes(clauses: object) -> Iterator[ast.Node]:
+    """The nodes of these clauses, those of subqueries left out."""
+    for node in walk(clauses):
+        if not isinstance(node, ast.SelectStmt):
+            yield node
+
+
+def _extended(given: tuple[ast.Node, ...] | None, added: tuple[ast.Node, ...], as_text: bool) -> tuple[ast.Node, ...]:
+    """The sort items with the expressions that are not yet among them behind."""
+    items = tuple(given or ())
+    known = {repr(item.node) for item in items}
+    for node in added:
+        if repr(node) not in known:
+            known.add(repr(node))
+            items = (*items, _sort_item(node, as_text))
+    return items
+
+
+def _sort_item(node: ast.Node, as_text: bool) -> ast.SortBy:
+    expr = copy(node)
+    if as_text and not isinstance(node, ast.A_Const):
         name = (ast.String(sval="pg_catalog"), ast.String(sval="text"))
-        node = ast.TypeCast(arg=argument, typeName=ast.TypeName(names=name, typemod=-1))
+        expr = ast.TypeCast(arg=expr, typeName=ast.TypeName(names=name, typemod=-1))
     return ast.SortBy(
-        node=node,
+        node=expr,
         sortby_dir=enums.SortByDir.SORTBY_DEFAULT,
         sortby_nulls=enums.SortByNulls.SORTBY_NULLS_DEFAULT,
     )

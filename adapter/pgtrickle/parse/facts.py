@@ -25,12 +25,11 @@ class RelationFacts:
 
     Attributes:
         relid: its OID.
-        kind: ``table``, ``stream_table`` or ``view``.
+        kind: ``table`` or ``stream_table`` (``view`` only until views are expanded).
         schema: its schema.
         name: its name.
         attributes: its columns in order.
         keys: sets of column names that are unique and not null.
-        view_query: the text of a view, printed with search_path = pg_catalog.
         obstacle: why its changes cannot be captured as rows, or None.
     """
 
@@ -40,7 +39,6 @@ class RelationFacts:
     name: str
     attributes: tuple[Attribute, ...]
     keys: tuple[frozenset[str], ...] = ()
-    view_query: str | None = None
     obstacle: str | None = None
 
 

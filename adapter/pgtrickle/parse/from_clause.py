@@ -36,7 +36,6 @@ class FromClause:
     expressions: Expressions
     subquery: Subquery
     cte: Callable[[str], tuple[Operator, tuple[str, ...]] | None]
-    view: Callable[[RelationFacts], tuple[Operator, tuple[str, ...]]]
 
     def parse(self, items: tuple[ast.Node, ...]) -> Item:
         """All items of a FROM list, joined without a condition."""
@@ -74,8 +73,6 @@ class FromClause:
             raise unsupported("FROM ONLY", "capture cannot tell rows of a table from those of its children")
         if facts.obstacle:
             raise unsupported(facts.obstacle, "its changes cannot be captured", detail=f"{facts.schema}.{facts.name}")
-        if facts.kind == "view":
-            return self._aliased(self.view(facts), node.alias, facts.name, schema=facts.schema)
         operator, visible = self._scan(facts, node.alias.aliasname if node.alias else facts.name)
         return self._aliased((operator, visible), node.alias, facts.name, schema=facts.schema)
 

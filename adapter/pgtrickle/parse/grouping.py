@@ -23,14 +23,18 @@ class Grouping:
     expressions: Expressions
     scope: Scope
     unknown: Type
+    below: frozenset[str]
     keys: dict[Expr, Column]
     calls: dict[Expr, AggregateCall]
     args: dict[Expr, Column] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, stmt: ast.SelectStmt, expressions: Expressions, scope: Scope, unknown: Type) -> Grouping:
+    def of(
+        cls, stmt: ast.SelectStmt, expressions: Expressions, scope: Scope, unknown: Type, child: Operator
+    ) -> Grouping:
         """Start with the keys that GROUP BY names."""
-        grouping = cls(expressions, scope, unknown, {}, {})
+        below = frozenset(column.name for column in child.columns)
+        grouping = cls(expressions, scope, unknown, below, {}, {})
         for node in stmt.groupClause or ():
             target = node
             if isinstance(node, ast.A_Const) and isinstance(node.val, ast.Integer):
@@ -56,7 +60,7 @@ class Grouping:
         expr = self.expressions.names.split(print_node(rewritten))
         own = {column.name for column in self.keys.values()} | {call.column.name for call in self.calls.values()}
         parts = tuple(
-            Ref(self.add_key(col(part.name)).name) if isinstance(part, Ref) and part.name not in own else part
+            Ref(self.add_key(col(part.name)).name) if isinstance(part, Ref) and part.name in self.below - own else part
             for part in expr.parts
         )
         return Expr(parts)

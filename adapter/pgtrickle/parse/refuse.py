@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pglast import ast, enums
+from pglast import ast
 
 from pgtrickle.errors import UnsupportedQuery
 from pgtrickle.parse.facts import Facts
@@ -42,28 +42,16 @@ def refuse_in_expression(node: object, facts: Facts) -> None:
 
 def refuse_in_select(stmt: ast.SelectStmt) -> None:
     """Refuse the clauses of a SELECT that have no delta rule."""
-    if (stmt.limitCount is not None or stmt.limitOffset is not None) and not _is_limit_all(stmt):
-        raise unsupported("LIMIT", "LIMIT and OFFSET have no delta rule yet")
     if stmt.lockingClause:
         raise unsupported("FOR UPDATE/SHARE", "a stream table cannot lock rows of its sources")
     if stmt.intoClause:
         raise unsupported("SELECT INTO", "a defining query must not create tables")
-    if stmt.distinctClause and stmt.distinctClause[0] is not None:
-        raise unsupported("DISTINCT ON", "DISTINCT ON has no delta rule yet")
     for node in stmt.groupClause or ():
         if isinstance(node, ast.GroupingSet):
             raise unsupported("grouping sets", "GROUPING SETS, CUBE and ROLLUP have no delta rule yet")
 
 
-def _is_limit_all(stmt: ast.SelectStmt) -> bool:
-    count = stmt.limitCount
-    is_all = count is None or (isinstance(count, ast.A_Const) and bool(count.isnull))
-    return is_all and stmt.limitOffset is None and stmt.limitOption != enums.LimitOption.LIMIT_OPTION_WITH_TIES
-
-
 def _refuse_call(call: ast.FuncCall, facts: Facts) -> None:
-    if call.over is not None:
-        raise unsupported("window function", "window functions have no delta rule yet", detail=print_node(call))
     known = facts.functions.get(function_name(call))
     if known and known.returns_set:
         raise unsupported("set-returning function", "it has no delta rule in a select list", detail=print_node(call))

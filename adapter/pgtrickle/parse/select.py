@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from pglast import ast, enums, parse_sql
 from pglast.parser import ParseError
@@ -12,11 +13,12 @@ from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import Aggregate, AggregateCall, Filter, Join, Operator, Project, UnionAll, Values
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.expression import Expressions, split_and
-from pgtrickle.parse.facts import RelationFacts
 from pgtrickle.parse.from_clause import FromClause
 from pgtrickle.parse.grouping import Grouping
+from pgtrickle.parse.pick import Ordering, has_limit, pick
 from pgtrickle.parse.refuse import refuse_in_select, unsupported
-from pgtrickle.parse.scope import Scope
+from pgtrickle.parse.scope import Scope, Table, Visible
+from pgtrickle.parse.windows import Windows
 
 #: A parsed query: its rows, and the names that its columns show.
 Parsed = tuple[Operator, tuple[str, ...]]
@@ -39,13 +41,26 @@ class QueryParser:
         """
         inner = self._with(stmt.withClause)
         refuse_in_select(stmt)
-        if stmt.sortClause and top:
+        if stmt.sortClause and top and not has_limit(stmt):
             self.notices.append(("order_by_ignored", "ORDER BY without LIMIT has no effect on a table and is ignored"))
         if stmt.op != enums.SetOperation.SETOP_NONE:
-            return inner._set_operation(stmt)
+            return inner._limited(stmt, inner._set_operation(stmt))
         if stmt.valuesLists:
-            return inner._values(stmt)
+            return inner._limited(stmt, inner._values(stmt))
         return inner._select(stmt)
+
+    def _limited(self, stmt: ast.SelectStmt, parsed: Parsed) -> Parsed:
+        """LIMIT over a set operation or VALUES, whose ORDER BY can only name output columns."""
+        rows, names = parsed
+        if not has_limit(stmt):
+            return parsed
+        shown = tuple(Visible(name, col(column.name)) for name, column in zip(names, rows.columns, strict=True))
+        scope = Scope((Table("", shown),))
+        convert = partial(self.expressions.convert, scope=scope)
+        order = Ordering.of(stmt, self.expressions, tuple(visible.expr for visible in shown), convert)
+        picked = pick(rows, order, stmt, self.expressions, self.unknown)
+        exprs = tuple(col(column.name) for column in rows.columns)
+        return self._project(picked, tuple(column.name for column in rows.columns), exprs), names
 
     def _with(self, clause: ast.WithClause | None) -> QueryParser:
         if clause is None:
@@ -61,37 +76,47 @@ class QueryParser:
             inner.outer_ctes[cte.ctename] = (operator, renames + names[len(renames) :])
         return inner
 
-    def _view(self, facts: RelationFacts) -> Parsed:
-        """A view is its query; it sees none of our common table expressions."""
-        stmt = parse_sql(facts.view_query or "")[0].stmt
-        operator, _ = QueryParser(self.expressions, self.unknown, self.notices).parse(stmt)
-        return operator, tuple(attribute.name for attribute in facts.attributes)
-
     def _select(self, stmt: ast.SelectStmt) -> Parsed:
-        operator, scope = self._from(stmt)
-        operator = _filtered(operator, self.expressions.conjuncts(stmt.whereClause, scope))
-        targets = stmt.targetList or ()
-        names = tuple(target.name or _implied_name(target.val) for target in targets)
-        grouped = stmt.groupClause or stmt.havingClause
-        if grouped or self.expressions.has_aggregate(targets):
-            operator, exprs = self._grouped(stmt, operator, scope)
+        child, scope = self._from(stmt)
+        child = _filtered(child, self.expressions.conjuncts(stmt.whereClause, scope))
+        names = tuple(target.name or _implied_name(target.val) for target in stmt.targetList or ())
+        grouping = self._grouping(stmt, scope, child)
+        convert = grouping.convert if grouping else partial(self.expressions.convert, scope=scope)
+        windows = Windows.of(stmt, self.expressions, self.unknown, convert)
+        targets = tuple(windows.expression(target.val) for target in stmt.targetList or ())
+        order = Ordering.of(stmt, self.expressions, targets, windows.expression) if _is_picky(stmt) else None
+        if grouping:
+            having = tuple(grouping.convert(part) for part in split_and(stmt.havingClause))
+            child = _filtered(grouping.operator(child), having)
+        child = windows.operator(child)
+        rows = self._project(child, names, targets)
+        if order is not None:
+            rows = self._picked(stmt, rows, child, order)
+        elif stmt.distinctClause:
+            rows = self._distinct(rows)
+        return rows, names
+
+    def _grouping(self, stmt: ast.SelectStmt, scope: Scope, child: Operator) -> Grouping | None:
+        clauses = (stmt.targetList, stmt.sortClause)
+        if stmt.groupClause or stmt.havingClause or self.expressions.has_aggregate(clauses):
+            return Grouping.of(stmt, self.expressions, scope, self.unknown, child)
+        return None
+
+    def _picked(self, stmt: ast.SelectStmt, rows: Project, child: Operator, order: Ordering) -> Operator:
+        """DISTINCT ON and LIMIT: number the rows in their order, keep the first ones."""
+        plain_distinct = bool(stmt.distinctClause) and stmt.distinctClause[0] is None
+        if plain_distinct:
+            result = pick(self._distinct(rows), order.over(rows), stmt, self.expressions, self.unknown)
         else:
-            exprs = tuple(self.expressions.convert(target.val, scope) for target in targets)
-        operator = self._project(operator, names, exprs)
-        return (self._distinct(operator) if stmt.distinctClause else operator), names
+            result = pick(order.carried(rows, child), order, stmt, self.expressions, self.unknown)
+        return self._project(result, tuple(c.name for c in rows.columns), tuple(col(c.name) for c in rows.columns))
 
     def _from(self, stmt: ast.SelectStmt) -> tuple[Operator, Scope]:
         if not stmt.fromClause:
             return Values(((),), ()), Scope(())
-        clause = FromClause(self.expressions, self.parse, self.outer_ctes.get, self._view)
+        clause = FromClause(self.expressions, self.parse, self.outer_ctes.get)
         item = clause.parse(stmt.fromClause)
         return item.operator, item.scope
-
-    def _grouped(self, stmt: ast.SelectStmt, child: Operator, scope: Scope) -> tuple[Operator, tuple[Expr, ...]]:
-        grouping = Grouping.of(stmt, self.expressions, scope, self.unknown)
-        having = tuple(grouping.convert(part) for part in split_and(stmt.havingClause))
-        exprs = tuple(grouping.convert(target.val) for target in stmt.targetList or ())
-        return _filtered(grouping.operator(child), having), exprs
 
     def _project(self, child: Operator, names: tuple[str, ...], exprs: tuple[Expr, ...]) -> Project:
         known = {column.name: column for column in child.columns}
@@ -148,6 +173,11 @@ class QueryParser:
         expr = text("count(*) FILTER (WHERE ", condition, ")")
         column = Column(self.expressions.names.fresh("rows"), self.unknown)
         return AggregateCall(column, expr, "count", (), condition, True)
+
+
+def _is_picky(stmt: ast.SelectStmt) -> bool:
+    """Whether the order of the rows decides which of them there are."""
+    return has_limit(stmt) or bool(stmt.distinctClause and stmt.distinctClause[0] is not None)
 
 
 def _filtered(operator: Operator, conditions: tuple[Expr, ...]) -> Operator:

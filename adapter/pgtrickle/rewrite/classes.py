@@ -16,6 +16,7 @@ from pgtrickle.ir.operators import (
     Project,
     Scan,
     UnionAll,
+    Window,
     children_of,
 )
 from pgtrickle.ir.schema import Equality
@@ -28,9 +29,12 @@ class ColumnClass(Enum):
     EXACT = "exact"
     REPRESENTATIVE = "representative"
     APPROXIMATE = "approximate"
+    ORDERED = "ordered"
 
 
-_STRICTNESS = (ColumnClass.EXACT, ColumnClass.REPRESENTATIVE, ColumnClass.APPROXIMATE)
+_STRICTNESS = (ColumnClass.EXACT, ColumnClass.REPRESENTATIVE, ColumnClass.APPROXIMATE, ColumnClass.ORDERED)
+#: Window functions that depend on the order of peers, which the query leaves free and nothing can fix.
+_ORDERED = ("last_value(", "nth_value(", "array_agg(", "string_agg(", "json", "xmlagg(")
 _FLOATS = frozenset({700, 701})
 _PICKS = frozenset({"min", "max", "any_value"})
 
@@ -48,6 +52,11 @@ def _of_column(op: Operator, name: str, plan: Plan) -> ColumnClass:
             return _of_expr(op.child, exprs[name], plan)
         case Aggregate():
             return _of_grouping(op, name, plan)
+        case Window():
+            call = next((call for call in op.calls if call.column.name == name), None)
+            if call is None:
+                return _of_column(op.child, name, plan)
+            return _weakest((_of_window(call), _of_expr(op.child, call.expr, plan)))
         case UnionAll():
             position = [column.name for column in op.columns].index(name)
             return _weakest(_of_column(child, child.columns[position].name, plan) for child in op.children)
@@ -82,6 +91,13 @@ def _of_call(call: AggregateCall) -> ColumnClass:
     if kind.base_oid in _FLOATS:
         return ColumnClass.APPROXIMATE
     return ColumnClass.EXACT
+
+
+def _of_window(call: AggregateCall) -> ColumnClass:
+    first = call.expr.parts[0] if call.expr.parts else ""
+    if isinstance(first, str) and first.startswith(_ORDERED):
+        return ColumnClass.ORDERED
+    return _of_call(call)
 
 
 def _weakest(classes: object) -> ColumnClass:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pgtrickle.ir.expr import Expr
-from pgtrickle.ir.operators import Aggregate, Anti, Filter, Join, Operator, OuterJoin, OuterKind, Project, Scan
+from pgtrickle.ir.operators import Aggregate, Anti, Filter, Join, Operator, OuterJoin, OuterKind, Project, Scan, Window
 
 Key = frozenset[str]
 
@@ -16,7 +16,7 @@ def derive_key(op: Operator) -> Key | None:
     match op:
         case Scan():
             return op.keys[0] if op.keys else None
-        case Filter():
+        case Filter() | Window():
             return derive_key(op.child)
         case Project():
             return _renamed(derive_key(op.child), op)

@@ -15,6 +15,7 @@ from pgtrickle.ir.operators import (
     Project,
     Scan,
     UnionAll,
+    Window,
 )
 
 
@@ -41,6 +42,10 @@ def prune(op: Operator, needed: frozenset[str]) -> Operator:
             return replace(op, left=left, right=right)
         case UnionAll():
             return _union(op, needed)
+        case Window():
+            calls = tuple(call for call in op.calls if call.column.name in needed)
+            below = needed | frozenset(op.keys) | _refs(tuple(call.expr for call in calls))
+            return replace(op, child=prune(op.child, _own(op.child, below)), calls=calls)
         case Aggregate():
             calls = tuple(call for call in op.calls if call.column.name in needed)
             below = frozenset(op.keys) | _refs(tuple(call.expr for call in calls))

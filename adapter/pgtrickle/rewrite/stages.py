@@ -20,6 +20,7 @@ from pgtrickle.ir.operators import (
     Project,
     Scan,
     UnionAll,
+    Window,
     children_of,
 )
 from pgtrickle.ir.schema import Column, Equality
@@ -78,20 +79,20 @@ class _Cutter:
         grouping = replace(grouping, child=below)
         strategy, reason = _strategy(grouping)
         top = _rebuild(chain, grouping)
-        if strategy is Strategy.KEYS and not _shows_keys(top, grouping):
+        if strategy is Strategy.KEYS and not _shows_keys(top, grouping.keys):
             number = self._add(grouping, strategy, reason)
             scan = self._scan(number, grouping.columns)
             return self._add(_rebuild(chain, scan), Strategy.ROWS, "reads the groups that the stage before keeps")
         return self._add(top, strategy, reason)
 
-    def _chain(self, op: Operator) -> tuple[tuple[Operator, ...], Aggregate | None]:
+    def _chain(self, op: Operator) -> tuple[tuple[Operator, ...], Aggregate | Window | None]:
         """The projections and filters above a grouping, outermost first."""
         chain: list[Operator] = []
         node = op
         while isinstance(node, Project | Filter) and (node is op or self.uses[id(node)] <= 1):
             chain.append(node)
             node = node.child
-        if isinstance(node, Aggregate) and (node is op or self.uses[id(node)] <= 1):
+        if isinstance(node, Aggregate | Window) and (node is op or self.uses[id(node)] <= 1):
             return tuple(chain), node
         return (), None
 
@@ -136,8 +137,12 @@ def _rebuild(chain: tuple[Operator, ...], bottom: Operator) -> Operator:
     return bottom
 
 
-def _strategy(grouping: Aggregate) -> tuple[Strategy, str]:
+def _strategy(grouping: Aggregate | Window) -> tuple[Strategy, str]:
     """How the groups are kept, and why."""
+    if isinstance(grouping, Window):
+        if grouping.keys:
+            return Strategy.KEYS, "window functions are computed again for each affected partition"
+        return Strategy.ALL, "window functions without PARTITION BY look at all rows"
     by_name = {column.name: column for column in grouping.child.columns}
     coarse = [key for key in grouping.keys if by_name[key].type.equality is not Equality.EXACT]
     recomputed = [_label(call.expr) for call in grouping.calls if rule_for(call, grouping.child.columns) is None]
@@ -158,9 +163,19 @@ def _label(expr: Expr) -> str:
     return text.split("(")[0].strip() or "aggregate"
 
 
-def _shows_keys(top: Operator, grouping: Aggregate) -> bool:
-    shown = frozenset(grouping.keys)
-    return len(derive_key(top) or ()) == len(shown) if derive_key(top) is not None else False
+def _shows_keys(top: Operator, keys: tuple[str, ...]) -> bool:
+    return shown_keys(top, keys) is not None
+
+
+def shown_keys(top: Operator, keys: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The columns under which the keys of a stage's grouping come out of the projections above; None if one is lost."""
+    if not isinstance(top, Project | Filter):
+        return keys
+    inner = shown_keys(top.child, keys)
+    if inner is None or isinstance(top, Filter):
+        return inner
+    renames = {e.column: c.name for e, c in zip(top.exprs, top.columns, strict=True) if e.column}
+    return tuple(renames[key] for key in inner) if all(key in renames for key in inner) else None
 
 
 def _finish(cuts: list[_Cut], root_columns: tuple[Column, ...]) -> tuple[Stage, ...]:
@@ -183,13 +198,24 @@ def _finish(cuts: list[_Cut], root_columns: tuple[Column, ...]) -> tuple[Stage, 
         ordered = None if key is None else tuple(shown[c.name] for c in op.columns if c.name in key)
         columns = tuple(replace(c, name=o.name) for c, o in zip(op.columns, columns, strict=True))
         inputs = frozenset(scan.input for scan in scans_of(op))
-        stages.append(Stage(number, cut.strategy, cut.reason, columns, ordered, inputs, op))
+        group = group_of(op) if cut.strategy is Strategy.KEYS else None
+        found = None if group is None else tuple(shown[name] for name in group)
+        stages.append(Stage(number, cut.strategy, cut.reason, columns, ordered, inputs, op, found))
     return tuple(stages)
 
 
 def _kept(cut: _Cut) -> frozenset[str]:
     """Columns that a stage keeps though nobody reads them: the keys by which its stored rows are found."""
-    return derive_key(cut.operator) or frozenset() if cut.strategy is Strategy.KEYS else frozenset()
+    key = derive_key(cut.operator) or frozenset()
+    return key | frozenset(group_of(cut.operator) or ()) if cut.strategy is Strategy.KEYS else frozenset()
+
+
+def group_of(op: Operator) -> tuple[str, ...] | None:
+    """The output columns that show the keys of the grouping or the partition on top of a stage."""
+    node = op
+    while isinstance(node, Project | Filter):
+        node = node.child
+    return shown_keys(op, node.keys) if isinstance(node, Aggregate | Window) else None
 
 
 def scans_of(op: Operator) -> tuple[Scan, ...]:
@@ -221,7 +247,7 @@ def map_leaves(op: Operator, change: Callable[[Operator], Operator], done: dict[
     if id(op) in done:
         return done[id(op)]
     match op:
-        case Project() | Filter() | Aggregate():
+        case Project() | Filter() | Aggregate() | Window():
             result: Operator = replace(op, child=map_leaves(op.child, change, done))
         case Join():
             result = replace(op, inputs=tuple(map_leaves(child, change, done) for child in op.inputs))

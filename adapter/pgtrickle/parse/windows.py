@@ -1,0 +1,100 @@
+"""Window functions: collected from a SELECT, grouped by what they are partitioned by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pglast import ast
+
+from pgtrickle.ir.expr import Expr, col
+from pgtrickle.ir.operators import AggregateCall, Operator, Project, Window
+from pgtrickle.ir.schema import Column, Type
+from pgtrickle.parse.expression import Expressions
+from pgtrickle.parse.tree import transform
+
+#: Converts a node of the select list whose window functions are gone, over the rows that the windows look at.
+Convert = Callable[[ast.Node], Expr]
+
+
+@dataclass(slots=True)
+class Windows:
+    """Replaces window functions by columns and remembers what to compute.
+
+    ``convert`` resolves columns (and aggregates, in a grouped query) of everything inside a call.
+    """
+
+    expressions: Expressions
+    unknown: Type
+    definitions: dict[str, ast.WindowDef]
+    convert: Convert
+    calls: dict[frozenset[Expr], dict[Expr, AggregateCall]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, stmt: ast.SelectStmt, expressions: Expressions, unknown: Type, convert: Convert) -> Windows:
+        """Start with the windows that the WINDOW clause names."""
+        return cls(expressions, unknown, {d.name: d for d in stmt.windowClause or ()}, convert)
+
+    def expression(self, node: ast.Node) -> Expr:
+        """An expression that may contain window functions."""
+        replaced = transform(node, self._replace)
+        assert isinstance(replaced, ast.Node)
+        return self.convert(replaced)
+
+    def operator(self, child: Operator) -> Operator:
+        """The windows over ``child``, one operator for each set of partition columns."""
+        for partition, calls in self.calls.items():
+            keys: list[str] = []
+            computed: list[tuple[Column, Expr]] = []
+            for expr in sorted(partition, key=lambda e: str(e.parts)):
+                if expr.column is not None:
+                    keys.append(expr.column)
+                    continue
+                column = Column(self.expressions.names.fresh("partition"), self.unknown)
+                computed.append((column, expr))
+                keys.append(column.name)
+            if computed:
+                columns = (*child.columns, *(column for column, _ in computed))
+                exprs = (*(col(c.name) for c in child.columns), *(expr for _, expr in computed))
+                child = Project(child, columns, exprs)
+            child = Window(child, tuple(keys), tuple(calls.values()))
+        return child
+
+    def add(self, partition: tuple[Expr, ...], expr: Expr, hint: str) -> Column:
+        """A column for a window function that is given as text."""
+        calls = self.calls.setdefault(frozenset(partition), {})
+        if expr not in calls:
+            calls[expr] = AggregateCall(Column(self.expressions.names.fresh(hint), self.unknown), expr)
+        return calls[expr].column
+
+    def _replace(self, node: ast.Node) -> ast.Node | None:
+        if not isinstance(node, ast.FuncCall) or node.over is None:
+            return None
+        node.over = self._definition(node.over)
+        partition = tuple(self.convert(part) for part in node.over.partitionClause or ())
+        column = self.add(partition, self.convert(node), node.funcname[-1].sval)
+        return self.expressions.names.placeholder(col(column.name))
+
+    def _definition(self, over: ast.WindowDef) -> ast.WindowDef:
+        """The window itself instead of its name."""
+        if over.name is not None:
+            named = self.definitions[over.name]
+            return self._definition(_unnamed(named, named.orderClause))
+        if over.refname is None:
+            return over
+        base = self._definition(_unnamed(self.definitions[over.refname], None))
+        merged = _unnamed(over, over.orderClause or self.definitions[over.refname].orderClause)
+        merged.refname = None
+        merged.partitionClause = base.partitionClause
+        return merged
+
+
+def _unnamed(window: ast.WindowDef, order: tuple[ast.Node, ...] | None) -> ast.WindowDef:
+    return ast.WindowDef(
+        refname=window.refname,
+        partitionClause=window.partitionClause,
+        orderClause=order,
+        frameOptions=window.frameOptions,
+        startOffset=window.startOffset,
+        endOffset=window.endOffset,
+    )
