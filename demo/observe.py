@@ -24,14 +24,14 @@ class Work:
 
     Attributes:
         refreshes: how many refreshes changed something.
-        differential_ms: their time, those that ran DIFFERENTIAL.
+        duration_ms: their time in total.
         full: how many ran FULL.
         rows: rows written in stream tables.
         failures: error texts.
     """
 
     refreshes: int
-    differential_ms: float
+    duration_ms: float
     full: int
     rows: int
     failures: tuple[str, ...]
@@ -76,7 +76,7 @@ def work_since(trickle: PgTrickle, since: datetime) -> Work:
     worked = [row for row in rows if row.action in WORKED]
     return Work(
         refreshes=len(worked),
-        differential_ms=sum(row.duration_ms for row in worked if row.action == "DIFFERENTIAL"),
+        duration_ms=sum(row.duration_ms for row in worked),
         full=sum(row.action == "FULL" for row in worked),
         rows=sum(_rows(row) for row in worked),
         failures=tuple(f"{row.name}: {row.error}" for row in rows if row.error),

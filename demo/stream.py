@@ -43,6 +43,9 @@ _REFIT = "UPDATE nyc.planes SET seats = seats + 2 WHERE manufacturer = 'EMBRAER'
 #: Between the transactions of a day, so that refreshes happen in the middle of it.
 PAUSE_SECONDS = 0.15
 
+#: How often a day is written and rolled back to find out what writing it costs.
+TRIALS = 9
+
 
 @dataclass(frozen=True, slots=True)
 class Day:
@@ -81,21 +84,22 @@ def live_days(flights: list[Flight]) -> list[Day]:
     return [Day(day, tuple(by_day[day]), tuple(weather[day])) for day in sorted(by_day)]
 
 
-def play(connection: psycopg.Connection[Any], day: Day, *, number: int) -> Changes:
+def play(connection: psycopg.Connection[Any], day: Day, *, number: int, pause: float = PAUSE_SECONDS) -> Changes:
     """Write one day in the transactions an application would use: schedule, departures, landings, cancellations.
 
     Args:
         connection: in autocommit mode.
         day: what happened.
         number: counts the days from 1; on some of them master data changes too.
+        pause: seconds between the transactions.
     """
     flown = [flight for flight in day.flights if not flight.cancelled]
     inserted = _schedule(connection, day)
-    time.sleep(PAUSE_SECONDS)
+    time.sleep(pause)
     updated = _depart(connection, flown)
-    time.sleep(PAUSE_SECONDS)
+    time.sleep(pause)
     updated += _land(connection, flown)
-    time.sleep(PAUSE_SECONDS)
+    time.sleep(pause)
     cancelled = [flight.flight_id for flight in day.flights if flight.cancelled]
     deleted = connection.execute(_CANCEL, [cancelled]).rowcount
     remark = ""
@@ -109,6 +113,17 @@ def play(connection: psycopg.Connection[Any], day: Day, *, number: int) -> Chang
         updated += refitted
         remark = f"{refitted} planes get two more seats"
     return Changes(inserted, updated, deleted, remark)
+
+
+def seconds_to_write(connection: psycopg.Connection[Any], day: Day) -> float:
+    """What writing a day costs the application without the commit: the best of a few trials that are rolled back."""
+    trials = []
+    for _ in range(TRIALS):
+        started = time.perf_counter()
+        with connection.transaction(force_rollback=True):
+            play(connection, day, number=0, pause=0)
+            trials.append(time.perf_counter() - started)
+    return min(trials)
 
 
 def _schedule(connection: psycopg.Connection[Any], day: Day) -> int:
