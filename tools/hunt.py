@@ -6,7 +6,6 @@ python tools/hunt.py --seconds 600 --start 0 --out DIR
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from psycopg.sql import SQL, Identifier
 
 from tests.property.case import Case, write
 from tests.property.cases import draw_case
-from tests.property.choices import Recorded, reduce_record
+from tests.property.choices import Seeded
 from tests.property.replay import Outcome, Replay
 from tests.support import servers
 
@@ -44,7 +43,7 @@ class Arena:
         except BaseException:
             self.discard()
             raise
-        if outcome.failures:
+        if outcome.spoilt:
             self.discard()
         return outcome
 
@@ -59,35 +58,35 @@ class Arena:
 
 
 def reduce_case(case: Case, fails: Callable[[Case], bool], attempts: int) -> Case:
-    """Leave out whatever the failure does not need."""
+    """Leave out whatever the failure does not need; go on from where something could be left out."""
     left = attempts
-    progress = True
-    while progress and left > 0:
-        progress = False
-        for smaller in case.reductions():
+    position = 0
+    while left > 0:
+        candidates = list(case.reductions())
+        for step in range(len(candidates)):
+            smaller = candidates[(position + step) % len(candidates)]
             left -= 1
             if left <= 0:
-                break
+                return case
             if fails(smaller):
-                case, progress = smaller, True
+                case, position = smaller, position + step
                 break
+        else:
+            return case
+        position = 0 if position >= len(candidates) else position
     return case
 
 
-def reduce_failure(arena: Arena, record: list[int], outcome: Outcome, extras: int, attempts: int) -> Case:
-    """Reduce the decisions first, which makes queries smaller, then the case itself."""
+def reduce_failure(arena: Arena, case: Case, outcome: Outcome, attempts: int) -> Case:
+    """The smallest case found that fails in the same way."""
     wanted = outcome.signature
+    failing = outcome.failures[0][0]
 
-    def fails(case: Case) -> bool:
-        return arena.run(case).signature == wanted
+    def fails(candidate: Case) -> bool:
+        return arena.run(candidate).signature == wanted
 
-    def fails_record(candidate: list[int]) -> bool:
-        return fails(draw_case(Recorded(candidate), extras=extras))
-
-    case = draw_case(Recorded(record), extras=extras)
-    shorter = reduce_record(record, lambda each: fails_record(list(each)), attempts)
-    case = draw_case(Recorded(shorter), extras=extras)
-    return reduce_case(case, fails, attempts)
+    alone = case.only({failing})
+    return reduce_case(alone if fails(alone) else case, fails, attempts)
 
 
 def main() -> int:
@@ -97,7 +96,7 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=0, help="first seed")
     parser.add_argument("--major", type=int, default=servers.EMBEDDED_MAJOR)
     parser.add_argument("--extras", type=int, default=20, help="percentage of queries outside the incremental grammar")
-    parser.add_argument("--attempts", type=int, default=150, help="replays spent on reducing one failure")
+    parser.add_argument("--attempts", type=int, default=400, help="replays spent on reducing one failure")
     parser.add_argument("--each", type=int, default=2, help="failures of one kind that are reduced")
     parser.add_argument("--out", type=Path, default=Path(".dev/found"))
     options = parser.parse_args()
@@ -117,8 +116,7 @@ def hunt(arena: Arena, options: argparse.Namespace) -> int:
     refusals: Counter[str] = Counter()
     deadline, seed = time.monotonic() + options.seconds, options.start
     while time.monotonic() < deadline:
-        recorded = Recorded(source=random.Random(seed))
-        case = draw_case(recorded, extras=options.extras)
+        case = draw_case(Seeded(seed), extras=options.extras)
         outcome = arena.run(case)
         totals.update(cases=1, queries=len(outcome.created), refused=len(outcome.refused), **outcome.actions)
         totals.update(outcome.created.values())
@@ -131,7 +129,7 @@ def hunt(arena: Arena, options: argparse.Namespace) -> int:
             kinds[outcome.signature] += 1
             print(f"seed {seed}: {outcome.failures[0][1]}: {outcome.failures[0][2][:300]}", flush=True)
             if kinds[outcome.signature] <= options.each:
-                smallest = reduce_failure(arena, recorded.record, outcome, options.extras, options.attempts)
+                smallest = reduce_failure(arena, case, outcome, options.attempts)
                 text = "\n".join(arena.run(smallest).failures[0][1:]) if options.attempts else ""
                 path = options.out / f"seed{seed}.sql"
                 path.write_text(write(smallest, f"{text}\nseed {seed}"))

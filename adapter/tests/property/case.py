@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from tests.property.smaller import smaller_queries
+
 MARK = "--- "
 
 
@@ -50,12 +52,21 @@ class Case:
         )
         return replace(self, stream_tables=kept, windows=windows)
 
+    def _smaller_queries(self) -> Iterator[Case]:
+        for position, each in enumerate(self.stream_tables):
+            for query, classes in smaller_queries(each.query, each.classes):
+                if len(query) < len(each.query):
+                    changed = replace(each, query=query, classes=classes)
+                    kept = (*self.stream_tables[:position], changed, *self.stream_tables[position + 1 :])
+                    yield replace(self, stream_tables=kept)
+
     def reductions(self) -> Iterator[Case]:
         """Simpler cases, the boldest first: without stream tables, windows, transactions, statements."""
         for each in self.stream_tables:
             yield self.only({other.name for other in self.stream_tables if other != each})
         for position in range(len(self.windows)):
             yield replace(self, windows=self.windows[:position] + self.windows[position + 1 :])
+        yield from self._smaller_queries()
         for position in range(len(self.windows) - 1):
             first, second = self.windows[position], self.windows[position + 1]
             joined = Window(first.changes + second.changes, second.refreshed)

@@ -38,6 +38,7 @@ class Outcome:
         refused: stream tables whose query was refused although it belongs to the incremental grammar, and why.
         actions: how often each kind of refresh happened.
         invalid: stream tables whose query PostgreSQL itself refuses.
+        spoilt: something was left behind: the database is no good for another case.
     """
 
     failures: list[tuple[str, str, str]] = field(default_factory=list)
@@ -45,6 +46,7 @@ class Outcome:
     refused: dict[str, str] = field(default_factory=dict)
     actions: dict[str, int] = field(default_factory=dict)
     invalid: set[str] = field(default_factory=set)
+    spoilt: bool = False
 
     @property
     def signature(self) -> tuple[str, str] | None:
@@ -163,7 +165,9 @@ class Replay:
         leftovers = [name for (name,) in self.conn.execute(LEFTOVERS).fetchall()]
         if leftovers and not outcome.failures:
             outcome.failures.append(("", "left behind", ", ".join(sorted(leftovers))))
-        if outcome.failures:
-            self.close()  # locks of a failed call would block the clean-up; the database is spoilt anyway
-        else:
+        try:
+            self.conn.execute("SET lock_timeout = '500ms'")
             self.conn.execute("DROP SCHEMA p CASCADE")
+        except psycopg.Error:
+            outcome.spoilt = True
+        outcome.spoilt = outcome.spoilt or bool(leftovers)
