@@ -404,7 +404,7 @@ def _configuration(
     text: str | None, mode: str | None, initialize: bool, options: Mapping[str, Any]
 ) -> lifecycle.Configuration:
     parsed = None if text is None else schedule.parse(text)
-    promised = None if parsed is None or parsed.period is None else parsed.period.total_seconds()
+    promised = None if parsed is None or parsed.promise is None else parsed.promise.total_seconds()
     given = None if parsed is None else (parsed.text, promised)
     return lifecycle.configure(schedule=given, mode=mode, initialize=initialize, options=options)
 

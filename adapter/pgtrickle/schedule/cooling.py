@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 FIRST_SECONDS = 0.1
-LONGEST_SECONDS = 30.0
+LONGEST_SECONDS = 10.0
 
 
 class Cooling:

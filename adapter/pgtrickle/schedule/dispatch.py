@@ -183,11 +183,12 @@ class Dispatcher:
             report.job_failed(done)
         for result in done.results or ():
             report.refreshed(result)
-            self._settle(result)
+            self._settle(result, done.job)
 
-    def _settle(self, result: RefreshResult) -> None:
+    def _settle(self, result: RefreshResult, job: Job) -> None:
         tables = self._known().tables
-        keys = [key for key, state in tables.items() if state.name == result.name]
+        # Renamed or dropped in the meantime: whoever was in this job is meant.
+        keys = [key for key, state in tables.items() if state.name == result.name] or sorted(job.keys & set(tables))
         if result.action == "FAILED":
             self.failed.add(result.name)
         # Nothing to do although changes were seen: somebody else was faster, or they do not concern its columns.

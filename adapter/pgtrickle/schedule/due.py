@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pgtrickle import gates
 from pgtrickle.gates import GateFacts, Hold, Pass, Verdict
 from pgtrickle.schedule.kinds import DueFacts, Schedule
+from pgtrickle.schedule.kinds.continuous import PROOF_PERIOD
 from pgtrickle.schedule.order import Dag
 from pgtrickle.schedule.text import next_due
 
@@ -16,9 +17,6 @@ from pgtrickle.schedule.text import next_due
 DEFAULT_PERIOD = timedelta(seconds=1)
 #: ``continuous`` cannot be told by changes when a source is one that no trigger can watch: it is looked at this often.
 UNWATCHED_PERIOD = timedelta(seconds=1)
-#: A ``continuous`` stream table without changes is refreshed this often all the same: it proves that nothing escaped
-#: (a changed definition of a source, for example) and moves its freshness on.
-PROOF_PERIOD = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from pgtrickle.api import PgTrickle
 from pgtrickle.cli import main
 from pgtrickle.cli.exits import Exit
 
+pytestmark = pytest.mark.newest_only
+
 Connection = psycopg.Connection[Any]
 QUERY = "SELECT customer, count(*) AS n FROM orders GROUP BY customer"
 

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -22,12 +23,14 @@ Oracle = Callable[..., None]
 
 
 @pytest.fixture
-def runner(db: str) -> Iterator[Callable[..., RunnerProcess]]:
-    """Start runners on `db`; they are killed after the test."""
+def runner(db: str, tmp_path: Path) -> Iterator[Callable[..., RunnerProcess]]:
+    """Start runners on `db`, with short leases; they are killed after the test."""
     started: list[RunnerProcess] = []
+    config = tmp_path / "pgtrickle.toml"
+    config.write_text("[runner]\nlease_seconds = 2\ntrim_interval = 0.5\n")
 
     def start(*arguments: str) -> RunnerProcess:
-        started.append(RunnerProcess(db, *arguments))
+        started.append(RunnerProcess(db, "--config", str(config), *arguments))
         return started[-1].started()
 
     yield start
@@ -66,6 +69,7 @@ def test_every_kind_of_schedule_is_kept_fresh(
     assert process.stop() == 0
 
 
+@pytest.mark.newest_only
 def test_a_schedule_that_is_not_due_is_left_alone(
     engine: PgTrickle, conn: Connection, orders: str, runner: Callable[..., RunnerProcess]
 ) -> None:
@@ -78,6 +82,7 @@ def test_a_schedule_that_is_not_due_is_left_alone(
     assert engine.status("public.hourly")[0].last_refresh_at == before
 
 
+@pytest.mark.newest_only
 def test_a_stream_table_created_while_the_runner_runs_is_noticed(
     engine: PgTrickle, conn: Connection, orders: str, runner: Callable[..., RunnerProcess]
 ) -> None:
@@ -87,6 +92,21 @@ def test_a_stream_table_created_while_the_runner_runs_is_noticed(
     follows(conn, "totals", TOTALS)
 
 
+@pytest.mark.newest_only
+def test_names_that_need_quotes_are_no_trouble(
+    engine: PgTrickle, conn: Connection, orders: str, runner: Callable[..., RunnerProcess]
+) -> None:
+    conn.execute('CREATE SCHEMA "My Schema"')
+    name = '"My Schema"."select ""x"""'
+    engine.create_stream_table(name, TOTALS, schedule="continuous")
+    assert not engine.status(name)[0].stale
+    process = runner()
+    conn.execute("INSERT INTO orders VALUES (1000, 3, 5)")
+    follows(conn, name, TOTALS)
+    process.wait_for("refreshed", table=name)
+
+
+@pytest.mark.newest_only
 def test_what_was_not_initialized_is_loaded_by_the_runner(
     engine: PgTrickle, conn: Connection, orders: str, runner: Callable[..., RunnerProcess]
 ) -> None:
@@ -121,6 +141,7 @@ def test_a_diamond_moves_in_one_snapshot_so_readers_never_see_its_sides_apart(
     assert shared == (4,)
 
 
+@pytest.mark.newest_only
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_runner_in_order_and_leaves_no_trace(
     engine: PgTrickle, conn: Connection, orders: str, runner: Callable[..., RunnerProcess], number: signal.Signals
@@ -157,6 +178,7 @@ def is_sleeping(conn: Connection) -> bool:
     )
 
 
+@pytest.mark.newest_only
 def test_sigterm_lets_the_refresh_in_work_finish(
     engine: PgTrickle, conn: Connection, slow: str, runner: Callable[..., RunnerProcess]
 ) -> None:
@@ -169,6 +191,7 @@ def test_sigterm_lets_the_refresh_in_work_finish(
     assert conn.execute("SELECT r FROM lazy").fetchone() != before
 
 
+@pytest.mark.newest_only
 def test_a_second_signal_cancels_the_refresh_in_work(
     engine: PgTrickle, conn: Connection, slow: str, runner: Callable[..., RunnerProcess]
 ) -> None:
@@ -185,6 +208,7 @@ def test_a_second_signal_cancels_the_refresh_in_work(
     eventually(lambda: not is_sleeping(conn), "the statement was cancelled")
 
 
+@pytest.mark.newest_only
 def test_a_slow_stream_table_does_not_hold_up_another(
     engine: PgTrickle, conn: Connection, orders: str, slow: str, runner: Callable[..., RunnerProcess]
 ) -> None:
@@ -203,6 +227,7 @@ def test_a_slow_stream_table_does_not_hold_up_another(
     process.end()
 
 
+@pytest.mark.newest_only
 def test_the_runner_holds_one_connection_more_than_workers(
     engine: PgTrickle, conn: Connection, orders: str, runner: Callable[..., RunnerProcess]
 ) -> None:
@@ -278,6 +303,7 @@ def test_two_runners_and_manual_refreshes_under_load_never_corrupt_anything(
     )
 
 
+@pytest.mark.newest_only
 def test_two_runners_share_the_work(
     engine: PgTrickle, conn: Connection, slow: str, runner: Callable[..., RunnerProcess]
 ) -> None:
@@ -289,6 +315,7 @@ def test_two_runners_share_the_work(
         process.wait_for("refreshed")
 
 
+@pytest.mark.newest_only
 def test_a_lease_of_a_dead_runner_ends(
     engine: PgTrickle, conn: Connection, orders: str, runner: Callable[..., RunnerProcess]
 ) -> None:
@@ -327,6 +354,7 @@ def test_a_failing_stream_table_is_suspended_while_the_others_go_on(
     follows(conn, "below", "SELECT count(*) AS n FROM public.ratios")
 
 
+@pytest.mark.newest_only
 def test_a_failure_that_passes_by_itself_is_retried_for_ever(
     engine: PgTrickle,
     conn: Connection,
@@ -348,11 +376,12 @@ def test_a_failure_that_passes_by_itself_is_retried_for_ever(
     assert engine.status("public.totals")[0].status == "ACTIVE"
 
 
+@pytest.mark.newest_only
 def test_a_source_that_vanished_stops_only_its_own_stream_table(
     engine: PgTrickle, conn: Connection, orders: str, runner: Callable[..., RunnerProcess]
 ) -> None:
     conn.execute("CREATE TABLE other (id int)")
-    engine.create_stream_table("public.others", "SELECT id FROM other", schedule="continuous")
+    engine.create_stream_table("public.others", "SELECT id FROM other", schedule="1s")
     engine.create_stream_table("public.totals", TOTALS, schedule="continuous")
     process = runner()
     conn.execute("DROP TABLE other")
@@ -361,6 +390,7 @@ def test_a_source_that_vanished_stops_only_its_own_stream_table(
     follows(conn, "totals", TOTALS)
 
 
+@pytest.mark.newest_only
 def test_a_stream_table_dropped_by_hand_does_not_stop_the_runner(
     engine: PgTrickle, conn: Connection, orders: str, runner: Callable[..., RunnerProcess]
 ) -> None:
@@ -372,6 +402,7 @@ def test_a_stream_table_dropped_by_hand_does_not_stop_the_runner(
     follows(conn, "totals", TOTALS)
 
 
+@pytest.mark.newest_only
 def test_run_once_refreshes_what_is_due_and_nothing_else(
     engine: PgTrickle, db: str, conn: Connection, orders: str
 ) -> None:
@@ -387,6 +418,7 @@ def test_run_once_refreshes_what_is_due_and_nothing_else(
     assert conn.execute("SELECT count(*) FROM pgtrickle.runners").fetchone() == (0,)
 
 
+@pytest.mark.newest_only
 def test_run_once_tells_a_failure_by_its_exit_code(engine: PgTrickle, db: str, conn: Connection, orders: str) -> None:
     engine.create_stream_table(
         "public.ratios", "SELECT 100 / (amount - 7) AS r FROM orders WHERE id > 10", schedule="1s"
@@ -399,6 +431,7 @@ def test_run_once_tells_a_failure_by_its_exit_code(engine: PgTrickle, db: str, c
     assert compare(conn, "totals", TOTALS) is None
 
 
+@pytest.mark.newest_only
 def test_change_buffers_are_trimmed_while_the_runner_runs(
     engine: PgTrickle, conn: Connection, orders: str, runner: Callable[..., RunnerProcess]
 ) -> None:
@@ -411,6 +444,7 @@ def test_change_buffers_are_trimmed_while_the_runner_runs(
     eventually(lambda: conn.execute(f"SELECT count(*) FROM {buffer[0]}").fetchone() == (0,), "trimmed")
 
 
+@pytest.mark.newest_only
 def test_a_runner_survives_a_restart_of_the_server(pg_major: int, strict_tools: bool) -> None:
     try:
         server = servers.start(pg_major)
@@ -439,6 +473,7 @@ def test_a_runner_survives_a_restart_of_the_server(pg_major: int, strict_tools: 
         server.stop()
 
 
+@pytest.mark.newest_only
 def test_a_runner_without_a_catalog_says_what_to_do(db: str) -> None:
     with RunnerProcess(db) as process:
         assert process.end() == 1

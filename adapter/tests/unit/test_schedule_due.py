@@ -12,12 +12,12 @@ from pgtrickle.gates.retry import decide as decide_retry
 from pgtrickle.schedule import parse
 from pgtrickle.schedule.due import (
     DEFAULT_PERIOD,
-    PROOF_PERIOD,
     UNWATCHED_PERIOD,
     TableState,
     decide,
     effective_periods,
 )
+from pgtrickle.schedule.kinds.continuous import PROOF_PERIOD
 from pgtrickle.schedule.order import Dag
 
 NOW = datetime(2024, 6, 1, 12, 0, tzinfo=timezone.utc)

@@ -187,3 +187,13 @@ def test_the_next_match_is_later_and_nothing_matches_in_between(text: str, secon
     assert next_match(schedule, after + (found - after) / 2) == found
     local = found.astimezone(ZoneInfo(text.rsplit(" ", 1)[1]))
     assert local.second == 0
+
+
+def test_a_schedule_promises_an_age_only_where_it_knows_one() -> None:
+    promises = {text: parse(text).promise for text in ("90s", "continuous", "calculated", "@daily")}
+    assert promises == {
+        "90s": timedelta(seconds=90),
+        "continuous": timedelta(seconds=10),
+        "calculated": None,
+        "@daily": None,
+    }

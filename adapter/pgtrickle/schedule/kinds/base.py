@@ -14,12 +14,15 @@ class Schedule:
     Attributes:
         kind: key of ``KINDS``.
         text: the canonical text; ``parse(schedule.text) == schedule``.
-        period: how old the content may become; None for kinds that have no fixed period (cron).
+        period: how old the content may become; zero for "refresh on change"; None for kinds without a fixed period.
+        promise: how old the content gets at most while a runner keeps up; None where nothing is promised. Content
+            twice as old is called stale.
     """
 
     kind: str
     text: str
     period: timedelta | None = None
+    promise: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

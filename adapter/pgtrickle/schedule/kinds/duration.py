@@ -45,7 +45,7 @@ def parse(text: str) -> Schedule | None:
             hint="For 'at once' use the schedule 'continuous'.",
         )
     period = timedelta(seconds=seconds)
-    return Schedule("duration", format_duration(period), period)
+    return Schedule("duration", format_duration(period), period=period, promise=period)
 
 
 def next_due(schedule: Schedule, facts: DueFacts) -> datetime | None:
