@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from pgtrickle import db
-from pgtrickle.capture.relations import QUERIES, BufferColumn, Column
+from pgtrickle.capture.relations import BufferColumn, Column
 from pgtrickle.names import CHANGES_SCHEMA, WEIGHT_COLUMN, XID_COLUMN, change_column
 from pgtrickle.plan import Relation
 from pgtrickle.sql import comma_separated, qualified
@@ -27,12 +26,6 @@ def buffer_name(source_id: int) -> Identifier:
     """The quoted name of a change buffer."""
     relation = buffer_of(source_id)
     return qualified(relation.schema, relation.name)
-
-
-def buffer_oid(conn: db.Connection, source_id: int) -> int | None:
-    """OID of a change buffer, or None if it does not exist."""
-    relation = buffer_of(source_id)
-    return db.fetch_value(conn, QUERIES["buffer_oid"], {"buffer": f"{relation.schema}.{relation.name}"})
 
 
 def create_buffer(source_id: int) -> tuple[Composed, ...]:
@@ -80,6 +73,15 @@ def alter_buffer(source_id: int, present: Sequence[BufferColumn], needed: Sequen
     if not drop and not add:
         return ()
     return (SQL("ALTER TABLE {} {}").format(buffer_name(source_id), comma_separated([*drop, *add])),)
+
+
+def index_buffer(source_id: int, *, wanted: bool) -> Composed:
+    """Create or drop the index on the transaction ids of a change buffer."""
+    buffer = buffer_of(source_id)
+    index = f"{buffer.name}_x"
+    if not wanted:
+        return SQL("DROP INDEX IF EXISTS {}").format(qualified(buffer.schema, index))
+    return SQL("CREATE INDEX {} ON {} ({})").format(Identifier(index), buffer_name(source_id), Identifier(XID_COLUMN))
 
 
 def drop_buffer(source_id: int) -> Composed:

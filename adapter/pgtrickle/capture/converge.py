@@ -9,7 +9,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from pgtrickle import db
 from pgtrickle.capture import functions, relations, triggers
-from pgtrickle.capture.buffers import alter_buffer, buffer_of, buffer_oid, create_buffer, drop_buffer
+from pgtrickle.capture.buffers import alter_buffer, buffer_of, create_buffer, drop_buffer, index_buffer
 from pgtrickle.capture.functions import Shape
 from pgtrickle.capture.relations import QUERIES, BufferColumn, Family, InstalledTrigger, Table
 from pgtrickle.capture.triggers import Trigger
@@ -20,6 +20,9 @@ from pgtrickle.errors import CatalogError
 from pgtrickle.names import CHANGES_SCHEMA
 from pgtrickle.sql import comma_separated, qualified
 
+#: The largest change buffer that is indexed while its writers wait, bytes; takes some 20 ms.
+INDEXED_AT_ONCE_BYTES = 4 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class _Target:
@@ -29,6 +32,7 @@ class _Target:
     shape: Shape
     bodies: Mapping[str, str]
     triggers: tuple[Trigger, ...]
+    has_index: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class _Actual:
     """What does exist."""
 
     has_buffer: bool
+    has_index: bool
+    buffer_bytes: int
     buffer_columns: tuple[BufferColumn, ...]
     bodies: Mapping[str, str]
     triggers: tuple[InstalledTrigger, ...]
@@ -49,6 +55,7 @@ class _Gap:
 
     create_buffer: bool
     alter_buffer: tuple[Composed, ...]
+    index_buffer: tuple[Composed, ...]
     functions: tuple[str, ...]
     create: tuple[Trigger, ...]
     drop: tuple[InstalledTrigger, ...]
@@ -56,7 +63,8 @@ class _Gap:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.create_buffer or self.alter_buffer or self.functions or self.create or self.drop)
+        buffer = self.create_buffer or self.alter_buffer or self.index_buffer
+        return not (buffer or self.functions or self.create or self.drop)
 
 
 def _target(conn: db.Connection, source: Source, found: Family) -> _Target:
@@ -86,6 +94,8 @@ def _target(conn: db.Connection, source: Source, found: Family) -> _Target:
         shape=shape,
         bodies=functions.bodies(shape, has_ancestors=bool(found.ancestors)),
         triggers=triggers.wanted(source.id, found, by_row=found.by_row),
+        # One consumer reads all that trimming leaves; several read different parts of a longer buffer.
+        has_index=rows and needs.consumers > 1,
     )
 
 
@@ -95,15 +105,23 @@ class _Body:
     body: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Buffer:
+    has_index: bool
+    bytes: int
+
+
 def _actual(conn: db.Connection, source: Source, found: Family) -> _Actual:
     relation = buffer_of(source.id)
+    name = f"{relation.schema}.{relation.name}"
+    buffer = db.fetch_one(conn, QUERIES["buffer"], _Buffer, {"buffer": name, "index": f"{name}_x"})
     recorded = {table.relid: table for table in sources.tables(conn, source.id)}
     added = [table for table in found.own if table.relid not in recorded] if recorded else []
     return _Actual(
-        has_buffer=buffer_oid(conn, source.id) is not None,
-        buffer_columns=db.fetch_all(
-            conn, QUERIES["buffer_columns"], BufferColumn, {"buffer": f"{relation.schema}.{relation.name}"}
-        ),
+        has_buffer=buffer is not None,
+        has_index=buffer is not None and buffer.has_index,
+        buffer_bytes=0 if buffer is None else buffer.bytes,
+        buffer_columns=db.fetch_all(conn, QUERIES["buffer_columns"], BufferColumn, {"buffer": name}),
         bodies={body.name: body.body for body in _bodies(conn, source)},
         triggers=_triggers(conn, source),
         recorded=recorded,
@@ -154,8 +172,11 @@ def _gap(source: Source, target: _Target, actual: _Actual) -> _Gap:
         if not _intact(trigger, existing, actual.recorded.get(trigger.table.relid))
     ]
     names = {(trigger.table.relid, trigger.name) for trigger in target.triggers}
+    # Writers wait while an index is built: on a long buffer it has to wait for a trim.
+    index = target.has_index != actual.has_index and actual.buffer_bytes <= INDEXED_AT_ONCE_BYTES
     return _Gap(
         create_buffer=not actual.has_buffer,
+        index_buffer=(index_buffer(source.id, wanted=target.has_index),) if index else (),
         alter_buffer=alter_buffer(source.id, actual.buffer_columns, target.shape.columns),
         functions=tuple(name for name, body in target.bodies.items() if actual.bodies.get(name) != body),
         create=tuple(broken),
@@ -210,7 +231,7 @@ def _apply(conn: db.Connection, source: Source, target: _Target, gap: _Gap) -> N
             db.execute(conn, statement, object_name=trigger.table.name)
     for statement in create_buffer(source.id) if gap.create_buffer else ():
         db.execute(conn, statement)
-    for statement in gap.alter_buffer:
+    for statement in (*gap.alter_buffer, *gap.index_buffer):
         db.execute(conn, statement)
 
 

@@ -166,7 +166,10 @@ def _columns(old: Facts, new: Facts) -> Iterator[Difference]:
     for number, before in old["columns"].items():
         name = f"{new['name']}.{before['name']}"
         after = new["columns"].get(number)
-        if after is None or after["dropped"]:
+        if after is None:
+            # Not dropped, that would be told: the stream table does not read it any more.
+            continue
+        if after["dropped"]:
             yield Difference("column", name, "the column was dropped", Severity.REANALYSE)
             continue
         changed = [fact for fact in ("name", "type", "typmod", "collation", "generated") if before[fact] != after[fact]]

@@ -70,8 +70,10 @@ WHERE pn.nspname = 'pgtrickle_changes' AND p.proname = ANY (%(names)s::name[]) A
 -- name: partition_constraint
 SELECT pg_catalog.pg_get_partition_constraintdef(%(relid)s::oid)
 
--- name: buffer_oid
-SELECT pg_catalog.to_regclass(%(buffer)s)::oid
+-- name: buffer
+SELECT pg_catalog.to_regclass(%(index)s) IS NOT NULL AS has_index, pg_catalog.pg_relation_size(c.oid) AS bytes
+FROM pg_catalog.pg_class c
+WHERE c.oid = pg_catalog.to_regclass(%(buffer)s)
 
 -- name: file_size
 SELECT pg_catalog.pg_relation_size(%(relid)s::oid)

@@ -53,6 +53,9 @@ _TRIM_STAGE_LOG = SQL(
     """
 )
 
+#: Autovacuum would come a minute later; until then every refresh would read the dead rows.
+_MANY_ROWS = 10_000
+
 _LIVE_BYTES = SQL("SELECT coalesce(pg_catalog.sum(pg_catalog.pg_column_size(b)), 0) FROM {buffer} b")
 
 
@@ -115,9 +118,10 @@ def _trim_buffer(conn: db.Connection, source: Source) -> int:
             return 0
         deleted = db.execute(conn, _TRIM_BUFFER.format(buffer=buffer_name(source.id)), {"id": source.id})
     size = _size(conn, source)
-    if deleted and size is not None and size.bytes > size.limit_bytes // 2:
-        # Capture looks at the size of the file: an emptied one has to shrink before rows are kept again.
+    if size is not None and (deleted >= _MANY_ROWS or (deleted and size.bytes > size.limit_bytes // 2)):
+        # Windows are looked for in the whole file, and capture looks at its size: an emptied one has to shrink.
         db.execute(conn, SQL("VACUUM (SKIP_LOCKED) {}").format(buffer_name(source.id)))
+        settle(conn, source, policy=db.LockPolicy(give_up_after_s=0))
     return deleted
 
 

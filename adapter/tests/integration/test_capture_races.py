@@ -240,3 +240,32 @@ def test_logs_are_trimmed_by_number(storage: engine_db.Connection, conn: User) -
     assert capture.trim(storage).deleted == 3
     capture.release(storage, lower.id)
     assert capture.trim(storage).deleted == 2
+
+
+def indexed(conn: User) -> bool:
+    """Whether the first change buffer has an index."""
+    return conn.execute("SELECT to_regclass('pgtrickle_changes.b_1_x') IS NOT NULL").fetchone() == (True,)
+
+
+def test_buffer_is_indexed_while_it_has_several_consumers(storage: engine_db.Connection, conn: User) -> None:
+    conn.execute("CREATE TABLE s (k integer)")
+    first = Consumer(storage, need_of(conn, "s")).install().load()
+    assert not indexed(conn)
+    second = Consumer(storage, need_of(conn, "s")).install().load()
+    assert indexed(conn)
+    conn.execute("INSERT INTO s VALUES (1)")
+    first.assert_exact()
+    capture.release(storage, second.id)
+    assert not indexed(conn)
+    first.assert_exact()
+
+
+def test_long_buffer_is_indexed_when_it_got_short(storage: engine_db.Connection, conn: User) -> None:
+    conn.execute("CREATE TABLE s (k integer, v text)")
+    first = Consumer(storage, need_of(conn, "s")).install().load()
+    conn.execute("INSERT INTO s SELECT g, repeat('x', 100) FROM generate_series(1, 40000) g")
+    Consumer(storage, need_of(conn, "s")).install().load()
+    assert not indexed(conn)
+    first.assert_exact()
+    assert capture.trim(storage).deleted == 40000
+    assert indexed(conn)
