@@ -61,8 +61,8 @@ class Stage:
         key: output columns that identify a row at any time, or None (duplicates are possible).
         inputs: what it reads.
         operator: the operator tree over Scans.
-        group: for strategy KEYS the output columns by which the stored rows of an affected key are found, in the order of
-            the grouping's keys.
+        group: for strategy KEYS the output columns by which the stored rows of an affected key are found, in the order
+            of the grouping's keys.
     """
 
     number: int
@@ -84,6 +84,8 @@ class Plan:
         sources: what has to be captured.
         mode: ``DIFFERENTIAL`` or ``FULL`` (one stage, strategy ALL, over the query as it stands).
         canonical: the defining query as the server prints it, fully qualified.
+        reference: the query that `verify` compares with: the canonical one, with views expanded and free orders made
+            total.
         notices: implicit acts to be told to the user once (``code``, ``text``).
         full_reason: why the plan is FULL; None for DIFFERENTIAL.
         unwatched: the result can change although no source does (``now()``, volatile functions, functions that read
@@ -97,6 +99,7 @@ class Plan:
     notices: tuple[tuple[str, str], ...] = ()
     full_reason: str | None = None
     unwatched: bool = False
+    reference: str = ""
 
     @property
     def root(self) -> Stage:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed
 
 from pgtrickle import db, emit
 from pgtrickle.analyze.typing import describe
-from pgtrickle.emit.fragments import commas, names, table, verbatim
+from pgtrickle.emit.fragments import Name, commas, names, table, verbatim
 from pgtrickle.ir.operators import InputKey
 from pgtrickle.plan import (
     Bindings,
@@ -93,9 +93,7 @@ def _scratch(conn: db.Connection, plan: Plan, sources: Bindings) -> Bindings:
         else:
             streams[need.relid] = StreamTableBinding(relation, changes)
     root = Relation("pg_temp", "pgtrickle_root")
-    query = SQL("SELECT * FROM ({}) AS q ({})").format(
-        verbatim(plan.canonical.rstrip().rstrip(";")), names(plan.root.columns)
-    )
+    query = SQL("SELECT * FROM ({}) AS q ({})").format(verbatim(plan.reference), names(plan.root.columns))
     with db.wrapped():
         conn.execute(SQL("CREATE TABLE {} AS {} WITH NO DATA").format(table(root), query), {})
     stages = {}
@@ -111,10 +109,7 @@ def _changes_table(need: SourceNeed, relation: Relation, changes: Relation) -> C
     columns = [SQL("NULL::pg_catalog.xid8 AS __x, 0::pg_catalog.int8 AS __n, 0::pg_catalog.int2 AS __w")]
     shown: list[Composable] = [
         *columns,
-        *(
-            SQL("t.{} AS {}").format(Identifier(name), Identifier(f"c{number}"))
-            for number, name in need.columns.items()
-        ),
+        *(SQL("t.{} AS {}").format(Name(name), Name(f"c{number}")) for number, name in need.columns.items()),
     ]
     return SQL("CREATE TABLE {} AS SELECT {} FROM {} AS t WITH NO DATA").format(
         table(changes), commas(shown), table(relation)

@@ -34,7 +34,7 @@ _QUERIES = load_queries("pgtrickle.analyze")
 #: Fields of a stored rule that depend on how a query was written, not on what it means: columns are referred to by
 #: number.
 _WRITING = re.compile(
-    r" :(?:funcformat|coerceformat|relationformat|rowformat|rellockmode|location|stmt_location|stmt_len) -?\d+"
+    r" :(?:\w*format|rellockmode|location|stmt_location|stmt_len) -?\d+"
     r"| :(?:alias|eref) (?:<>|\{ALIAS(?:\\.|[^\\}])*\})"
     r"| :(?:resname|aliasname) (?:\\.|[^\\ ])+"
     r"| :colnames \((?:\"(?:\\.|[^\"\\])*\" ?)*\)"
@@ -98,7 +98,7 @@ def compile_query(conn: db.Connection, query: str, *, mode: str = "AUTO") -> Ana
     settings = dict(pinned_settings(conn))
     with rolled_back(conn):
         found = _learn(conn, query, settings)
-        plan = _plan(found, mode)
+        plan = _plan(found, query, mode)
         return Analysis(
             plan=plan,
             canonical=found.probe.canonical,
@@ -121,39 +121,51 @@ def _learn(conn: db.Connection, query: str, settings: dict[str, str]) -> _Compil
     return _Compilation(conn, probed, relations, functions, TypeLoader(conn, coarse_text=coarse), settings)
 
 
-def _plan(found: _Compilation, mode: str) -> Plan:
-    _choose_search_path(found)
-    if mode == "FULL":
-        return _full(found, "refresh_mode is FULL")
+def _plan(found: _Compilation, query: str, mode: str) -> Plan:
     try:
+        _choose_search_path(found, query)
+        if mode == "FULL":
+            return _full(found, "refresh_mode is FULL")
         return _differential(found)
     except UnsupportedQuery as error:
         if mode == "DIFFERENTIAL":
             raise
+        if mode == "FULL":
+            return _full(found, "refresh_mode is FULL")
         found.notices.append(("auto_full", f"AUTO refreshes this table FULL: {error.message}"))
         return _full(found, error.message)
 
 
-def _choose_search_path(found: _Compilation) -> None:
+def _choose_search_path(found: _Compilation, query: str) -> None:
     """Prefer pg_catalog alone, under which nobody can shadow a name.
 
     Some printed clauses (USING, IN, IS DISTINCT FROM ...) leave their operator to the search path, and functions of
     the user's may read it: then the path of the session is kept, behind pg_catalog.
+
+    Raises:
+        UnsupportedQuery: the server does not read its own text as it read the user's; the user's is kept then.
     """
     path = found.settings.get("search_path", "")
     own = all(function.is_builtin for function in found.functions)
     if own and _reads_the_same(found, found.probe.canonical):
         found.settings["search_path"] = "pg_catalog"
         return
-    found.settings["search_path"] = f"pg_catalog, {path}, pg_temp" if path else "pg_catalog, pg_temp"
-    set_path = SQL("SELECT pg_catalog.set_config('search_path', {}, true)").format(found.settings["search_path"])
-    db.execute(found.conn, set_path)
-    if not _reads_the_same(found, found.probe.canonical):
-        raise InternalError(
-            "the server reads the query that it printed itself in another way",
-            clause=found.probe.canonical.strip()[:200],
-            hint="Qualify the operators of the query with OPERATOR(schema.name).",
-        )
+    behind = path if path.startswith("pg_catalog,") else f"pg_catalog, {path or 'pg_temp'}"
+    _set_search_path(found.conn, behind)
+    if _reads_the_same(found, found.probe.canonical):
+        found.settings["search_path"] = behind
+        return
+    _set_search_path(found.conn, path)
+    found.probe = replace(found.probe, canonical=query.strip().rstrip(";") + ";")
+    raise UnsupportedQuery(
+        "the server reads the query that it printed itself in another way",
+        clause="printing",
+        hint="Qualify operators of other schemas with OPERATOR(schema.name); until then AUTO runs it FULL.",
+    )
+
+
+def _set_search_path(conn: db.Connection, path: str) -> None:
+    db.execute(conn, SQL("SELECT pg_catalog.set_config('search_path', {}, true)").format(path))
 
 
 def _reads_the_same(found: _Compilation, query: str, like: str | None = None) -> bool:
@@ -200,11 +212,11 @@ def _differential(found: _Compilation) -> Plan:
 
 def _compiled(found: _Compilation) -> Plan:
     _refuse_moving(found)
-    canonical = _determinised(found)
-    stmt = parse_query(canonical)
-    if Names.RESERVED in found.probe.canonical:
+    reference = _determinised(found)
+    stmt = parse_query(reference)
+    if Names.RESERVED in reference:
         raise UnsupportedQuery(f"the query contains the reserved text {Names.RESERVED}", clause=Names.RESERVED)
-    if not _reads_the_same(found, print_node(stmt), canonical):
+    if not _reads_the_same(found, print_node(stmt), reference):
         raise UnsupportedQuery(
             "the parser's printer changes the meaning of the query",
             clause="printing",
@@ -217,7 +229,8 @@ def _compiled(found: _Compilation) -> Plan:
     bindings = _bindings(found)
     typed = Typing(found.conn, found.types, bindings).annotate(tree)
     stages = cut_stages(typed, tuple(column.name for column in found.probe.columns))
-    plan = Plan(stages, _needs(stages), "DIFFERENTIAL", canonical, _notices(found, stages))
+    notices = _notices(found, stages)
+    plan = Plan(stages, _needs(stages), "DIFFERENTIAL", found.probe.canonical, notices, reference=_bare(reference))
     check_statements(found.conn, plan, bindings)
     return plan
 
@@ -321,7 +334,8 @@ def _full(found: _Compilation, reason: str) -> Plan:
     facts = describe_relations(found.conn, found.relations, found.types)
     tables = [f for f in facts.values() if f.kind != "view"]
     inputs = frozenset(InputKey(f.kind, f.relid) for f in tables)
-    tree: Operator = Opaque(found.probe.canonical.rstrip().rstrip(";"), columns)
+    reference = _bare(found.probe.canonical)
+    tree: Operator = Opaque(reference, columns)
     stage = Stage(0, Strategy.ALL, reason, columns, None, inputs, tree)
     needs = tuple(
         SourceNeed(
@@ -330,4 +344,10 @@ def _full(found: _Compilation, reason: str) -> Plan:
         for f in sorted(tables, key=lambda f: f.relid)
     )
     moving = any(f.moves for f in found.functions) or any(rule.sql_values for rule in found.rules)
-    return Plan((stage,), needs, "FULL", found.probe.canonical, tuple(found.notices), reason, moving)
+    notices = tuple(found.notices)
+    return Plan((stage,), needs, "FULL", found.probe.canonical, notices, reason, moving, reference)
+
+
+def _bare(query: str) -> str:
+    """A query that can stand in parentheses."""
+    return query.strip().rstrip(";")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed
 
-from pgtrickle.emit.fragments import WEIGHT, commas, image, names, table
+from pgtrickle.emit.fragments import WEIGHT, Name, commas, image, names, table
 from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.target import Target
 from pgtrickle.ir.schema import Column, Equality
@@ -32,7 +32,7 @@ def consolidate(columns: tuple[Column, ...], weighted: Composable) -> Composable
             "SELECT {}, pg_catalog.sum({})::pg_catalog.int8 AS {} FROM ({}) AS w"
             " GROUP BY {} HAVING pg_catalog.sum({}) <> 0"
         ).format(shown, WEIGHT, WEIGHT, weighted, shown, WEIGHT)
-    images = commas(image(column, Identifier(column.name)) for column in columns)
+    images = commas(image(column, Name(column.name)) for column in columns)
     summed = SQL(
         "SELECT {}, pg_catalog.sum({}) OVER same AS total, pg_catalog.row_number() OVER same AS number"
         " FROM ({}) AS w WINDOW same AS (PARTITION BY {})"
@@ -66,7 +66,7 @@ def apply(
         "SELECT (SELECT count(*) FROM {}) AS deleted, (SELECT count(*) FROM {}) AS updated,"
         " (SELECT count(*) FROM {}) AS inserted, {} AS expected_deleted, {} AS expected_updated,"
         " {} AS expected_inserted, {} AS faults"
-    ).format(Identifier("gone"), Identifier("changed"), Identifier("added"), *parts[:3], faults)
+    ).format(Name("gone"), Name("changed"), Name("added"), *parts[:3], faults)
     return printer.statement(body)
 
 
@@ -80,14 +80,14 @@ def _define_net(printer: Printer, target: Target, net: Composable) -> None:
         partition = SQL("PARTITION BY {}").format(names(target.neutral_key, "n")) if target.key else SQL("")
         for name, sign in (("__had", SQL("<")), ("__has", SQL(">"))):
             extra.append(
-                SQL("pg_catalog.bool_or(n.{} {} 0) OVER ({}) AS {}").format(WEIGHT, sign, partition, Identifier(name))
+                SQL("pg_catalog.bool_or(n.{} {} 0) OVER ({}) AS {}").format(WEIGHT, sign, partition, Name(name))
             )
     printer.define("net", SQL("SELECT {} FROM ({}) AS n").format(commas([SQL("n.*"), *extra]), net))
 
 
 def _write_log(printer: Printer, target: Target, log: Relation, log_columns: tuple[str, ...]) -> None:
     shown = names(target.neutral)
-    written = commas(map(Identifier, log_columns)) if log_columns else shown
+    written = commas(map(Name, log_columns)) if log_columns else shown
     printer.define(
         "logged",
         SQL("INSERT INTO {} (__n, __w, {}) SELECT %(refresh_no)s, {}, {} FROM net RETURNING 1").format(
@@ -106,8 +106,7 @@ def _keyed(printer: Printer, target: Target) -> tuple[Composable, Composable, Co
         ),
     )
     assignments = commas(
-        SQL("{} = n.{}").format(Identifier(stored.name), Identifier(neutral.name))
-        for stored, neutral in _assignable(target)
+        SQL("{} = n.{}").format(Name(stored.name), Name(neutral.name)) for stored, neutral in _assignable(target)
     )
     changed = SQL(
         "UPDATE {} AS t SET {} FROM net AS n WHERE n.{} > 0 AND n.__had AND {}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed
 
-from pgtrickle.emit.fragments import commas, hashed, names, table
+from pgtrickle.emit.fragments import Name, commas, hashed, names, table
 from pgtrickle.emit.net import State, as_weighted, grouping_of
 from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.target import Target, finder, output_target, stored_columns
@@ -53,7 +53,7 @@ def _output(plan: Plan, stage: Stage, bindings: Bindings) -> list[Composed]:
     shown = names(stored_columns(plan, stage))
     rows = Printer(bindings).select(stage.operator)
     columns = [
-        SQL("{} AS {}").format(Identifier(mine.name), Identifier(stored.name))
+        SQL("{} AS {}").format(Name(mine.name), Name(stored.name))
         for mine, stored in zip(stage.operator.columns, stored_columns(plan, stage), strict=True)
     ]
     empty = SQL("SELECT {} FROM ({}) AS q").format(commas(columns), rows)
@@ -99,7 +99,7 @@ def _owned(relation: Relation) -> list[Composed]:
 def _locator(target: Target, *, unique: bool, suffix: str = "") -> tuple[Composed, ...]:
     if not target.locator:
         return ()
-    name = Identifier(_index_name(target.relation) + suffix)
+    name = Name(_index_name(target.relation) + suffix)
     if target.plain_index:
         kind = SQL("UNIQUE INDEX") if unique else SQL("INDEX")
         return (SQL("CREATE {} {} ON {} ({})").format(kind, name, table(target.relation), names(target.locator)),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
+from psycopg.abc import AdaptContext
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from pgtrickle.ir.expr import Expr, Ref
@@ -14,8 +15,17 @@ from pgtrickle.plan import Relation
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
 
+
+class Name(Identifier):
+    """An identifier inside a statement that is executed with parameters: percent signs are doubled."""
+
+    def as_bytes(self, context: AdaptContext | None = None) -> bytes:
+        """The quoted name."""
+        return super().as_bytes(context).replace(b"%", b"%%")
+
+
 #: The weight of a row in printed relations.
-WEIGHT = Identifier("__w")
+WEIGHT = Name("__w")
 
 
 def verbatim(text: str) -> SQL:
@@ -29,7 +39,7 @@ def scalar(expr: Expr, alias: str | None = None) -> Composed:
     parts: list[Composable] = []
     for part in expr.parts:
         if isinstance(part, Ref):
-            parts.append(Identifier(alias, part.name) if alias else Identifier(part.name))
+            parts.append(Name(alias, part.name) if alias else Name(part.name))
         else:
             parts.append(verbatim(part))
     return Composed(parts)
@@ -48,19 +58,19 @@ def commas(parts: Iterable[Composable]) -> Composed:
 
 def names(columns: Iterable[Column], alias: str | None = None) -> Composed:
     """The columns' names, comma-separated, qualified if an alias is given."""
-    return commas(Identifier(alias, c.name) if alias else Identifier(c.name) for c in columns)
+    return commas(Name(alias, c.name) if alias else Name(c.name) for c in columns)
 
 
-def table(relation: Relation) -> Identifier:
+def table(relation: Relation) -> Name:
     """A qualified table name."""
-    return Identifier(relation.schema, relation.name)
+    return Name(relation.schema, relation.name)
 
 
 def image(column: Column, value: Composable) -> Composable:
     """An expression that is equal for two values only if they look the same (design: class "exact")."""
     if column.type.equality is Equality.EXACT:
         return value
-    function = Identifier(*column.type.image)
+    function = Name(*column.type.image)
     if column.type.image_is_text:
         return SQL("pg_catalog.textin({}({}))").format(function, value)
     return SQL("{}({})").format(function, value)
@@ -71,7 +81,7 @@ def equal(column: Column, left: Composable, right: Composable) -> Composable:
     if column.type.equals is None:
         return SQL("{} OPERATOR(pg_catalog.=) {}").format(image(column, left), image(column, right))
     schema, operator = column.type.equals
-    symbol = SQL("OPERATOR({}.{})").format(Identifier(schema), verbatim(operator))
+    symbol = SQL("OPERATOR({}.{})").format(Name(schema), verbatim(operator))
     return SQL("{} {} {}").format(left, symbol, right)
 
 

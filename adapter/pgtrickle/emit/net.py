@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from psycopg.sql import SQL, Composable, Identifier
+from psycopg.sql import SQL, Composable
 
 from pgtrickle.delta import delta
 from pgtrickle.delta.aggregates import COUNT_REF, AggregateRule, rule_for
-from pgtrickle.emit.fragments import WEIGHT, commas, names, scalar, table
+from pgtrickle.emit.fragments import WEIGHT, Name, commas, names, scalar, table
 from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.target import Target, finder
 from pgtrickle.errors import InternalError
@@ -66,7 +66,7 @@ def compared(new: Composable, stored: Composable, columns: tuple[Column, ...]) -
 def stored_rows(target: Target, columns: tuple[Column, ...], where: Composable | None = None) -> Composable:
     """The rows of a table under the operator's column names."""
     shown = commas(
-        SQL("t.{} AS {}").format(Identifier(stored.name), Identifier(column.name))
+        SQL("t.{} AS {}").format(Name(stored.name), Name(column.name))
         for stored, column in zip(target.columns, columns, strict=True)
     )
     query = SQL("SELECT {} FROM {} AS t").format(shown, table(target.relation))
@@ -87,7 +87,7 @@ def affected_groups(stage: Stage, target: Target, changed: frozenset[InputKey], 
     again = rebuilt(chain, replace(grouping, child=restrict(grouping.child, Named("keys", keys), grouping.keys)))
     printer.plan_sharing(again)
     renamed = commas(
-        SQL("{} AS {}").format(Identifier(key.name), Identifier(neutral.name))
+        SQL("{} AS {}").format(Name(key.name), Name(neutral.name))
         for key, neutral in zip(keys, found.neutral_key, strict=True)
     )
     hashed = SQL("SELECT k.*, {} AS __h FROM (SELECT {} FROM keys) AS k").format(found.hash("k"), renamed)
@@ -136,19 +136,19 @@ class State:
     def added_up(self, weighted: Composable) -> Composable:
         """Totals per group over weighted rows: ``c1.., __count, s1..``."""
         keys = [
-            SQL("{} AS {}").format(Identifier(key), Identifier(stored.name))
+            SQL("{} AS {}").format(Name(key), Name(stored.name))
             for key, stored in zip(self.grouping.keys, self.target.columns, strict=True)
         ]
-        count = SQL("COALESCE(pg_catalog.sum({}), 0)::pg_catalog.int8 AS {}").format(WEIGHT, Identifier(COUNT_REF))
+        count = SQL("COALESCE(pg_catalog.sum({}), 0)::pg_catalog.int8 AS {}").format(WEIGHT, Name(COUNT_REF))
         totals = [
-            SQL("{} AS {}").format(scalar(change), Identifier(name))
+            SQL("{} AS {}").format(scalar(change), Name(name))
             for _, _, columns in self.totals
             for _, name, change in columns
         ]
         query = SQL("SELECT {} FROM ({}) AS w").format(commas([*keys, count, *totals]), weighted)
         if self.grouping.scalar:
             return query
-        return SQL("{} GROUP BY {}").format(query, commas(Identifier(key) for key in self.grouping.keys))
+        return SQL("{} GROUP BY {}").format(query, commas(Name(key) for key in self.grouping.keys))
 
     def results(self, source: str, prefix: str) -> Operator:
         """The grouping's output rows over a named relation that has the totals as ``<prefix>s1..``."""
@@ -192,11 +192,11 @@ def _with_hash(state: State, query: Composable) -> Composable:
 
 def _moved(state: State) -> Composable:
     """Each touched group with its totals before (``o_``) and after (``n_``) and its place in the state table."""
-    columns: list[Composable] = [SQL("g.{}").format(Identifier(key.name)) for key in state.target.columns]
+    columns: list[Composable] = [SQL("g.{}").format(Name(key.name)) for key in state.target.columns]
     for name in (COUNT_REF, *state.total_names):
-        old = SQL("COALESCE(t.{}, 0)").format(Identifier(name))
-        columns.append(SQL("{} AS {}").format(old, Identifier(f"o_{name}")))
-        columns.append(SQL("{} + g.{} AS {}").format(old, Identifier(name), Identifier(f"n_{name}")))
+        old = SQL("COALESCE(t.{}, 0)").format(Name(name))
+        columns.append(SQL("{} AS {}").format(old, Name(f"o_{name}")))
+        columns.append(SQL("{} + g.{} AS {}").format(old, Name(name), Name(f"n_{name}")))
     match = state.target.match("t", "g") if state.target.columns else SQL("TRUE")
     return SQL("SELECT {}, t.ctid AS __tid FROM came AS g LEFT JOIN {} AS t ON {}").format(
         commas(columns), table(state.target.relation), match
@@ -206,8 +206,8 @@ def _moved(state: State) -> Composable:
 def _write_state(state: State, printer: Printer) -> None:
     relation = table(state.target.relation)
     stored = [COUNT_REF, *state.total_names]
-    alive = SQL("TRUE") if state.grouping.scalar else SQL("m.{} > 0").format(Identifier(f"n_{COUNT_REF}"))
-    assignments = commas(SQL("{} = m.{}").format(Identifier(n), Identifier(f"n_{n}")) for n in stored)
+    alive = SQL("TRUE") if state.grouping.scalar else SQL("m.{} > 0").format(Name(f"n_{COUNT_REF}"))
+    assignments = commas(SQL("{} = m.{}").format(Name(n), Name(f"n_{n}")) for n in stored)
     printer.define(
         "kept",
         SQL("UPDATE {} AS t SET {} FROM moved AS m WHERE t.ctid = m.__tid AND {} RETURNING 1").format(
@@ -219,11 +219,11 @@ def _write_state(state: State, printer: Printer) -> None:
         printer.define(
             "emptied", SQL("DELETE FROM {} AS t WHERE t.ctid = ANY (ARRAY({})) RETURNING 1").format(relation, emptied)
         )
-    columns = commas(Identifier(n) for n in (*(key.name for key in state.target.columns), *stored))
+    columns = commas(Name(n) for n in (*(key.name for key in state.target.columns), *stored))
     values = commas(
         [
-            *(SQL("m.{}").format(Identifier(key.name)) for key in state.target.columns),
-            *(SQL("m.{}").format(Identifier(f"n_{n}")) for n in stored),
+            *(SQL("m.{}").format(Name(key.name)) for key in state.target.columns),
+            *(SQL("m.{}").format(Name(f"n_{n}")) for n in stored),
         ]
     )
     printer.define(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
+from psycopg.sql import SQL, Composable, Composed, Placeholder
 
-from pgtrickle.emit.fragments import WEIGHT, commas, conjunction, hashed, names, same, scalar, table, verbatim
+from pgtrickle.emit.fragments import WEIGHT, Name, commas, conjunction, hashed, names, same, scalar, table, verbatim
 from pgtrickle.errors import InternalError
 from pgtrickle.ir import operators as ir
 from pgtrickle.ir.operators import Operator, OuterKind, children_of
@@ -28,8 +28,8 @@ class Printer:
         self._uses: Counter[int] = Counter()
         self._seen: list[Operator] = []
         self._from_changes: dict[int, bool] = {}
-        self._names: dict[int, Identifier] = {}
-        self._ctes: list[tuple[Identifier, Composable]] = []
+        self._names: dict[int, Name] = {}
+        self._ctes: list[tuple[Name, Composable]] = []
 
     # --- statement -------------------------------------------------------------------------------------------------
 
@@ -41,9 +41,9 @@ class Printer:
             for child in children_of(op):
                 self.plan_sharing(child)
 
-    def define(self, name: str, query: Composable) -> Identifier:
+    def define(self, name: str, query: Composable) -> Name:
         """Add a common table expression of one's own."""
-        identifier = Identifier(name)
+        identifier = Name(name)
         self._ctes.append((identifier, query))
         return identifier
 
@@ -61,8 +61,8 @@ class Printer:
         self._aliases += 1
         alias = f"r{self._aliases}"
         if self._is_shared(op):
-            return SQL("{} AS {}").format(self._shared(op), Identifier(alias)), alias
-        return SQL("({}) AS {}").format(self._print(op), Identifier(alias)), alias
+            return SQL("{} AS {}").format(self._shared(op), Name(alias)), alias
+        return SQL("({}) AS {}").format(self._print(op), Name(alias)), alias
 
     def select(self, op: Operator) -> Composable:
         """The operator as a SELECT; weighted relations have a last column ``__w``."""
@@ -84,7 +84,7 @@ class Printer:
             self._from_changes[id(op)] = known
         return known
 
-    def _shared(self, op: Operator) -> Identifier:
+    def _shared(self, op: Operator) -> Name:
         if id(op) not in self._names:
             query = self._print(op)
             self._names[id(op)] = self.define(f"d{len(self._ctes) + 1}", query)
@@ -106,7 +106,7 @@ class Printer:
             "stage": lambda: self._bindings.stages[op.input.ident].output,
         }[op.input.kind]()
         columns = commas(
-            SQL("t.{} AS {}").format(Identifier(name), Identifier(column.name))
+            SQL("t.{} AS {}").format(Name(name), Name(column.name))
             for (_, name), column in zip(op.attributes, op.columns, strict=True)
         )
         return SQL("SELECT {} FROM {} AS t").format(columns, table(relation))
@@ -114,15 +114,15 @@ class Printer:
     def _print_change(self, op: ir.Change) -> Composable:
         scan = op.scan
         columns = [
-            SQL("b.{} AS {}").format(Identifier(change_column(number)), Identifier(column.name))
+            SQL("b.{} AS {}").format(Name(change_column(number)), Name(column.name))
             for (number, _), column in zip(scan.attributes, scan.columns, strict=True)
         ]
-        weight = SQL("b.{}::pg_catalog.int8 AS {}").format(Identifier(WEIGHT_COLUMN), WEIGHT)
+        weight = SQL("b.{}::pg_catalog.int8 AS {}").format(Name(WEIGHT_COLUMN), WEIGHT)
         source, window = self._window(scan)
         return SQL("SELECT {} FROM {} AS b WHERE {}").format(commas([*columns, weight]), source, window)
 
     def _window(self, scan: ir.Scan) -> tuple[Composable, Composable]:
-        number = Identifier("b", NUMBER_COLUMN)
+        number = Name("b", NUMBER_COLUMN)
         if scan.input.kind == "stage":
             log = self._bindings.stages[scan.input.ident].log
             if log is None:
@@ -134,16 +134,14 @@ class Printer:
         buffer = self._bindings.tables[scan.input.ident].buffer
         if buffer is None:
             raise InternalError("a table whose changes are read has no change buffer")
-        xid, weight = Identifier("b", XID_COLUMN), Identifier("b", WEIGHT_COLUMN)
+        xid, weight = Name("b", XID_COLUMN), Name("b", WEIGHT_COLUMN)
         window = SQL("({} >= %(xmax)s::pg_catalog.xid8 OR {} = ANY (%(xip)s::pg_catalog.xid8[])) AND {} <> 0").format(
             xid, xid, weight
         )
         return table(buffer), window
 
     def _print_empty(self, op: ir.Empty) -> Composable:
-        columns = [
-            SQL("NULL::{} AS {}").format(verbatim(column.type.name), Identifier(column.name)) for column in op.columns
-        ]
+        columns = [SQL("NULL::{} AS {}").format(verbatim(column.type.name), Name(column.name)) for column in op.columns]
         return SQL("SELECT {} WHERE FALSE").format(commas([*columns, SQL("0::pg_catalog.int8 AS {}").format(WEIGHT)]))
 
     def _print_values(self, op: ir.Values) -> Composable:
@@ -160,7 +158,7 @@ class Printer:
     def _print_project(self, op: ir.Project) -> Composable:
         source, _ = self.source(op.child)
         columns: list[Composable] = [
-            SQL("{} AS {}").format(scalar(expr), Identifier(column.name))
+            SQL("{} AS {}").format(scalar(expr), Name(column.name))
             for expr, column in zip(op.exprs, op.columns, strict=True)
         ]
         columns += [WEIGHT] if op.weighted else []
@@ -168,9 +166,7 @@ class Printer:
 
     def _print_join(self, op: ir.Join) -> Composable:
         sources = [self.source(child) for child in op.inputs]
-        weights = [
-            Identifier(alias, "__w") for child, (_, alias) in zip(op.inputs, sources, strict=True) if child.weighted
-        ]
+        weights = [Name(alias, "__w") for child, (_, alias) in zip(op.inputs, sources, strict=True) if child.weighted]
         columns: list[Composable] = [names(op.columns)] if op.columns else []
         if weights:
             columns.append(SQL("{} AS {}").format(SQL(" * ").join(weights), WEIGHT))
@@ -198,7 +194,7 @@ class Printer:
         for child in op.children:
             source, _ = self.source(child)
             columns: list[Composable] = [
-                SQL("{} AS {}").format(Identifier(mine.name), Identifier(shown.name))
+                SQL("{} AS {}").format(Name(mine.name), Name(shown.name))
                 for mine, shown in zip(child.columns, op.columns, strict=True)
             ]
             branches.append(SQL("SELECT {} FROM {}").format(commas([*columns, *weight]), source))
@@ -224,20 +220,20 @@ class Printer:
     def _print_expose(self, op: ir.Expose) -> Composable:
         source, _ = self.source(op.child)
         columns: list[Composable] = [names(op.child.columns)] if op.child.columns else []
-        columns.append(SQL("{} AS {}").format(WEIGHT, Identifier(op.weight.name)))
+        columns.append(SQL("{} AS {}").format(WEIGHT, Name(op.weight.name)))
         return SQL("SELECT {} FROM {}").format(commas(columns), source)
 
     def _print_aggregate(self, op: ir.Aggregate) -> Composable:
         source, _ = self.source(op.child)
-        keys = [Identifier(key) for key in op.keys]
-        calls = [SQL("{} AS {}").format(scalar(call.expr), Identifier(call.column.name)) for call in op.calls]
+        keys = [Name(key) for key in op.keys]
+        calls = [SQL("{} AS {}").format(scalar(call.expr), Name(call.column.name)) for call in op.calls]
         query = SQL("SELECT {} FROM {}").format(commas([*keys, *calls]), source)
         return query if op.scalar else SQL("{} GROUP BY {}").format(query, commas(keys))
 
     def _print_window(self, op: ir.Window) -> Composable:
         source, _ = self.source(op.child)
-        calls = [SQL("{} AS {}").format(scalar(call.expr), Identifier(call.column.name)) for call in op.calls]
-        shown = [Identifier(column.name) for column in op.child.columns]
+        calls = [SQL("{} AS {}").format(scalar(call.expr), Name(call.column.name)) for call in op.calls]
+        shown = [Name(column.name) for column in op.child.columns]
         return SQL("SELECT {} FROM {}").format(commas([*shown, *calls]), source)
 
     def _print_pad(self, op: ir.Pad) -> Composable:
@@ -246,7 +242,7 @@ class Printer:
 
     def _print_lookup(self, op: ir.Lookup) -> Composable:
         left, right = self.source(op.left)[0], self.source(op.right)[0]
-        calls = [SQL("{} AS {}").format(scalar(call.expr), Identifier(call.column.name)) for call in op.calls]
+        calls = [SQL("{} AS {}").format(scalar(call.expr), Name(call.column.name)) for call in op.calls]
         conditions = conjunction(scalar(condition) for condition in op.conditions)
         found = SQL("SELECT {} FROM {} WHERE {}").format(commas(calls), right, conditions)
         return SQL("SELECT {} FROM {} CROSS JOIN LATERAL ({}) AS found").format(self._columns(op), left, found)
@@ -265,24 +261,24 @@ class Printer:
         child, left = self.source(op.child)
         wanted, right = self.source(op.keys)
         pairs = [
-            same(column, Identifier(left, column.name), Identifier(right, key.name), nullable=nulls)
+            same(column, Name(left, column.name), Name(right, key.name), nullable=nulls)
             for column, key in zip(shown, keys, strict=True)
         ]
         if nulls:
-            any_null = SQL(" OR ").join(SQL("{} IS NULL").format(Identifier(right, key.name)) for key in keys)
+            any_null = SQL(" OR ").join(SQL("{} IS NULL").format(Name(right, key.name)) for key in keys)
             pairs = [SQL("{} = {}").format(hashed(shown, left), hashed(keys, right)), *pairs, any_null]
             again, alias = self.source(op.keys)
-            gate = SQL(" OR ").join(SQL("{} IS NULL").format(Identifier(alias, key.name)) for key in keys)
+            gate = SQL(" OR ").join(SQL("{} IS NULL").format(Name(alias, key.name)) for key in keys)
             pairs.append(SQL("EXISTS (SELECT 1 FROM {} WHERE {})").format(again, gate))
         columns = names(op.columns, left)
         return SQL("SELECT {} FROM {} CROSS JOIN {} WHERE {}").format(columns, child, wanted, conjunction(pairs))
 
     def _print_named(self, op: ir.Named) -> Composable:
-        return SQL("SELECT {} FROM {}").format(self._columns(op), Identifier(op.name))
+        return SQL("SELECT {} FROM {}").format(self._columns(op), Name(op.name))
 
     def _print_opaque(self, op: ir.Opaque) -> Composable:
         return SQL("SELECT * FROM ({}) AS q ({})").format(verbatim(op.query), names(op.columns))
 
     def _columns(self, op: Operator) -> Composable:
-        parts: list[Composable] = [Identifier(column.name) for column in op.columns]
+        parts: list[Composable] = [Name(column.name) for column in op.columns]
         return commas([*parts, WEIGHT] if op.weighted else parts)

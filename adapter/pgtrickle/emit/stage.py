@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed
 
 from pgtrickle.emit.apply import apply, consolidate
-from pgtrickle.emit.fragments import WEIGHT, commas, names, table
+from pgtrickle.emit.fragments import WEIGHT, Name, commas, names, table
 from pgtrickle.emit.net import (
     State,
     affected_groups,
@@ -88,7 +88,7 @@ def _applied(
 ) -> Composed:
     net = consolidate(stage.operator.columns, weighted)
     renamed = commas(
-        SQL("{} AS {}").format(Identifier(mine.name), Identifier(stored.name))
+        SQL("{} AS {}").format(Name(mine.name), Name(stored.name))
         for mine, stored in zip(stage.operator.columns, target.neutral, strict=True)
     )
     shown = SQL("SELECT {}, {} FROM ({}) AS c").format(renamed, WEIGHT, net)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from psycopg.sql import SQL, Composable, Identifier
+from psycopg.sql import SQL, Composable
 
-from pgtrickle.emit.fragments import conjunction, equal, hashed, identical, same
+from pgtrickle.emit.fragments import Name, conjunction, equal, hashed, identical, same
 from pgtrickle.ir.schema import Column, Equality
 from pgtrickle.plan import Bindings, Plan, Relation, Stage
 
@@ -41,10 +41,10 @@ class Target:
 
         The other relation has the columns under their `neutral` names, and the hash of the locator in ``__h``.
         """
-        pairs = [(c, Identifier(stored, c.name), Identifier(other, n.name)) for c, n in self._neutral_locator()]
+        pairs = [(c, Name(stored, c.name), Name(other, n.name)) for c, n in self._neutral_locator()]
         if self.plain_index:
             return conjunction(equal(*pair) for pair in pairs)
-        found = SQL("{} = {}").format(hashed(self.locator, stored), Identifier(other, "__h"))
+        found = SQL("{} = {}").format(hashed(self.locator, stored), Name(other, "__h"))
         checked = [identical(*pair) if self.key is None else same(*pair) for pair in pairs]
         return conjunction([found, *checked])
 

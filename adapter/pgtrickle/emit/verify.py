@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed
 
-from pgtrickle.emit.fragments import commas, image, names, table, verbatim
+from pgtrickle.emit.fragments import Name, commas, image, names, table, verbatim
 from pgtrickle.ir.schema import Column
 from pgtrickle.plan import Bindings, Plan
 from pgtrickle.rewrite.classes import ColumnClass, column_classes
@@ -18,16 +18,14 @@ def verify_query(plan: Plan, bindings: Bindings) -> Composed:
     columns = plan.root.columns
     classes = column_classes(plan)
     compared = [
-        SQL("{} AS {}").format(_comparable(column, kind), Identifier(f"v{i + 1}"))
+        SQL("{} AS {}").format(_comparable(column, kind), Name(f"v{i + 1}"))
         for i, (column, kind) in enumerate(zip(columns, classes, strict=True))
     ]
     target = bindings.stages[plan.root.number].output
     rows = commas(compared)
-    query = SQL("SELECT {}, 1 AS w FROM ({}) AS q ({})").format(
-        rows, verbatim(plan.canonical.rstrip("; \n")), names(columns)
-    )
+    query = SQL("SELECT {}, 1 AS w FROM ({}) AS q ({})").format(rows, verbatim(plan.reference), names(columns))
     stored = SQL("SELECT {}, -1 AS w FROM {} AS t").format(rows, table(target))
-    shown = commas(Identifier(f"v{i + 1}") for i in range(len(columns)))
+    shown = commas(Name(f"v{i + 1}") for i in range(len(columns)))
     summed = SQL("SELECT pg_catalog.sum(w) AS w FROM ({} UNION ALL {}) AS both_sides GROUP BY {}").format(
         query, stored, shown
     )
@@ -38,7 +36,7 @@ def verify_query(plan: Plan, bindings: Bindings) -> Composed:
 
 
 def _comparable(column: Column, kind: ColumnClass) -> Composable:
-    value = Identifier(column.name)
+    value = Name(column.name)
     match kind:
         case ColumnClass.EXACT:
             return image(column, value)

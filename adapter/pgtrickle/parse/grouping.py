@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pglast import ast
 
-from pgtrickle.ir.expr import Expr, Ref, col
+from pgtrickle.ir.expr import Expr, Ref, col, text
 from pgtrickle.ir.operators import Aggregate, AggregateCall, Operator, Project
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.expression import Expressions
@@ -23,7 +23,7 @@ class Grouping:
     expressions: Expressions
     scope: Scope
     unknown: Type
-    below: frozenset[str]
+    below: dict[str, Column]
     keys: dict[Expr, Column]
     calls: dict[Expr, AggregateCall]
     args: dict[Expr, Column] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Grouping:
         cls, stmt: ast.SelectStmt, expressions: Expressions, scope: Scope, unknown: Type, child: Operator
     ) -> Grouping:
         """Start with the keys that GROUP BY names."""
-        below = frozenset(column.name for column in child.columns)
+        below = {column.name: column for column in child.columns}
         grouping = cls(expressions, scope, unknown, below, {}, {})
         for node in stmt.groupClause or ():
             target = node
@@ -60,10 +60,20 @@ class Grouping:
         expr = self.expressions.names.split(print_node(rewritten))
         own = {column.name for column in self.keys.values()} | {call.column.name for call in self.calls.values()}
         parts = tuple(
-            Ref(self.add_key(col(part.name)).name) if isinstance(part, Ref) and part.name in self.below - own else part
+            Ref(self._dependent(part.name)) if isinstance(part, Ref) and part.name in self.below.keys() - own else part
             for part in expr.parts
         )
         return Expr(parts)
+
+    def _dependent(self, name: str) -> str:
+        """The column for one that the keys determine: a further key, or any value where its type cannot be grouped by."""
+        column = self.below[name]
+        if column.type.equals is not None or column.type.oid == 0 or column.type.category == "A":
+            return self.add_key(col(name)).name
+        expr = text("(pg_catalog.array_agg(", col(name), "))[1]")
+        if expr not in self.calls:
+            self.calls[expr] = AggregateCall(Column(self.expressions.names.fresh(name), self.unknown), expr)
+        return self.calls[expr].column.name
 
     def operator(self, child: Operator) -> Aggregate:
         """The grouping of ``child`` by everything collected."""
