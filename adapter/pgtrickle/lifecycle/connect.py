@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from psycopg.sql import SQL, Composable, Identifier
+from psycopg.sql import SQL, Identifier
 
 from pgtrickle import capture, db, emit
 from pgtrickle.catalog import groups, messages, stream_tables
@@ -17,6 +17,9 @@ from pgtrickle.plan import Bindings, Plan, Relation, SourceNeed, StreamTableBind
 from pgtrickle.refresh import Session
 from pgtrickle.refresh.bindings import stage_bindings
 from pgtrickle.results import Notice
+
+#: Statements of the compiler are written for parameters, so that their percent signs are doubled.
+_EMITTED: Mapping[str, Any] = {}
 
 
 def connect_sources(
@@ -68,7 +71,7 @@ def imagined_bindings(conn: db.Connection, plan: Plan, stream_table_id: int, tar
 def build_stages(conn: db.Connection, stream_table_id: int, plan: Plan, bindings: Bindings) -> None:
     """Create and record the tables that the stages own."""
     for statement in emit.stage_tables(plan, bindings):
-        db.execute(conn, statement)
+        db.execute(conn, statement, _EMITTED)
     register_stages(conn, stream_table_id, plan, bindings)
 
 
@@ -81,10 +84,10 @@ def build_indexes(session: Session, stream_table_id: int, indexes: Sequence[Mapp
         raise InternalError("indexes on a stream table that is not compiled", object_name=str(stream_table_id))
     relation = present_relation(conn, found.relid)
     bindings = Bindings(stages=stage_bindings(compiled.plan, stream_table_id, relation))
-    statements: list[Composable] = [*emit.locator_index(compiled.plan, bindings)]
-    statements += [storage.create_index(relation, index) for index in indexes]
-    for statement in statements:
-        db.execute(conn, statement, object_name=found.name)
+    for statement in emit.locator_index(compiled.plan, bindings):
+        db.execute(conn, statement, _EMITTED, object_name=found.name)
+    for index in indexes:
+        db.execute(conn, storage.create_index(relation, index), object_name=found.name)
 
 
 def drop_locator(conn: db.Connection, relid: int) -> None:
@@ -97,7 +100,27 @@ def drop_locator(conn: db.Connection, relid: int) -> None:
 def build_locator(conn: db.Connection, plan: Plan, bindings: Bindings) -> None:
     """Create the indexes that refreshes find rows by; inside the transaction that changes the definition."""
     for statement in emit.locator_index(plan, bindings):
-        db.execute(conn, statement)
+        db.execute(conn, statement, _EMITTED)
+
+
+def make_way(conn: db.Connection, relid: int, plan: Plan) -> bool:
+    """Empty a stream table whose rows cannot be told apart by the key of its new plan; True if that was so.
+
+    Inside the transaction that fills it again, by DELETE: readers with older snapshots must not see it empty.
+    """
+    key = plan.root.key
+    if key is None:
+        return False
+    relation = present_relation(conn, relid)
+    table, columns = Identifier(relation.schema, relation.name), [Identifier(name) for name in key]
+    required = [Identifier(column.name) for column in plan.root.columns if column.name in key and not column.nullable]
+    nulls = [SQL("EXISTS (SELECT FROM {} WHERE {} IS NULL)").format(table, column) for column in required]
+    grouping = SQL(" GROUP BY {}").format(SQL(", ").join(columns)) if columns else SQL("")
+    twice = SQL("EXISTS (SELECT FROM {}{} HAVING pg_catalog.count(*) > 1)").format(table, grouping)
+    if not db.fetch_value(conn, SQL("SELECT {}").format(SQL(" OR ").join([twice, *nulls]))):
+        return False
+    db.execute(conn, SQL("DELETE FROM {}").format(table))
+    return True
 
 
 def tell(conn: db.Connection, stream_table_id: int, notices: Sequence[Notice]) -> list[Notice]:

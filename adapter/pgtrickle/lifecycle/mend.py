@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pgtrickle import db, refresh
 from pgtrickle.catalog import stream_tables
 from pgtrickle.errors import InvalidQuery, PgTrickleError, RefreshError, UnsupportedQuery
 from pgtrickle.lifecycle.definition import compile_definition
-from pgtrickle.lifecycle.redefine import redefine
+from pgtrickle.lifecycle.redefine import Redefinition, redefine
 from pgtrickle.refresh import Member, NeedsReanalysis, Request, Session
+from pgtrickle.refresh.plan import Action, MemberPlan
 from pgtrickle.results import VerifyResult
 
 _ROUNDS = 3
+_REASON = "a source was replaced or altered"
 
 
 def refresh_group(session: Session, request: Request, policy: db.LockPolicy | None = None) -> tuple[Member, ...]:
@@ -21,16 +24,27 @@ def refresh_group(session: Session, request: Request, policy: db.LockPolicy | No
     Returns:
         The members. One that cannot be mended has an error, its dependents are left alone.
     """
+    mended: dict[int, Redefinition] = {}
     for _ in range(_ROUNDS):
         try:
-            return refresh.run(session, request)
+            return _with_mended(refresh.run(session, request), mended)
         except NeedsReanalysis as needed:
-            request = replace(request, broken={**request.broken, **_mend_all(session, needed, policy)})
+            request = replace(request, broken={**request.broken, **_mend_all(session, needed, policy, mended)})
     raise RefreshError(
         "The sources kept changing while their stream tables were compiled again.",
         object_name=", ".join(map(str, request.relids)),
         hint="Try again when the changes of definition are over.",
     )
+
+
+def _with_mended(members: tuple[Member, ...], mended: Mapping[int, Redefinition]) -> tuple[Member, ...]:
+    """What was recomputed while it was mended is part of what this refresh did."""
+    for member in members:
+        done = mended.get(member.row.id)
+        if done is not None and member.running:
+            member.plan = MemberPlan(Action.RECOMPUTE, _REASON, frozenset(), 0)
+            member.counts = member.counts.plus(done.counts)
+    return members
 
 
 def verify(session: Session, relid: int, policy: db.LockPolicy | None = None) -> VerifyResult:
@@ -43,21 +57,28 @@ def verify(session: Session, relid: int, policy: db.LockPolicy | None = None) ->
         return VerifyResult(name, None, reason=f"a recompute is due: {needed.message}")
 
 
-def _mend_all(session: Session, needed: NeedsReanalysis, policy: db.LockPolicy | None) -> dict[int, PgTrickleError]:
+def _mend_all(
+    session: Session,
+    needed: NeedsReanalysis,
+    policy: db.LockPolicy | None,
+    mended: dict[int, Redefinition],
+) -> dict[int, PgTrickleError]:
     """Mend one after the other; id -> why it could not be done."""
     failed: dict[int, PgTrickleError] = {}
     for stream_table_id in needed.stream_table_ids:
         try:
-            _mend(session, stream_table_id, policy)
+            done = _mend(session, stream_table_id, policy)
+            if done is not None:
+                mended[stream_table_id] = done
         except (InvalidQuery, UnsupportedQuery, RefreshError) as error:
             failed[stream_table_id] = error
     return failed
 
 
-def _mend(session: Session, stream_table_id: int, policy: db.LockPolicy | None) -> None:
+def _mend(session: Session, stream_table_id: int, policy: db.LockPolicy | None) -> Redefinition | None:
     found = stream_tables.fetch(session.conn, stream_table_id)
     if found is None:
-        return
+        return None
     try:
         analysis = compile_definition(
             session.conn, found.canonical_query, found.requested_mode, settings=found.settings
@@ -69,11 +90,11 @@ def _mend(session: Session, stream_table_id: int, policy: db.LockPolicy | None) 
             detail=error.detail,
             hint="Restore the source, or give the stream table another query; it keeps its content until then.",
         ) from error
-    redefine(
+    return redefine(
         session,
         found,
         analysis,
         changes={},
-        reason="a source was replaced or altered",
+        reason=_REASON,
         policy=policy or db.LockPolicy(),
     )

@@ -13,13 +13,21 @@ from pgtrickle.catalog.model import StreamTable
 from pgtrickle.errors import DependencyCycle, DependentsExist
 from pgtrickle.lifecycle import storage
 from pgtrickle.lifecycle.columns import ColumnChanges, TableColumn, compare_columns
-from pgtrickle.lifecycle.connect import build_locator, build_stages, connect_sources, drop_locator, imagined_bindings
+from pgtrickle.lifecycle.connect import (
+    build_locator,
+    build_stages,
+    connect_sources,
+    drop_locator,
+    imagined_bindings,
+    make_way,
+)
 from pgtrickle.lifecycle.definition import definition_facts, register_objects
 from pgtrickle.lifecycle.drop import drop_idle_logs
 from pgtrickle.lifecycle.target import present_relation
 from pgtrickle.plan import SourceNeed
 from pgtrickle.refresh import Request, Session
 from pgtrickle.refresh.compiled import Compiled, pin
+from pgtrickle.refresh.member import Counts
 from pgtrickle.results import Notice
 
 _PATIENCE_S = 120.0
@@ -30,7 +38,7 @@ class Redefinition:
     """What was done, filled while it is done."""
 
     actions: list[str] = field(default_factory=list)
-    rows_changed: int = 0
+    counts: Counts = field(default_factory=Counts)
     notices: list[Notice] = field(default_factory=list)
 
 
@@ -95,7 +103,7 @@ def _recompute(session: Session, stream_table: StreamTable, prelude: Callable[[]
     request = Request(relids=(stream_table.relid,), prelude=prelude, patience_s=_PATIENCE_S, override=True)
     members = refresh.run(session, request)
     found = refresh.result(session, members, stream_table.relid, 0)
-    done.rows_changed = found.rows_changed
+    done.counts = Counts(found.rows_deleted, found.rows_updated, found.rows_inserted)
     done.actions.append("recompute")
     done.notices.append(Notice("recompute", f"{stream_table.name} was recomputed: its definition changed."))
 
@@ -132,6 +140,10 @@ def _replace(
     bindings = imagined_bindings(conn, plan, stream_table.id, relation)
     build_stages(conn, stream_table.id, plan, bindings)
     register_objects(conn, stream_table.id, analysis)
+    emptied = make_way(conn, stream_table.relid, plan)
+    for dependent in sources.dependents(conn, stream_table.id) if emptied else ():
+        # What was emptied is in no output log.
+        stream_tables.request_recompute(conn, dependent, f"{stream_table.name} was built again")
     build_locator(conn, plan, bindings)
     stream_tables.update(
         conn,
@@ -154,7 +166,7 @@ def _replace(
 def _change_columns(
     conn: db.Connection, stream_table: StreamTable, analysis: Analysis
 ) -> tuple[ColumnChanges, str | None]:
-    """Change the columns; what was done, and the names of columns that stay where they are against the query's order."""
+    """Change the columns; what was done, and names of columns that stay where they are against the query's order."""
     old = storage.fetch_columns(conn, stream_table.relid)
     with db.transaction(conn):
         pin(conn, analysis.settings)

@@ -23,6 +23,7 @@ from pgtrickle.lifecycle.redefine import Redefinition, redefine
 from pgtrickle.lifecycle.target import QUERIES, present_relation, quoted_name, resolve, resolve_stream_table
 from pgtrickle.refresh import Request, Session
 from pgtrickle.refresh.compiled import Compiled, shape
+from pgtrickle.refresh.member import Counts
 from pgtrickle.results import Notice, ReplaceResult
 
 #: Settings that only matter while names are looked up, which the canonical query has behind it.
@@ -163,7 +164,8 @@ def _change_indexes(
 def _recompute(session: Session, old: StreamTable, configuration: Configuration, done: Redefinition) -> None:
     request = Request(relids=(old.relid,), full=True, patience_s=LOAD_PATIENCE_S)
     members = refresh_group(session, request, configuration.policy)
-    done.rows_changed += refresh.result(session, members, old.relid, 0).rows_changed
+    found = refresh.result(session, members, old.relid, 0)
+    done.counts = done.counts.plus(Counts(found.rows_deleted, found.rows_updated, found.rows_inserted))
     done.actions.append("recompute")
 
 
@@ -200,6 +202,6 @@ def _report(session: Session, old: StreamTable, done: Redefinition, notices: Seq
         actions=tuple(done.actions) or ("none",),
         effective_mode=found.effective_mode,
         mode_reason=found.mode_reason,
-        rows_changed=done.rows_changed,
+        rows_changed=done.counts.total,
         notices=tuple(tell(session.conn, old.id, notices)) if notices else (),
     )

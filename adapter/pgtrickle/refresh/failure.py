@@ -13,11 +13,7 @@ from pgtrickle.gates import retry
 from pgtrickle.refresh.execute import CountMismatch
 from pgtrickle.refresh.finish import entry_base, trail_records
 from pgtrickle.refresh.member import Member
-from pgtrickle.refresh.plan import Action
 from pgtrickle.refresh.session import Session
-
-#: SQLSTATE classes of errors that a row causes: cardinality, data, raised by a user's function.
-_DATA_ERRORS = ("21", "22", "P0")
 
 
 def record_failures(session: Session, members: Sequence[Member]) -> None:
@@ -46,17 +42,8 @@ def _fail(session: Session, member: Member, error: PgTrickleError | None) -> Non
     status = None if retry.is_retryable(error.sqlstate) else "SUSPENDED" if suspend else "ERROR"
     delay = decision.delay if decision.delay is not None else timedelta(0)
     groups.fail(session.conn, member.row.id, error.as_dict(), delay=delay, status=status)
-    if isinstance(error, CountMismatch) or _poisoned(member, error):
+    if isinstance(error, CountMismatch):
         catalog.request_recompute(session.conn, member.row.id, error.message)
-
-
-def _poisoned(member: Member, error: PgTrickleError) -> bool:
-    """Whether a change row may be at fault that is not there any more: a delta evaluates what came and went, too.
-
-    The query as it stands sees only what is there now, so a recompute gets over it.
-    """
-    differential = member.plan is not None and member.plan.action is Action.DIFFERENTIAL
-    return differential and (error.sqlstate or "").startswith(_DATA_ERRORS)
 
 
 def _entry(session: Session, member: Member) -> dict[str, object]:

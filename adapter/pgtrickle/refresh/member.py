@@ -54,6 +54,10 @@ class Counts:
         """All of them."""
         return self.deleted + self.updated + self.inserted
 
+    def plus(self, other: Counts) -> Counts:
+        """Both together."""
+        return Counts(self.deleted + other.deleted, self.updated + other.updated, self.inserted + other.inserted)
+
 
 @dataclass(slots=True)
 class Member:
