@@ -42,8 +42,7 @@ class Report:
     refreshes: int = 0
     lags: list[float] = field(default_factory=list)
     timings: list[compare.Timing] = field(default_factory=list)
-    bare_write: float = 0.0
-    captured_write: float = 0.0
+    writing: tuple[float, float] = (0.0, 0.0)
 
     def check(self, holds: bool, text: str) -> None:
         """Say whether something that was promised holds, and remember it if not."""
@@ -98,7 +97,6 @@ def _on_server(
         with display.step(f"Load what happened before, into a PostgreSQL {own.major} of our own"):
             loaded = load.load(connection, flights)
             display.note(", ".join(f"{count(rows)} {table}" for table, rows in loaded.items()))
-            report.bare_write = stream.seconds_to_write(connection, days[-1])
         programs = Programs(own, scratch)
         if not _build(programs, report):
             return
@@ -190,7 +188,7 @@ def _follow_day(demo: Demo, runner: Runner, day: stream.Day, number: int) -> boo
 def _compare(demo: Demo, days: list[stream.Day]) -> None:
     title = f"Side by side: {days[0].day:%d} and {days[-1].day:%d %B}, refreshed by the changes and in full"
     with display.step(title):
-        demo.report.captured_write = stream.seconds_to_write(demo.connection, days[-1])
+        demo.report.writing = stream.seconds_to_write(demo.connection, days[-1])
         compare.make_baseline(demo.connection, demo.trickle, STREAM_TABLES)
         for day in days:
             demo.report.changes += stream.play(demo.connection, day, number=0, pause=0).total
@@ -262,9 +260,10 @@ def _summary(demo: Demo) -> None:
         f"   Two days of changes through all nine: {seconds(differential / 1000)} by the changes, "
         f"{seconds(full / 1000)} in full."
     )
+    bare, captured = report.writing
     display.say(
-        f"   Writing a day of flights costs the application {seconds(report.bare_write)} without capture, "
-        f"{seconds(report.captured_write)} with it."
+        f"   Writing a day of flights takes the application {seconds(bare)} without capture, "
+        f"{seconds(captured)} with it."
     )
 
 
