@@ -42,10 +42,13 @@ def execute_member(session: Session, member: Member) -> None:
     member.refresh_no = locked.refresh_no + 1
     if plan.action is not Action.NO_DATA:
         enter(session, member)
-        member.counts = _run_stages(session, member, plan)
+        member.counts, wrote = _run_stages(session, member, plan)
         leave(session, member)
-    if member.counts.total == 0:
-        # Dependents wake up by the number, so it only moves when rows do.
+    else:
+        wrote = False
+    if not wrote:
+        # Dependents wake up by the number, so it only moves when rows do. Rows of an inner stage count too: the next
+        # refresh must not take what is in the stages' logs now for its own.
         member.refresh_no = locked.refresh_no
     member.duration_ms = (time.monotonic() - started) * 1000
 
@@ -72,8 +75,9 @@ def _batch(session: Session, statements: list[Composable], name: str) -> None:
         session.statements += 1
 
 
-def _run_stages(session: Session, member: Member, plan: MemberPlan) -> Counts:
-    compiled, counts = member.need_compiled(), Counts()
+def _run_stages(session: Session, member: Member, plan: MemberPlan) -> tuple[Counts, bool]:
+    """The rows that the root wrote, and whether any stage wrote some."""
+    compiled, counts, wrote = member.need_compiled(), Counts(), False
     params = _params(member)
     changed: set[InputKey] = set(plan.changed)
     for stage in compiled.plan.stages:
@@ -91,8 +95,9 @@ def _run_stages(session: Session, member: Member, plan: MemberPlan) -> Counts:
             session.statements += 1
         counts = _apply(session, member, stage, last, params)
         if counts.total:
+            wrote = True
             changed.add(InputKey("stage", stage.number))
-    return counts
+    return counts, wrote
 
 
 def _statements(
