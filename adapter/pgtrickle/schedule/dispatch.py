@@ -21,6 +21,8 @@ from pgtrickle.schedule.pool import Done, Job, Pool
 from pgtrickle.schedule.situation import Situation
 from pgtrickle.schedule.state import changes_query, fetch_changed, fetch_situation, pollable
 
+#: Polling takes at most this part of the time: a change buffer that is slow to look through is looked at less often.
+POLL_SHARE = 0.1
 #: The state of all stream tables is read at least this often, so that new and altered ones are noticed, seconds.
 STATE_SECONDS = 1.0
 
@@ -47,6 +49,7 @@ class Dispatcher:
         self._clock = 0.0
         self._reload_at = 0.0
         self._quiet_until = 0.0
+        self._poll_pause = settings.poll_interval
 
     # --- what is running --------------------------------------------------------------------------------------------
 
@@ -133,6 +136,7 @@ class Dispatcher:
         situation = self._situation
         if self._query is None or situation is None:
             return False
+        started = time.monotonic()
         try:
             changed = fetch_changed(conn, self._query)
         except StatementFailed as error:
@@ -142,6 +146,7 @@ class Dispatcher:
             report.poll_failed(error)
             self._reload_at = 0.0
             return True
+        self._poll_pause = max(self._settings.poll_interval, (time.monotonic() - started) / POLL_SHARE)
         self._situation = situation.with_changes(changed)
         blocked = self.busy | self._cooling.resting(time.monotonic())
         return bool(self._situation.continuous_with_changes() - blocked)
@@ -164,7 +169,7 @@ class Dispatcher:
     def _pause(self, now: float) -> float:
         moments = [self._quiet_until, self._reload_at]
         if self.free and self._query is not None:
-            moments.append(now + self._settings.poll_interval)
+            moments.append(now + self._poll_pause)
         rest = self._cooling.next_end(now)
         if rest is not None:
             moments.append(now + rest)

@@ -84,16 +84,16 @@ def _state(row: _Row) -> TableState:
     )
 
 
-_ONE = SQL(
-    """
-    SELECT f.stream_table_id FROM pgtrickle.frontiers f
-    WHERE f.stream_table_id = {} AND f.snapshot IS NOT NULL AND ({})
-    """
-)
+_ONE = SQL("SELECT {id}::bigint AS stream_table_id WHERE {any}")
+#: The frontier is read by uncorrelated subqueries, once per statement: correlated ones would run for every change row.
 _BUFFER = SQL(
     """
-    EXISTS (SELECT FROM {} b WHERE b.__x >= pg_catalog.pg_snapshot_xmax(f.snapshot)
-            OR b.__x = ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip(f.snapshot))))
+    EXISTS (
+        SELECT FROM {buffer} b
+        WHERE b.__x >= (SELECT pg_catalog.pg_snapshot_xmax(f.snapshot) FROM pgtrickle.frontiers f
+                        WHERE f.stream_table_id = {id})
+           OR b.__x = ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip(f.snapshot) FROM pgtrickle.frontiers f
+                                 WHERE f.stream_table_id = {id})))
     """
 )
 
@@ -115,7 +115,10 @@ def changes_query(sources: Mapping[int, tuple[int, ...]]) -> Composed | None:
         sources: catalog id -> ids of the captured sources that it reads directly.
     """
     parts = [
-        _ONE.format(Literal(key), SQL(" OR ").join(_BUFFER.format(_buffer(source)) for source in sources[key]))
+        _ONE.format(
+            id=Literal(key),
+            any=SQL(" OR ").join(_BUFFER.format(buffer=_buffer(source), id=Literal(key)) for source in sources[key]),
+        )
         for key in sorted(sources)
         if sources[key]
     ]
