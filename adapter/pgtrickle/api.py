@@ -333,7 +333,7 @@ class PgTrickle:
         found = lifecycle.resolve_stream_table(self.conn, name)
         result = lifecycle.verify(self._session, found.relid)
         if repair and result.proven is False:
-            lifecycle.refresh_group(self._session, refresh.Request((found.relid,), full=True))
+            lifecycle.repair(self._session, found.relid)
             return replace(result, repaired=True)
         return result
 

@@ -250,7 +250,7 @@ def _determinised(found: _Compilation) -> str:
             return found.probe.canonical
         try:
             with rolled_back(found.conn):
-                again = probe(found.conn, print_node(stmt), "pgtrickle_ordered", catalog_path=False)
+                again = probe(found.conn, print_node(stmt), "pgtrickle_ordered", catalog_path=True)
         except InvalidQuery as error:
             if as_text or not ordered:
                 raise UnsupportedQuery(

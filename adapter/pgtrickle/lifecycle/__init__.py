@@ -5,7 +5,7 @@ from __future__ import annotations
 from pgtrickle.lifecycle.create import create
 from pgtrickle.lifecycle.describe import describe, explain
 from pgtrickle.lifecycle.drop import drop, release
-from pgtrickle.lifecycle.mend import refresh_group, verify
+from pgtrickle.lifecycle.mend import refresh_group, repair, verify
 from pgtrickle.lifecycle.options import Configuration, configure
 from pgtrickle.lifecycle.preview import preview
 from pgtrickle.lifecycle.replace import alter, create_or_replace
@@ -24,6 +24,7 @@ __all__ = [
     "preview",
     "refresh_group",
     "release",
+    "repair",
     "resolve",
     "resolve_stream_table",
     "verify",

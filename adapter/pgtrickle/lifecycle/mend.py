@@ -9,7 +9,7 @@ from pgtrickle import db, refresh
 from pgtrickle.catalog import stream_tables
 from pgtrickle.errors import InvalidQuery, PgTrickleError, RefreshError, UnsupportedQuery
 from pgtrickle.lifecycle.definition import compile_definition
-from pgtrickle.lifecycle.redefine import Redefinition, redefine
+from pgtrickle.lifecycle.redefine import Redefinition, empty_if_needed, redefine
 from pgtrickle.refresh import Member, NeedsReanalysis, Request, Session
 from pgtrickle.refresh.plan import Action, MemberPlan
 from pgtrickle.results import VerifyResult
@@ -55,6 +55,18 @@ def verify(session: Session, relid: int, policy: db.LockPolicy | None = None) ->
         found = stream_tables.fetch_by_relid(session.conn, relid)
         name = found.name if found else str(relid)
         return VerifyResult(name, None, reason=f"a recompute is due: {needed.message}")
+
+
+def repair(session: Session, relid: int, policy: db.LockPolicy | None = None) -> tuple[Member, ...]:
+    """Recompute by difference, also what a difference cannot tell apart (rows twice under one key)."""
+    found = stream_tables.fetch_by_relid(session.conn, relid)
+
+    def prelude() -> None:
+        compiled = session.compiled.get(found.id) if found else None
+        if found is not None and compiled is not None:
+            empty_if_needed(session.conn, found, compiled.plan)
+
+    return refresh_group(session, Request(relids=(relid,), full=True, prelude=prelude), policy)
 
 
 def _mend_all(

@@ -24,7 +24,7 @@ from pgtrickle.lifecycle.connect import (
 from pgtrickle.lifecycle.definition import definition_facts, register_objects
 from pgtrickle.lifecycle.drop import drop_idle_logs
 from pgtrickle.lifecycle.target import present_relation
-from pgtrickle.plan import SourceNeed
+from pgtrickle.plan import Plan, SourceNeed
 from pgtrickle.refresh import Request, Session
 from pgtrickle.refresh.compiled import Compiled, pin
 from pgtrickle.refresh.member import Counts
@@ -140,10 +140,7 @@ def _replace(
     bindings = imagined_bindings(conn, plan, stream_table.id, relation)
     build_stages(conn, stream_table.id, plan, bindings)
     register_objects(conn, stream_table.id, analysis)
-    emptied = make_way(conn, stream_table.relid, plan)
-    for dependent in sources.dependents(conn, stream_table.id) if emptied else ():
-        # What was emptied is in no output log.
-        stream_tables.request_recompute(conn, dependent, f"{stream_table.name} was built again")
+    empty_if_needed(conn, stream_table, plan)
     build_locator(conn, plan, bindings)
     stream_tables.update(
         conn,
@@ -161,6 +158,15 @@ def _replace(
             **changes,
         },
     )
+
+
+def empty_if_needed(conn: db.Connection, stream_table: StreamTable, plan: Plan) -> None:
+    """Empty a stream table whose rows the plan's key cannot tell apart, in the transaction that fills it again."""
+    if not make_way(conn, stream_table.relid, plan):
+        return
+    for dependent in sources.dependents(conn, stream_table.id):
+        # What was emptied is in no output log.
+        stream_tables.request_recompute(conn, dependent, f"{stream_table.name} was built again")
 
 
 def _change_columns(

@@ -1,0 +1,92 @@
+"""``verify`` proves, disproves, or says that it cannot."""
+
+from __future__ import annotations
+
+import pytest
+
+QUERY = "SELECT k, count(*) AS n, sum(v) AS v FROM t GROUP BY k"
+
+
+@pytest.fixture
+def s(conn, engine):
+    conn.execute("CREATE TABLE t (id int PRIMARY KEY, k text, v int)")
+    conn.execute("INSERT INTO t SELECT n, 'k' || n % 3, n FROM generate_series(1, 10) n")
+    engine.create_stream_table("s", QUERY, refresh_mode="DIFFERENTIAL")
+    return engine
+
+
+def corrupt(conn, statement):
+    """Write past the guard, as only a superuser's replica session can."""
+    with conn.transaction():
+        conn.execute("SET LOCAL session_replication_role = replica")
+        conn.execute(statement)
+
+
+def test_equality_is_proven_with_changes_pending_and_nothing_is_kept(conn, s):
+    conn.execute("INSERT INTO t VALUES (100, 'new', 1); DELETE FROM t WHERE id = 3")
+    before = conn.execute("SELECT array_agg(s ORDER BY k) FROM s").fetchone()
+    frontier = conn.execute("SELECT xmin::text, snapshot::text FROM pgtrickle.frontiers").fetchone()
+    result = s.verify("s")
+    assert (result.proven, result.missing, result.extra, result.reason) == (True, 0, 0, None)
+    assert conn.execute("SELECT array_agg(s ORDER BY k) FROM s").fetchone() == before
+    assert conn.execute("SELECT xmin::text, snapshot::text FROM pgtrickle.frontiers").fetchone() == frontier
+
+
+@pytest.mark.parametrize(
+    ("statement", "missing", "extra"),
+    [
+        ("DELETE FROM s WHERE k = 'k1'", 1, 0),
+        ("INSERT INTO s VALUES ('ghost', 1, 1)", 0, 1),
+        ("UPDATE s SET v = v + 1 WHERE k = 'k1'", 1, 1),
+        ("INSERT INTO s SELECT * FROM s WHERE k = 'k1'", 0, 1),
+    ],
+)
+def test_every_kind_of_difference_is_seen_and_repaired(conn, s, oracle, statement, missing, extra):
+    conn.execute("DROP INDEX IF EXISTS none")
+    for (name,) in conn.execute(
+        "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 's'::regclass"
+    ).fetchall():
+        conn.execute(f"DROP INDEX {name}")
+    corrupt(conn, statement)
+    found = s.verify("s")
+    assert (found.proven, found.missing, found.extra) == (False, missing, extra)
+    repaired = s.verify("s", repair=True)
+    assert repaired.repaired
+    oracle(conn, "s", QUERY)
+    assert s.verify("s").proven
+
+
+def test_a_refresh_that_meets_a_ghost_fails_and_the_next_one_recomputes(conn, s, oracle):
+    corrupt(conn, "DELETE FROM s WHERE k = 'k1'")
+    conn.execute("INSERT INTO t VALUES (100, 'k1', 1)")
+    assert s.verify("s").proven is False
+
+
+def test_full_mode_is_not_proven(conn, s):
+    s.alter_stream_table("s", refresh_mode="FULL")
+    result = s.verify("s")
+    assert result.proven is None
+    assert "FULL" in (result.reason or "")
+
+
+def test_a_recompute_that_is_due_is_not_a_proof(conn, s):
+    conn.execute("UPDATE pgtrickle.stream_tables SET recompute_reason = 'because'")
+    result = s.verify("s")
+    assert result.proven is None
+    assert "because" in (result.reason or "")
+    s.refresh_stream_table("s")
+    assert s.verify("s").proven
+
+
+def test_a_suspended_or_never_loaded_stream_table_is_not_proven(conn, s):
+    s.suspend("s")
+    assert s.verify("s").proven is None
+    s.create_stream_table("empty", "SELECT id FROM t", initialize=False)
+    assert s.verify("empty").proven is None
+
+
+def test_ancestors_move_too_inside_the_proof(conn, s):
+    s.create_stream_table("top", "SELECT sum(n) AS n FROM s", refresh_mode="DIFFERENTIAL")
+    conn.execute("INSERT INTO t VALUES (100, 'new', 1)")
+    assert s.verify("top").proven
+    assert s.refresh_stream_table("top").action == "DIFFERENTIAL"
