@@ -275,7 +275,8 @@ def _verdict(report: Report) -> None:
 
 
 def _say_how_to_go_on(own: server.Server, scratch: Path) -> None:
-    display.say("\nThe server is still running. Look around:")
+    assert own.process is not None
+    display.say("\nThe server is still running, without a runner. Look around:")
     display.say(f'   pgtrickle status --dsn "{own.dsn(server.DATABASE)}"')
-    display.say(f"   stop it: python tools/dev_server.py stop --data {own.data}")
-    display.say(f"   then delete {own.data.parent} and {scratch}")
+    display.say("and when you have seen enough:")
+    display.say(f"   kill -INT {own.process.pid} && sleep 1 && rm -rf {own.data.parent} {scratch}")
