@@ -305,7 +305,7 @@ SELECT pg_catalog.clock_timestamp() AS now, st.id, st.relid,
        pg_catalog.quote_ident(coalesce(n.nspname, st.schema_name)) || '.'
            || pg_catalog.quote_ident(coalesce(c.relname, st.table_name)) AS name,
        coalesce(st.schedule, 'calculated') AS schedule, st.status, st.is_populated, f.last_refresh_at, st.retry_at,
-       st.last_error ->> 'message' AS last_error, st.effective_mode, st.recompute_reason,
+       st.last_error ->> 'message' AS last_error,
        NOT coalesce((st.definition ->> 'unwatched')::boolean, false)
            AND NOT coalesce('uncaptured' = ANY (d.kinds), false) AS watched,
        coalesce(d.source_ids, '{}') AS source_ids, coalesce(d.stream_table_ids, '{}') AS stream_table_ids,

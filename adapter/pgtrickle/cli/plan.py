@@ -28,8 +28,8 @@ def run(context: Context) -> Exit:
 
 def _show(context: Context, preview: Preview) -> None:
     context.print("would be refreshed now, in this order:")
-    rows = [(entry.order, entry.group, entry.name, entry.mode, entry.why) for entry in preview.due]
-    context.print_table(("order", "group", "name", "mode", "why"), rows, "  nothing")
+    due = [(e.order, e.group, e.name, e.mode, e.changes, e.why, e.mode_reason) for e in preview.due]
+    context.print_table(("order", "group", "name", "mode", "changes", "why", "mode because"), due, "  nothing")
     context.print("\nwait:")
     held = [
         (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 from pgtrickle import capture
 from pgtrickle.capture import Severity
@@ -18,7 +17,7 @@ from pgtrickle.errors import (
     TransactionConflict,
 )
 from pgtrickle.refresh import culprits, transaction
-from pgtrickle.refresh.cost import COUNT_CAP, CostHistory, crossover
+from pgtrickle.refresh.cost import CostHistory, full_from
 from pgtrickle.refresh.execute import execute_member
 from pgtrickle.refresh.group import build_group, exclude_orphans
 from pgtrickle.refresh.member import Member, Request
@@ -184,10 +183,7 @@ def _adaptive(member: Member, request: Request) -> bool:
 
 
 def _limit(member: Member) -> int:
-    fraction = member.row.options.get("max_delta_fraction")
-    rows = _source_rows(member)
-    learned = crossover(cost_of(member), rows)
-    return min(learned, max(int(fraction * rows), 1)) if fraction else min(learned, COUNT_CAP)
+    return full_from(cost_of(member), _source_rows(member), member.row.options.get("max_delta_fraction"))
 
 
 def _source_rows(member: Member) -> int:
@@ -196,8 +192,7 @@ def _source_rows(member: Member) -> int:
 
 def cost_of(member: Member) -> CostHistory:
     """What earlier refreshes of it cost."""
-    known = asdict(CostHistory())
-    return CostHistory(**{key: value for key, value in member.need_locked().cost.items() if key in known})
+    return CostHistory.of(member.need_locked().cost)
 
 
 def _facts(member: Member, request: Request, windows: Mapping[int, Window], numbers: Mapping[int, int]) -> MemberFacts:
@@ -255,7 +250,7 @@ def _check_end(session: Session, moved: Sequence[Member]) -> None:
         if written:
             raise _self_write(session, moved, [source for source in sources.values() if source.relid in written])
     slipped = capture.partitions_changed(session.conn, {member.row.id: member.present or {} for member in moved})
-    session.statements += 1
+    session.statements += any(source.relkind == "p" for source in sources.values())
     if slipped:
         raise NeedsRepair(tuple(member.row.id for member in moved), slipped[0].text)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 #: With fewer changes the fixed cost of a differential refresh dominates: it says nothing about the cost per change.
 SMALL_WINDOW = 1_000
@@ -35,6 +37,12 @@ class CostHistory:
     small_ms: float | None = None
     full_streak: int = 0
 
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> CostHistory:
+        """As the catalog has it; keys of other versions are ignored."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in stored.items() if key in known})
+
 
 def crossover(history: CostHistory, source_rows: int) -> int:
     """From how many changes on FULL is expected to be cheaper.
@@ -52,6 +60,20 @@ def crossover(history: CostHistory, source_rows: int) -> int:
     if change_ms is None:
         change_ms = COLD_CHANGE_FACTOR * history.full_ms / max(source_rows, SMALL_WINDOW)
     return int(min(max(MARGIN * history.full_ms / max(change_ms, 1e-6), SMALL_WINDOW), COUNT_CAP))
+
+
+def full_from(history: CostHistory, source_rows: int, max_delta_fraction: float | None) -> int:
+    """From how many changes on AUTO recomputes: where it is cheaper, or where the option says so.
+
+    Args:
+        history: what is known.
+        source_rows: estimated rows of all sources together.
+        max_delta_fraction: the option of the stream table.
+    """
+    learned = crossover(history, source_rows)
+    if max_delta_fraction:
+        return min(learned, max(int(max_delta_fraction * source_rows), 1))
+    return min(learned, COUNT_CAP)
 
 
 def learn_full(history: CostHistory, duration_ms: float, *, by_decision: bool) -> CostHistory:

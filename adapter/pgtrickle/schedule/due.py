@@ -32,8 +32,6 @@ class TableState:
         last_refresh: when the last successful refresh began; None if it was never loaded.
         retry_at: not before, after a failure.
         last_error: text of the last failure since the last success.
-        effective_mode: the mode its plan runs in, ``DIFFERENTIAL`` or ``FULL``.
-        recompute_reason: why the next refresh recomputes; None if it does not.
         watched: every source is captured: without a change there is nothing to do.
         changed: a source has changes that it has not consumed (asked for ``continuous`` ones only).
     """
@@ -46,8 +44,6 @@ class TableState:
     last_refresh: datetime | None = None
     retry_at: datetime | None = None
     last_error: str | None = None
-    effective_mode: str = "DIFFERENTIAL"
-    recompute_reason: str | None = None
     watched: bool = True
     changed: bool = False
 

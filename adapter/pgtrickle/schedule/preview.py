@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from pgtrickle import db, gates
+from pgtrickle.catalog import groups
+from pgtrickle.catalog.groups import GroupRow
+from pgtrickle.catalog.model import Snapshot
 from pgtrickle.gates import Hold, Pass, Refuse
-from pgtrickle.schedule.agenda import make_agenda
-from pgtrickle.schedule.due import Due, TableState
+from pgtrickle.refresh.cost import COUNT_CAP
+from pgtrickle.refresh.plan import Window
+from pgtrickle.refresh.windows import WindowOf, fetch_windows
+from pgtrickle.schedule.agenda import Agenda, make_agenda
+from pgtrickle.schedule.due import Due
+from pgtrickle.schedule.expectation import Expectation, expect
 from pgtrickle.schedule.situation import Situation
-from pgtrickle.schedule.state import changes_query, fetch_changed, fetch_situation
+from pgtrickle.schedule.state import changes_query, fetch_changed, fetch_situation, pollable
+
+Windows = Mapping[int, Mapping[int, Window]]
+"""Catalog id -> OID of a base table -> its changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +32,19 @@ class DueEntry:
         order: position, from 1.
         group: number of its group; a group is one transaction on one snapshot.
         name: qualified name.
-        mode: what its refresh would be, as far as that can be told from outside: ``INITIAL``, ``RECOMPUTE``, ``FULL``,
-            ``DIFFERENTIAL``, ``AUTO`` (the cost decides) or ``NO_DATA``.
-        why: why it is due, or whose stale ancestor it is.
+        mode: what its refresh would be: ``INITIAL``, ``RECOMPUTE``, ``FULL``, ``DIFFERENTIAL`` or ``NO_DATA``.
+        changes: change rows of base tables that it would read.
+        why: why it is due, or that it is the stale ancestor of what is due.
+        mode_reason: why it would not be DIFFERENTIAL.
     """
 
     order: int
     group: int
     name: str
     mode: str
+    changes: int
     why: str
+    mode_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,42 +80,67 @@ class Preview:
 
 
 def fetch_preview(conn: db.Connection) -> Preview:
-    """Look as the runner looks, and at the changes of every stream table."""
+    """Look as the runner looks, and count the changes of what is due and of its ancestors."""
     situation = fetch_situation(conn)
-    query = changes_query(situation.sources)
-    return make_preview(situation.with_changes(fetch_changed(conn, query) if query is not None else ()))
+    query = changes_query(pollable(situation))
+    situation = situation.with_changes(fetch_changed(conn, query) if query is not None else ())
+    agenda = make_agenda(situation)
+    relids = [situation.tables[key].relid for group in agenda.groups for key in group.closure]
+    rows = groups.fetch(conn, relids) if relids else ()
+    return make_preview(situation, agenda, rows, fetch_windows(conn, _windows(rows)))
 
 
-def make_preview(situation: Situation) -> Preview:
+def _windows(rows: tuple[GroupRow, ...]) -> list[WindowOf]:
+    return [
+        WindowOf(row.id, source.relid, source.source_id, Snapshot.parse(row.snapshot), COUNT_CAP)
+        for row in rows
+        for source in row.sources
+        if source.source_id is not None and row.snapshot is not None and row.is_populated
+    ]
+
+
+def make_preview(situation: Situation, agenda: Agenda, rows: tuple[GroupRow, ...], windows: Windows) -> Preview:
     """Decide; pure.
 
     Args:
-        situation: with the changes of all stream tables.
+        situation: all stream tables.
+        agenda: what is due.
+        rows: what is due, and its ancestors.
+        windows: their changes.
     """
-    agenda = make_agenda(situation)
+    by_id = {row.id: row for row in rows}
+    expected: dict[int, Expectation] = {}
+    for key in situation.dag.ordered(by_id):
+        expected[key] = expect(by_id[key], windows.get(key, {}), sources_move=_sources_move(by_id, expected, key))
     due: list[DueEntry] = []
     for number, group in enumerate(agenda.groups, start=1):
-        for key in situation.dag.ordered(group.closure):
-            state = situation.tables[key]
-            mode = expected_mode(state)
+        for key in situation.dag.ordered(group.closure & set(by_id)):
             if key in group.members:
-                due.append(DueEntry(len(due) + 1, number, state.name, mode, agenda.dues[key].reason))
-            elif mode != "NO_DATA" and state.status != "SUSPENDED":
-                due.append(DueEntry(len(due) + 1, number, state.name, mode, "stale ancestor of what is due"))
+                due.append(
+                    _due(len(due) + 1, number, agenda.dues[key].state.name, expected[key], agenda.dues[key].reason)
+                )
+            elif expected[key].mode != "NO_DATA" and situation.tables[key].status != "SUSPENDED":
+                name = situation.tables[key].name
+                due.append(_due(len(due) + 1, number, name, expected[key], "stale ancestor of what is due"))
     planned = {entry.name for entry in due}
     held = [_held(item) for item in agenda.dues.values() if item.state.name not in planned]
     return Preview(situation.now, tuple(due), tuple(held))
 
 
-def expected_mode(state: TableState) -> str:
-    """What a refresh of this stream table would be, by what is known from outside."""
-    if not state.populated:
-        return "INITIAL"
-    if state.recompute_reason is not None:
-        return "RECOMPUTE"
-    if not state.changed and state.watched:
-        return "NO_DATA"
-    return state.effective_mode
+def _sources_move(by_id: Mapping[int, GroupRow], expected: Mapping[int, Expectation], key: int) -> bool:
+    """Whether a stream table that it reads has changed since it last looked, or is about to."""
+    row = by_id[key]
+    for source in row.sources:
+        parent = by_id.get(source.stream_table_id or 0)
+        if parent is None:
+            continue
+        if parent.refresh_no > row.consumed.get(str(source.relid), 0) or expected[parent.id].mode != "NO_DATA":
+            return True
+    return False
+
+
+def _due(order: int, group: int, name: str, expected: Expectation, why: str) -> DueEntry:
+    return DueEntry(order, group, name, expected.mode, expected.changes, why, expected.reason)
 
 
 def _held(due: Due) -> HeldEntry:

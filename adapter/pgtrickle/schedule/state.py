@@ -30,8 +30,6 @@ class _Row:
     last_refresh_at: datetime | None
     retry_at: datetime | None
     last_error: str | None
-    effective_mode: str
-    recompute_reason: str | None
     watched: bool
     source_ids: list[int]
     stream_table_ids: list[int]
@@ -78,8 +76,6 @@ def _state(row: _Row) -> TableState:
         last_refresh=row.last_refresh_at,
         retry_at=row.retry_at,
         last_error=row.last_error,
-        effective_mode=row.effective_mode,
-        recompute_reason=row.recompute_reason,
         watched=row.watched,
     )
 

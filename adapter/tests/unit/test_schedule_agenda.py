@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from datetime import datetime, timedelta, timezone
 
+import pytest
+
+from pgtrickle.catalog.groups import GroupRow, GroupSource
+from pgtrickle.refresh.plan import Window
 from pgtrickle.schedule import parse
 from pgtrickle.schedule.agenda import foreign_leases, make_agenda, startable, wake_after
 from pgtrickle.schedule.cooling import FIRST_SECONDS, LONGEST_SECONDS, Cooling
 from pgtrickle.schedule.due import TableState, effective_periods
+from pgtrickle.schedule.expectation import expect
 from pgtrickle.schedule.order import Dag
 from pgtrickle.schedule.preview import make_preview
 from pgtrickle.schedule.situation import Situation
@@ -135,28 +140,78 @@ def test_cooling_doubles_up_to_a_bound_and_is_forgotten_after_success() -> None:
     assert cooling.next_end(0.0) is None
 
 
+def row(key: int, *sources: GroupSource, **facts: object) -> GroupRow:
+    """A stream table as a refresh reads it."""
+    known = {field.name: None for field in fields(GroupRow)}
+    known |= {
+        "id": key,
+        "relid": 1000 + key,
+        "is_populated": True,
+        "requested_mode": "AUTO",
+        "effective_mode": "DIFFERENTIAL",
+        "refresh_no": 5,
+        **{name: {} for name in ("consumed", "cost", "definition", "options")},
+        "sources": [asdict(source) for source in sources],
+        "stages": (),
+        **facts,
+    }
+    return GroupRow(**known)  # type: ignore[arg-type]
+
+
+BASE = GroupSource("table", 7, 70, None, "public", "base", "r", 100.0)
+ABOVE = GroupSource("stream_table", 1001, None, 1, "public", "t1", "r", 100.0)
+
+
+@pytest.mark.parametrize(
+    ("facts", "window", "mode", "word"),
+    [
+        ({}, Window(0), "NO_DATA", None),
+        ({}, Window(3), "DIFFERENTIAL", None),
+        ({}, Window(3, marked=True), "RECOMPUTE", "truncated"),
+        ({"is_populated": False}, Window(3), "INITIAL", "first"),
+        ({"recompute_reason": "boom"}, Window(0), "RECOMPUTE", "boom"),
+        ({"effective_mode": "FULL", "mode_reason": "random()"}, Window(0), "NO_DATA", None),
+        ({"effective_mode": "FULL", "mode_reason": "random()"}, Window(1), "FULL", "random()"),
+        ({"effective_mode": "FULL", "definition": {"unwatched": True}}, Window(0), "FULL", None),
+        ({"options": {"max_delta_fraction": 0.1}}, Window(10), "FULL", "10 or more"),
+        ({"options": {"max_delta_fraction": 0.1}, "requested_mode": "DIFFERENTIAL"}, Window(10), "DIFFERENTIAL", None),
+        ({"cost": {"full_ms": 1.0, "change_ms": 100.0}}, Window(2000), "FULL", "cheaper"),
+    ],
+)
+def test_what_a_refresh_would_be(facts: dict[str, object], window: Window, mode: str, word: str | None) -> None:
+    found = expect(row(1, BASE, **facts), {7: window}, sources_move=False)
+    assert found.mode == mode
+    assert found.reason is None if word is None else word in (found.reason or "")
+
+
 def test_the_preview_shows_stale_ancestors_in_order_with_mode_and_group() -> None:
-    now = situation([(1, 2)], t1="1h", t2="5s", t3="5s", t4="1h").with_changes({1})
-    preview = make_preview(changed(now, 3, effective_mode="FULL", watched=False))
-    assert [(entry.group, entry.name, entry.mode) for entry in preview.due] == [
-        (1, "public.t1", "DIFFERENTIAL"),
-        (1, "public.t2", "DIFFERENTIAL"),
-        (2, "public.t3", "FULL"),
+    now = situation([(1, 2)], t1="1h", t2="5s", t3="5s", t4="1h")
+    agenda = make_agenda(now)
+    rows = (row(1, BASE), row(2, ABOVE, consumed={"1001": 5}), row(3, BASE, effective_mode="FULL"))
+    preview = make_preview(now, agenda, rows, {1: {7: Window(4)}, 3: {7: Window(4)}})
+    assert [(entry.group, entry.name, entry.mode, entry.changes) for entry in preview.due] == [
+        (1, "public.t1", "DIFFERENTIAL", 4),
+        (1, "public.t2", "DIFFERENTIAL", 0),
+        (2, "public.t3", "FULL", 4),
     ]
     assert "ancestor" in preview.due[0].why
     assert [entry.name for entry in preview.held] == ["public.t4"]
     assert preview.held[0].until == NOW + timedelta(hours=1) - 10 * SECOND
 
 
+def test_a_fresh_ancestor_is_not_refreshed_and_its_unread_changes_are() -> None:
+    now = situation([(1, 2)], t1="1h", t2="5s")
+    rows = (row(1, BASE), row(2, ABOVE, consumed={"1001": 4}))
+    preview = make_preview(now, make_agenda(now), rows, {1: {7: Window(0)}})
+    assert [(entry.name, entry.mode) for entry in preview.due] == [("public.t2", "DIFFERENTIAL")]
+
+
 def test_the_preview_says_what_holds_a_stream_table_back() -> None:
-    now = situation([], t1="5s", t2="5s", t3="5s", t4="5s")
+    now = situation([], t1="5s", t2="5s", t3="1h")
     now = changed(now, 1, status="SUSPENDED", last_error="division by zero")
     now = changed(now, 2, retry_at=NOW + SECOND, last_error="lock")
-    now = changed(now, 3, populated=False)
-    now = changed(now, 4, recompute_reason="a source was truncated")
-    preview = make_preview(now)
-    held = {entry.name: entry for entry in preview.held}
+    held = {entry.name: entry for entry in make_preview(now, make_agenda(now), (), {}).held}
     assert (held["public.t1"].gate, held["public.t1"].final) == ("status", True)
     assert "division by zero" in held["public.t1"].why
     assert (held["public.t2"].gate, held["public.t2"].until) == ("backoff", NOW + SECOND)
-    assert [(entry.name, entry.mode) for entry in preview.due] == [("public.t3", "INITIAL"), ("public.t4", "RECOMPUTE")]
+    assert (held["public.t3"].gate, held["public.t3"].decision) == ("due", "hold")
