@@ -101,7 +101,7 @@ class LockedRow:
     version: str | None
     has_log: bool
     now_snapshot: str
-    started_at: datetime
+    started_at: str
 
 
 def fetch(conn: db.Connection, relids: Sequence[int]) -> tuple[GroupRow, ...]:

@@ -51,7 +51,9 @@ SELECT f.stream_table_id AS id, f.snapshot::text AS snapshot, f.refresh_no, f.co
        st.is_populated, st.recompute_reason, st.status, st.demoted, st.fingerprint,
        st.definition ->> 'version' AS version,
        EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.source_stream_table_id = st.id) AS has_log,
-       pg_catalog.pg_current_snapshot()::text AS now_snapshot, pg_catalog.clock_timestamp() AS started_at
+       pg_catalog.pg_current_snapshot()::text AS now_snapshot,
+       -- The definition's own DateStyle is in force by now, so the time is spelled out.
+       pg_catalog.to_char(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS started_at
 FROM pgtrickle.frontiers f JOIN pgtrickle.stream_tables st ON st.id = f.stream_table_id
 WHERE f.stream_table_id = ANY ({ids})
 ORDER BY f.stream_table_id

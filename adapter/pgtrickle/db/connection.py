@@ -49,6 +49,10 @@ def connect(
     if role is not None:
         with wrapped(role):
             conn.execute(SQL("SET ROLE {}").format(Identifier(role)))
+    if not (conn.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):
+        # The driver reads timestamps in this style only; the order of day and month stays as it is.
+        with wrapped():
+            conn.execute(SQL("SET DateStyle = 'ISO'"))
     return conn
 
 

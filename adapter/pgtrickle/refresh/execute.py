@@ -56,7 +56,10 @@ def execute_member(session: Session, member: Member) -> None:
 def enter(session: Session, member: Member) -> None:
     """Make settings and role those of the stream table."""
     row = member.row
-    statements: list[Composable] = [pinned(row.settings)] if row.settings else []
+    statements: list[Composable] = []
+    if row.settings != session.pinned:
+        session.pinned = row.settings
+        statements.append(pinned(row.settings))
     if row.owner != row.session_role:
         statements.append(SQL("SET LOCAL ROLE {}").format(Identifier(row.owner)))
     _batch(session, statements, row.name)

@@ -71,7 +71,7 @@ def _entry(session: Session, member: Member) -> dict[str, Any]:
         **entry_base(member, session.initiated_by),
         "refresh_no": member.refresh_no,
         "group_id": locked.now_snapshot,
-        "started_at": locked.started_at.isoformat(),
+        "started_at": locked.started_at,
         "action": plan.action.value,
         "reason": plan.reason,
         "rows_inserted": member.counts.inserted,

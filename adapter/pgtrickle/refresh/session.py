@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pgtrickle import db
@@ -18,9 +19,11 @@ class Session:
         compiled: by stream table id; one whose definition has another version is compiled again. May be shared by
             sessions on the same database.
         statements: messages sent for refreshes so far.
+        pinned: the settings of a definition that the current transaction works under.
     """
 
     conn: db.Connection
     initiated_by: str = "manual"
     compiled: dict[int, Compiled] = field(default_factory=dict)
     statements: int = 0
+    pinned: Mapping[str, str] = field(default_factory=dict)

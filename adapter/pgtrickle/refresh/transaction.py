@@ -42,7 +42,9 @@ def begin(session: Session, members: Sequence[Member]) -> None:
         LockTimeout, TransactionConflict: somebody else is at it; the transaction is open and aborted.
     """
     running = [member for member in members if member.running]
-    _lock_frontiers(session, members, [_BEGIN, _LOCK_TIMEOUT, *_source_locks(running), GUARD, pinned(SESSION)])
+    session.pinned = running[0].row.settings if running else {}
+    settings = pinned({**session.pinned, **SESSION})
+    _lock_frontiers(session, members, [_BEGIN, _LOCK_TIMEOUT, *_source_locks(running), GUARD, settings])
 
 
 def lock_again(session: Session, members: Sequence[Member]) -> None:
