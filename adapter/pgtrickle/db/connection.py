@@ -49,11 +49,17 @@ def connect(
     if role is not None:
         with wrapped(role):
             conn.execute(SQL("SET ROLE {}").format(Identifier(role)))
-    if not (conn.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):
-        # The driver reads timestamps in this style only; the order of day and month stays as it is.
-        with wrapped():
-            conn.execute(SQL("SET DateStyle = 'ISO'"))
+    _read_times(conn)
     return conn
+
+
+def _read_times(conn: Connection) -> None:
+    """The driver reads times in one style only; the order of day and month stays as it is."""
+    with wrapped():
+        if not (conn.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):
+            conn.execute(SQL("SET DateStyle = 'ISO'"))
+        if (conn.info.parameter_status("IntervalStyle") or "postgres") != "postgres":
+            conn.execute(SQL("SET IntervalStyle = 'postgres'"))
 
 
 def _commenting(comment: str) -> type[psycopg.Cursor[TupleRow]]:
