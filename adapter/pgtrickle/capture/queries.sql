@@ -77,3 +77,15 @@ WHERE c.oid = pg_catalog.to_regclass(%(buffer)s)
 
 -- name: file_size
 SELECT pg_catalog.pg_relation_size(%(relid)s::oid)
+
+-- name: foreign_views
+-- Views of other people on what is ours.
+SELECT DISTINCT vn.nspname || '.' || v.relname AS name
+FROM pg_catalog.pg_depend d
+JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND r.oid = d.objid
+JOIN pg_catalog.pg_class v ON v.oid = r.ev_class
+JOIN pg_catalog.pg_namespace vn ON vn.oid = v.relnamespace
+JOIN pg_catalog.pg_class t ON d.refclassid = 'pg_catalog.pg_class'::regclass AND t.oid = d.refobjid
+JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
+WHERE tn.nspname = ANY (%(schemas)s::name[]) AND vn.nspname <> ALL (%(schemas)s::name[])
+ORDER BY 1

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from psycopg.sql import SQL, Identifier
 
 from pgtrickle import db
 from pgtrickle.capture.converge import remove, retire
+from pgtrickle.capture.relations import QUERIES
 from pgtrickle.catalog import access, sources, stream_tables
 from pgtrickle.catalog.model import Source
-from pgtrickle.errors import LockTimeout
+from pgtrickle.errors import DependentsExist, LockTimeout
 from pgtrickle.names import CATALOG_SCHEMA, CHANGES_SCHEMA, STATE_SCHEMA
 from pgtrickle.sql import comma_separated, qualified
+
+_SCHEMAS = (STATE_SCHEMA, CHANGES_SCHEMA, CATALOG_SCHEMA)
 
 
 def uninstall(conn: db.Connection, *, drop_stream_tables: bool = False, policy: db.LockPolicy | None = None) -> None:
@@ -26,9 +31,11 @@ def uninstall(conn: db.Connection, *, drop_stream_tables: bool = False, policy: 
         policy: how long to wait for locks.
 
     Raises:
+        DependentsExist: somebody's view reads our tables; nothing was done.
         LockTimeout: a source stayed locked; its triggers do nothing any more.
         StatementFailed: (drop) something depends on a stream table; nothing was dropped.
     """
+    _refuse_foreign_views(conn)
     if drop_stream_tables:
         _drop_stream_tables(conn, policy)
     captured = sources.fetch_all(conn)
@@ -38,8 +45,24 @@ def uninstall(conn: db.Connection, *, drop_stream_tables: bool = False, policy: 
             retire(conn, source)
     for source in captured:
         _remove(conn, source, policy)
-    schemas = comma_separated(Identifier(name) for name in (STATE_SCHEMA, CHANGES_SCHEMA, CATALOG_SCHEMA))
+    schemas = comma_separated(Identifier(name) for name in _SCHEMAS)
     db.ddl(conn, SQL("DROP SCHEMA {} CASCADE").format(schemas), policy=policy, object_name=CATALOG_SCHEMA)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    name: str
+
+
+def _refuse_foreign_views(conn: db.Connection) -> None:
+    found = db.fetch_all(conn, QUERIES["foreign_views"], _View, {"schemas": list(_SCHEMAS)})
+    if found:
+        raise DependentsExist(
+            "views read the tables of pgtrickle",
+            object_name=found[0].name,
+            detail=", ".join(view.name for view in found),
+            hint="Drop them first. Nothing was changed.",
+        )
 
 
 def _drop_stream_tables(conn: db.Connection, policy: db.LockPolicy | None) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pgtrickle import capture
 from pgtrickle import db as engine_db
 from pgtrickle.catalog import installation, sources
-from pgtrickle.errors import CatalogError, LockTimeout
+from pgtrickle.errors import CatalogError, DependentsExist, LockTimeout
 from tests.support.consumers import Consumer, need_of
 
 User = psycopg.Connection[Any]
@@ -72,6 +72,15 @@ def test_uninstall_behind_a_writer_turns_capture_off_and_can_be_repeated(db: str
         writer.execute("COMMIT")
         capture.uninstall(storage)
         assert everything(tables) == before
+
+
+def test_uninstall_drops_no_view_of_others(storage: engine_db.Connection, tables: User) -> None:
+    tables.execute("CREATE VIEW mine AS SELECT name, stale FROM pgtrickle.stream_table_status")
+    consumer = Consumer(storage, need_of(tables, "s")).install().load()
+    with pytest.raises(DependentsExist, match=r"public\.mine"):
+        capture.uninstall(storage)
+    tables.execute("INSERT INTO s VALUES (1, 'sad')")
+    consumer.assert_exact()
 
 
 def test_last_consumer_takes_triggers_functions_and_buffer_along(storage: engine_db.Connection, tables: User) -> None:
