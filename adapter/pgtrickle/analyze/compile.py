@@ -26,7 +26,7 @@ from pgtrickle.parse.names import Names
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.select import QueryParser, parse_query
 from pgtrickle.plan import Bindings, Plan, Relation, SourceNeed, Stage, Strategy, StreamTableBinding, TableBinding
-from pgtrickle.rewrite.stages import cut_stages, scans_of
+from pgtrickle.rewrite.stages import cut_stages, scans_of, subquery_inputs
 from pgtrickle.sql import load_queries
 
 _QUERIES = load_queries("pgtrickle.analyze")
@@ -288,6 +288,8 @@ def _needs(stages: tuple[Stage, ...]) -> tuple[SourceNeed, ...]:
         for scan in scans_of(stage.operator):
             if scan.input.kind != "stage":
                 columns.setdefault(scan.input, {}).update(dict(scan.attributes))
+        for key in subquery_inputs(stage.operator):
+            columns.setdefault(key, {})
     return tuple(
         SourceNeed(key.ident, key.kind, dict(sorted(found.items())))
         for key, found in sorted(columns.items(), key=lambda item: item[0].ident)

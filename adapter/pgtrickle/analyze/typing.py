@@ -14,6 +14,7 @@ from pgtrickle.ir.expr import col, text
 from pgtrickle.ir.operators import (
     Aggregate,
     Anti,
+    Apply,
     Filter,
     Join,
     Operator,
@@ -75,6 +76,8 @@ class Typing:
                 return replace(op, left=self.annotate(op.left), right=self.annotate(op.right))
             case Aggregate():
                 return self._aggregate(replace(op, child=self.annotate(op.child)))
+            case Apply():
+                return self._apply(replace(op, child=self.annotate(op.child)))
             case Window():
                 return self._window(replace(op, child=self.annotate(op.child)))
             case UnionAll():
@@ -108,6 +111,11 @@ class Typing:
         return replace(op, calls=calls)
 
     def _window(self, op: Window) -> Window:
+        typed = self._typed(op, op.columns)[len(op.child.columns) :]
+        calls = tuple(replace(call, column=column) for call, column in zip(op.calls, typed, strict=True))
+        return replace(op, calls=calls)
+
+    def _apply(self, op: Apply) -> Apply:
         typed = self._typed(op, op.columns)[len(op.child.columns) :]
         calls = tuple(replace(call, column=column) for call, column in zip(op.calls, typed, strict=True))
         return replace(op, calls=calls)

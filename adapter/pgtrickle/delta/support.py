@@ -48,7 +48,13 @@ SUPPORT: tuple[Support, ...] = (
     Support("FILTER", True, "that of the aggregate"),
     Support("aggregates without GROUP BY", True, _STATE, f"if one of them cannot be added up: {_ALL}"),
     Support("ORDER BY without LIMIT", True, "ignored, with a notice"),
-    Support("subqueries in expressions: IN, EXISTS, scalar, ANY, ALL", False, _REFUSED),
+    Support(
+        "EXISTS, NOT EXISTS, IN, NOT IN as conditions of WHERE or an inner join", True, _DELTA, "semi and anti joins"
+    ),
+    Support(
+        "all other subqueries in expressions", True, _KEYS, "per distinct outer values; all if a table inside changes"
+    ),
+    Support("subqueries in ON of outer joins and in window functions", False, _REFUSED),
     Support("LATERAL, functions in FROM, set-returning functions in the select list", False, _REFUSED),
     Support("window functions with PARTITION BY", True, _KEYS, "several partitionings: one stage each"),
     Support("window functions without PARTITION BY", True, _ALL),

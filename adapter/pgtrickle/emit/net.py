@@ -13,19 +13,30 @@ from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.target import Target, finder
 from pgtrickle.errors import InternalError
 from pgtrickle.ir.expr import Expr, Ref, col
-from pgtrickle.ir.operators import Aggregate, AggregateCall, Empty, Filter, InputKey, Named, Operator, Project, Window
+from pgtrickle.ir.operators import (
+    Aggregate,
+    AggregateCall,
+    Apply,
+    Empty,
+    Filter,
+    InputKey,
+    Named,
+    Operator,
+    Project,
+    Window,
+)
 from pgtrickle.ir.schema import INT8, Column
 from pgtrickle.plan import Bindings, Relation, Stage
 from pgtrickle.rewrite.restrict import restrict
 
 
-def keyed_of(op: Operator) -> tuple[tuple[Operator, ...], Aggregate | Window]:
+def keyed_of(op: Operator) -> tuple[tuple[Operator, ...], Aggregate | Window | Apply]:
     """The projections and filters above a stage's grouping or windows (outermost first), and these."""
     chain: list[Operator] = []
     while isinstance(op, Project | Filter):
         chain.append(op)
         op = op.child
-    if not isinstance(op, Aggregate | Window):
+    if not isinstance(op, Aggregate | Window | Apply):
         raise InternalError("a stage of this strategy has a grouping on top")
     return tuple(chain), op
 

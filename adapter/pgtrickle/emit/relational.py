@@ -59,7 +59,7 @@ class Printer:
     def source(self, op: Operator) -> tuple[Composable, str]:
         """The operator as a FROM item, with the alias it got."""
         self._aliases += 1
-        alias = f"r{self._aliases}"
+        alias = f"pgt_hole_r{self._aliases}"
         if self._is_shared(op):
             return SQL("{} AS {}").format(self._shared(op), Name(alias)), alias
         return SQL("({}) AS {}").format(self._print(op), Name(alias)), alias
@@ -233,6 +233,13 @@ class Printer:
     def _print_window(self, op: ir.Window) -> Composable:
         source, _ = self.source(op.child)
         calls = [SQL("{} AS {}").format(scalar(call.expr), Name(call.column.name)) for call in op.calls]
+        shown = [Name(column.name) for column in op.child.columns]
+        return SQL("SELECT {} FROM {}").format(commas([*shown, *calls]), source)
+
+    def _print_apply(self, op: ir.Apply) -> Composable:
+        # Qualified, because inside the subquery an unqualified name could be that of a column there.
+        source, alias = self.source(op.child)
+        calls = [SQL("({}) AS {}").format(scalar(call.expr, alias), Name(call.column.name)) for call in op.calls]
         shown = [Name(column.name) for column in op.child.columns]
         return SQL("SELECT {} FROM {}").format(commas([*shown, *calls]), source)
 

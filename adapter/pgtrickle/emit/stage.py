@@ -22,6 +22,7 @@ from pgtrickle.emit.target import Target, output_target
 from pgtrickle.errors import InternalError
 from pgtrickle.ir.operators import InputKey
 from pgtrickle.plan import Bindings, Plan, Stage, StageBinding, Strategy
+from pgtrickle.rewrite.stages import subquery_inputs
 
 
 def stage_load(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
@@ -56,6 +57,8 @@ def stage_refresh(plan: Plan, stage: Stage, bindings: Bindings, changed: frozens
         case Strategy.AGGREGATE:
             found = changed_groups(stage, bindings, changed, printer)
             weighted, faults = found if found is not None else (None, [])
+        case Strategy.KEYS if changed & subquery_inputs(stage.operator):
+            weighted = _difference(stage, target, bindings)
         case Strategy.KEYS:
             weighted = affected_groups(stage, target, changed, printer)
         case Strategy.ALL:

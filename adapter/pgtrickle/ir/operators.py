@@ -323,6 +323,46 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class SubqueryCall:
+    """A subquery in an expression, as the user wrote it, with holes for the outer columns that it reads.
+
+    ``inputs`` are the tables inside it. ``compared`` are outer columns that are only compared with its result
+    (``x IN (...)``): for them it is enough to know a value up to ``=``.
+    """
+
+    column: Column
+    expr: Expr
+    inputs: frozenset[InputKey]
+    compared: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Every row of ``child`` with the values of subqueries for it."""
+
+    child: Operator
+    calls: tuple[SubqueryCall, ...]
+
+    def __post_init__(self) -> None:
+        _require_plain(self.child)
+        for call in self.calls:
+            _require(self.child, call.expr)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.child.columns + tuple(call.column for call in self.calls)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The outer columns: rows that agree in them have the same values."""
+        return tuple(sorted(frozenset[str]().union(*(call.expr.refs for call in self.calls))))
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class Pad:
     """Each row of ``child`` with NULL in the columns of ``other``, which lends types and collations but no row."""
 
@@ -419,6 +459,7 @@ Operator: TypeAlias = (
     | Expose
     | Aggregate
     | Window
+    | Apply
     | Pad
     | Lookup
     | Restrict
@@ -440,7 +481,7 @@ def children_of(op: Operator) -> tuple[Operator, ...]:
             return (child, other)
         case Change(scan=scan):
             return (scan,)
-        case Filter() | Project() | Negate() | Weigh() | Expose() | Aggregate() | Window():
+        case Filter() | Project() | Negate() | Weigh() | Expose() | Aggregate() | Window() | Apply():
             return (op.child,)
         case _:
             return ()

@@ -1,8 +1,8 @@
 """Fix an order where the query leaves one free on which its result depends.
 
 PostgreSQL may return any of several answers then: the input order of array_agg, the numbers of peers in row_number,
-the rows that LIMIT keeps among equals. A stream table has to be equal to one and the same answer at every comparison, so
-the order is made total. Rows that are equal in everything that is added are interchangeable.
+the rows that LIMIT keeps among equals. A stream table has to be equal to one and the same answer at every comparison,
+so the order is made total. Rows that are equal in everything that is added are interchangeable.
 """
 
 from __future__ import annotations

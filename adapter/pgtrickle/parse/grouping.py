@@ -66,7 +66,7 @@ class Grouping:
         return Expr(parts)
 
     def _dependent(self, name: str) -> str:
-        """The column for one that the keys determine: a further key, or any value where its type cannot be grouped by."""
+        """The column for one that the keys determine: a further key, or any value if its type cannot be a key."""
         column = self.below[name]
         if column.type.equals is not None or column.type.oid == 0 or column.type.category == "A":
             return self.add_key(col(name)).name

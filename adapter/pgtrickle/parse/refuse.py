@@ -13,7 +13,7 @@ _HINT = "Use refresh_mode AUTO or FULL: the query is then computed again and onl
 
 #: Node type -> (construct, reason), wherever it stands in a scalar expression.
 REFUSED_NODES: dict[type[ast.Node], tuple[str, str]] = {
-    ast.SubLink: ("subquery in an expression", "subqueries in expressions have no delta rule yet"),
+    ast.SubLink: ("subquery in an expression", "a subquery at this place has no delta rule yet"),
     ast.GroupingFunc: ("GROUPING()", "grouping sets have no delta rule yet"),
     ast.ParamRef: ("parameter", "a stored query cannot have parameters"),
     ast.SetToDefault: ("DEFAULT", "DEFAULT has no meaning in a query"),

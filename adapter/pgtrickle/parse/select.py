@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,8 +17,18 @@ from pgtrickle.parse.expression import Expressions, split_and
 from pgtrickle.parse.from_clause import FromClause
 from pgtrickle.parse.grouping import Grouping
 from pgtrickle.parse.pick import Ordering, has_limit, pick
+from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.refuse import refuse_in_select, unsupported
 from pgtrickle.parse.scope import Scope, Table, Visible
+from pgtrickle.parse.subquery import (
+    Subqueries,
+    conditions_of,
+    has_subquery,
+    hoist_conditions,
+    join_membership,
+    membership_of,
+)
+from pgtrickle.parse.tree import walk
 from pgtrickle.parse.windows import Windows
 
 #: A parsed query: its rows, and the names that its columns show.
@@ -32,6 +43,7 @@ class QueryParser:
     unknown: Type
     notices: list[tuple[str, str]]
     outer_ctes: dict[str, Parsed] = field(default_factory=dict)
+    cte_texts: dict[str, str] = field(default_factory=dict)
 
     def parse(self, stmt: ast.SelectStmt, *, top: bool = False) -> Parsed:
         """The operator tree of a query.
@@ -67,34 +79,74 @@ class QueryParser:
             return self
         if clause.recursive:
             raise unsupported("WITH RECURSIVE", "recursive queries have no delta rule yet")
-        inner = QueryParser(self.expressions, self.unknown, self.notices, dict(self.outer_ctes))
+        inner = QueryParser(self.expressions, self.unknown, self.notices, dict(self.outer_ctes), dict(self.cte_texts))
         for cte in clause.ctes:
             if not isinstance(cte.ctequery, ast.SelectStmt):
                 raise unsupported("data-modifying WITH", "a defining query must not change data")
+            printed = print_node(cte)
             operator, names = inner.parse(cte.ctequery)
+            inner.cte_texts[cte.ctename] = printed
             renames = tuple(part.sval for part in cte.aliascolnames or ())
             inner.outer_ctes[cte.ctename] = (operator, renames + names[len(renames) :])
         return inner
 
     def _select(self, stmt: ast.SelectStmt) -> Parsed:
+        hoist_conditions(stmt)
         child, scope = self._from(stmt)
-        child = _filtered(child, self.expressions.conjuncts(stmt.whereClause, scope))
+        child = self._where(stmt, child, scope)
+        child = self._below_grouping(stmt, child, scope)
         names = tuple(target.name or _implied_name(target.val) for target in stmt.targetList or ())
         grouping = self._grouping(stmt, scope, child)
         convert = grouping.convert if grouping else partial(self.expressions.convert, scope=scope)
         windows = Windows.of(stmt, self.expressions, self.unknown, convert)
-        targets = tuple(windows.expression(target.val) for target in stmt.targetList or ())
-        order = Ordering.of(stmt, self.expressions, targets, windows.expression) if _is_picky(stmt) else None
+        above = self._subqueries(convert)
+
+        def expression(node: ast.Node) -> Expr:
+            return windows.expression(above.lift(node))
+
+        targets = tuple(expression(target.val) for target in stmt.targetList or ())
+        order = Ordering.of(stmt, self.expressions, targets, expression) if _is_picky(stmt) else None
         if grouping:
-            having = tuple(grouping.convert(part) for part in split_and(stmt.havingClause))
-            child = _filtered(grouping.operator(child), having)
-        child = windows.operator(child)
+            inside = self._subqueries(convert)
+            having = tuple(grouping.convert(inside.lift(part)) for part in split_and(stmt.havingClause))
+            child = _filtered(inside.under(grouping.operator(child)), having)
+        child = above.under(windows.operator(child))
         rows = self._project(child, names, targets)
         if order is not None:
             rows = self._picked(stmt, rows, child, order)
         elif stmt.distinctClause:
             rows = self._distinct(rows)
         return rows, names
+
+    def _subqueries(self, resolve: Callable[[ast.ColumnRef], Expr]) -> Subqueries:
+        return Subqueries(self.expressions, self.unknown, self.cte_texts, resolve)
+
+    def _where(self, stmt: ast.SelectStmt, child: Operator, scope: Scope) -> Operator:
+        """WHERE: simple conditions first, then semi and anti joins, then what needs subqueries evaluated."""
+        simple, nested = conditions_of(stmt.whereClause)
+        child = _filtered(child, tuple(self.expressions.condition(part, scope) for part in simple))
+        subqueries = self._subqueries(scope.resolve)
+        rest: list[Expr] = []
+        for part in nested:
+            found = membership_of(part)
+            if found is not None and not self.expressions.has_aggregate(found.subselect.targetList):
+                inner, inner_scope = self._from(found.subselect)
+                child = join_membership(found, child, scope, inner, inner_scope, self.expressions)
+            else:
+                rest.append(self.expressions.convert(subqueries.lift(part), scope))
+        return _filtered(subqueries.under(child), tuple(rest))
+
+    def _below_grouping(self, stmt: ast.SelectStmt, child: Operator, scope: Scope) -> Operator:
+        """Subqueries in GROUP BY and in the arguments of aggregates and window functions are evaluated first."""
+        subqueries = self._subqueries(scope.resolve)
+        if stmt.groupClause:
+            stmt.groupClause = tuple(subqueries.lift(node) for node in stmt.groupClause)
+        for node in tuple(walk((stmt.targetList, stmt.havingClause, stmt.sortClause))):
+            if self.expressions.is_aggregate(node):
+                subqueries.lift(node)
+            elif isinstance(node, ast.FuncCall) and node.over is not None and has_subquery(node):
+                raise unsupported("subquery in a window function", "it has no delta rule yet")
+        return subqueries.under(child)
 
     def _grouping(self, stmt: ast.SelectStmt, scope: Scope, child: Operator) -> Grouping | None:
         clauses = (stmt.targetList, stmt.sortClause)

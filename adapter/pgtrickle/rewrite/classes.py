@@ -9,6 +9,7 @@ from pgtrickle.ir.operators import (
     Aggregate,
     AggregateCall,
     Anti,
+    Apply,
     Filter,
     Join,
     Operator,
@@ -64,6 +65,10 @@ def _of_column(op: Operator, name: str, plan: Plan) -> ColumnClass:
             stage = plan.stages[op.input.ident]
             numbers = {column.name: number for (number, _), column in zip(op.attributes, op.columns, strict=True)}
             return _of_column(stage.operator, stage.operator.columns[numbers[name] - 1].name, plan)
+        case Apply():
+            if name in {column.name for column in op.child.columns}:
+                return _of_column(op.child, name, plan)
+            return ColumnClass.EXACT
         case Filter() | Join() | OuterJoin() | Anti():
             owner = next((c for c in children_of(op) if name in {column.name for column in c.columns}), None)
             return _of_column(owner, name, plan) if owner is not None else ColumnClass.EXACT

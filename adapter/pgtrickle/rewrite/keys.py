@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from pgtrickle.ir.expr import Expr
-from pgtrickle.ir.operators import Aggregate, Anti, Filter, Join, Operator, OuterJoin, OuterKind, Project, Scan, Window
+from pgtrickle.ir.operators import (
+    Aggregate,
+    Anti,
+    Apply,
+    Filter,
+    Join,
+    Operator,
+    OuterJoin,
+    OuterKind,
+    Project,
+    Scan,
+    Window,
+)
 
 Key = frozenset[str]
 
@@ -16,7 +28,7 @@ def derive_key(op: Operator) -> Key | None:
     match op:
         case Scan():
             return op.keys[0] if op.keys else None
-        case Filter() | Window():
+        case Filter() | Window() | Apply():
             return derive_key(op.child)
         case Project():
             return _renamed(derive_key(op.child), op)

@@ -8,6 +8,7 @@ from pgtrickle.ir.expr import Expr, col
 from pgtrickle.ir.operators import (
     Aggregate,
     Anti,
+    Apply,
     Filter,
     Join,
     Operator,
@@ -42,6 +43,11 @@ def prune(op: Operator, needed: frozenset[str]) -> Operator:
             return replace(op, left=left, right=right)
         case UnionAll():
             return _union(op, needed)
+        case Apply():
+            calls = tuple(call for call in op.calls if call.column.name in needed)
+            below = needed | _refs(tuple(call.expr for call in calls))
+            child = prune(op.child, _own(op.child, below))
+            return replace(op, child=child, calls=calls) if calls else child
         case Window():
             calls = tuple(call for call in op.calls if call.column.name in needed)
             below = needed | frozenset(op.keys) | _refs(tuple(call.expr for call in calls))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pgtrickle.ir.expr import Expr
-from pgtrickle.ir.operators import Aggregate, Anti, Filter, Join, Operator, OuterJoin, Project, UnionAll, Window
+from pgtrickle.ir.operators import Aggregate, Anti, Apply, Filter, Join, Operator, OuterJoin, Project, UnionAll, Window
 
 
 def push(op: Operator) -> Operator:
@@ -13,7 +13,7 @@ def push(op: Operator) -> Operator:
     match op:
         case Join():
             return _join(replace(op, inputs=tuple(push(child) for child in op.inputs)))
-        case Filter() | Project() | Aggregate() | Window():
+        case Filter() | Project() | Aggregate() | Window() | Apply():
             return replace(op, child=push(op.child))
         case OuterJoin() | Anti():
             return replace(op, left=push(op.left), right=push(op.right))

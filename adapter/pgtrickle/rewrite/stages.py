@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from pgtrickle.delta.aggregates import rule_for
-from pgtrickle.errors import InternalError
-from pgtrickle.ir.expr import Expr, col
+from pgtrickle.errors import InternalError, UnsupportedQuery
+from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import (
     Aggregate,
     Anti,
+    Apply,
     Filter,
     InputKey,
     Join,
@@ -20,6 +21,7 @@ from pgtrickle.ir.operators import (
     Project,
     Scan,
     UnionAll,
+    Values,
     Window,
     children_of,
 )
@@ -114,8 +116,31 @@ class _Cutter:
                 return replace(op, left=self._lower(op.left), right=self._lower(op.right))
             case UnionAll():
                 return replace(op, children=tuple(self._lower(child) for child in op.children))
+            case Apply():
+                return self._lower_apply(op)
             case _:
                 return op
+
+    def _lower_apply(self, op: Apply) -> Operator:
+        """Values per combination of outer columns in a stage of their own, joined back to the rows."""
+        child = self._lower(op.child)
+        refuse_loose_domain(op)
+        number, keys = self._domain(op, child)
+        stored = (*keys, *(call.column for call in op.calls))
+        columns = (*(replace(key, name=f"{key.name}_of{number}") for key in keys), *stored[len(keys) :])
+        values = Project(self._scan(number, stored), columns, tuple(col(column.name) for column in stored))
+        conditions = tuple(null_safe(key, values.columns[i].name) for i, key in enumerate(keys))
+        return Join((child, values), conditions)
+
+    def _domain(self, op: Apply, child: Operator) -> tuple[int, tuple[Column, ...]]:
+        by_name = {column.name: column for column in child.columns}
+        keys = tuple(by_name[name] for name in op.keys)
+        if not keys:
+            return self._add(Apply(Values(((),), ()), op.calls), Strategy.ALL, "a subquery without outer columns"), ()
+        project = Project(child, keys, tuple(col(key.name) for key in keys))
+        domain = self.cut(Aggregate(project, op.keys, ()))
+        reason = "subqueries are evaluated again for affected outer values; for all, if a table inside changes"
+        return self._add(Apply(self._scan(domain, keys), op.calls), Strategy.KEYS, reason), keys
 
     def _scan(self, number: int, columns: tuple[Column, ...]) -> Scan:
         attributes = tuple((i + 1, f"c{i + 1}") for i in range(len(columns)))
@@ -197,7 +222,7 @@ def _finish(cuts: list[_Cut], root_columns: tuple[Column, ...]) -> tuple[Stage, 
         shown = {mine.name: other.name for mine, other in zip(op.columns, columns, strict=True)}
         ordered = None if key is None else tuple(shown[c.name] for c in op.columns if c.name in key)
         columns = tuple(replace(c, name=o.name) for c, o in zip(op.columns, columns, strict=True))
-        inputs = frozenset(scan.input for scan in scans_of(op))
+        inputs = frozenset(scan.input for scan in scans_of(op)) | subquery_inputs(op)
         group = group_of(op) if cut.strategy is Strategy.KEYS else None
         found = None if group is None else tuple(shown[name] for name in group)
         stages.append(Stage(number, cut.strategy, cut.reason, columns, ordered, inputs, op, found))
@@ -207,6 +232,8 @@ def _finish(cuts: list[_Cut], root_columns: tuple[Column, ...]) -> tuple[Stage, 
 def _kept(cut: _Cut) -> frozenset[str]:
     """Columns that a stage keeps though nobody reads them: the keys by which its stored rows are found."""
     key = derive_key(cut.operator) or frozenset()
+    if isinstance(cut.operator, Apply):
+        return frozenset(column.name for column in cut.operator.columns)
     return key | frozenset(group_of(cut.operator) or ()) if cut.strategy is Strategy.KEYS else frozenset()
 
 
@@ -215,7 +242,7 @@ def group_of(op: Operator) -> tuple[str, ...] | None:
     node = op
     while isinstance(node, Project | Filter):
         node = node.child
-    return shown_keys(op, node.keys) if isinstance(node, Aggregate | Window) else None
+    return shown_keys(op, node.keys) if isinstance(node, Aggregate | Window | Apply) else None
 
 
 def scans_of(op: Operator) -> tuple[Scan, ...]:
@@ -228,6 +255,53 @@ def scans_of(op: Operator) -> tuple[Scan, ...]:
             found.setdefault(id(node), node)
         stack.extend(reversed(children_of(node)))
     return tuple(found.values())
+
+
+def subquery_inputs(op: Operator) -> frozenset[InputKey]:
+    """The tables that the subqueries of a tree read."""
+    own = frozenset[InputKey]()
+    if isinstance(op, Apply):
+        own = own.union(*(call.inputs for call in op.calls))
+    return own.union(*(subquery_inputs(child) for child in children_of(op)))
+
+
+def refuse_loose_domain(op: Apply) -> None:
+    """Refuse outer columns of which equal values look different, where the subquery may tell them apart.
+
+    Raises:
+        UnsupportedQuery: naming the column's type.
+    """
+    by_name = {column.name: column for column in op.child.columns}
+    for call in op.calls:
+        for name in sorted(call.expr.refs - call.compared):
+            kind = by_name[name].type
+            if kind.equality is not Equality.EXACT:
+                raise UnsupportedQuery(
+                    f"a subquery reads an outer column of type {kind.name}, of which equal values may look different",
+                    clause="correlated subquery",
+                    hint="Cast the column to a type of fixed form, or rewrite the subquery as a join.",
+                )
+        for name in sorted(call.compared):
+            if by_name[name].type.equality is Equality.NONE:
+                raise UnsupportedQuery("a subquery is compared with a value that has no =", clause="subquery")
+
+
+def null_safe(column: Column, other: str) -> Expr:
+    """Equality of two columns of one type under which NULL equals NULL, found by hash."""
+    mine, theirs = col(column.name), col(other)
+    schema, operator = column.type.equals or ("pg_catalog", "=")
+    equality = text("(", mine, f' OPERATOR("{schema}".{operator}) ', theirs, ")")
+    if not column.nullable and column.type.fixed:
+        return Expr(equality.parts, (mine, theirs))
+    safe = text("(", equality, " OR (", mine, " IS NULL AND ", theirs, " IS NULL))")
+    return Expr(text(_hash_equality(column, other), safe).parts, (mine, theirs))
+
+
+def _hash_equality(column: Column, other: str) -> Expr:
+    if not column.type.hashable:
+        return text("")
+    hashes = [text("pg_catalog.hash_record_extended(ROW(", col(name), "), 0)") for name in (column.name, other)]
+    return text(hashes[0], " = ", hashes[1], " AND ")
 
 
 def _renumbered(op: Operator, positions: dict[int, dict[str, int]]) -> Operator:
@@ -247,7 +321,7 @@ def map_leaves(op: Operator, change: Callable[[Operator], Operator], done: dict[
     if id(op) in done:
         return done[id(op)]
     match op:
-        case Project() | Filter() | Aggregate() | Window():
+        case Project() | Filter() | Aggregate() | Window() | Apply():
             result: Operator = replace(op, child=map_leaves(op.child, change, done))
         case Join():
             result = replace(op, inputs=tuple(map_leaves(child, change, done) for child in op.inputs))

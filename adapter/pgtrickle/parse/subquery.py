@@ -1,0 +1,245 @@
+"""Subqueries in expressions.
+
+EXISTS and IN as a condition of WHERE become semi and anti joins. Every other subquery stays the text that PostgreSQL
+evaluates, once per combination of the outer values it reads (the domain: Neumann and Kemper, "Unnesting Arbitrary
+Queries", BTW 2015); its value is a column of an `Apply` below the expression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pglast import ast, enums
+
+from pgtrickle.ir.expr import Expr, col, text
+from pgtrickle.ir.operators import Anti, Apply, InputKey, Operator, SubqueryCall
+from pgtrickle.ir.schema import Column, Type
+from pgtrickle.parse.expression import Expressions, split_and
+from pgtrickle.parse.printing import print_node
+from pgtrickle.parse.refuse import unsupported
+from pgtrickle.parse.scope import Scope
+from pgtrickle.parse.tree import transform, walk
+
+#: The expression for a column reference of the outer query.
+Resolve = Callable[[ast.ColumnRef], Expr]
+
+
+@dataclass(slots=True)
+class Subqueries:
+    """Replaces the subqueries of some expressions by columns, and remembers what the columns are.
+
+    ``ctes`` are the common table expressions around the query, as text.
+    """
+
+    expressions: Expressions
+    unknown: Type
+    ctes: Mapping[str, str]
+    resolve: Resolve
+    calls: list[SubqueryCall] = field(default_factory=list)
+
+    def lift(self, node: ast.Node) -> ast.Node:
+        """The expression without subqueries; changes the node in place."""
+        lifted = transform(node, self._replace)
+        assert isinstance(lifted, ast.Node)
+        return lifted
+
+    def under(self, child: Operator) -> Operator:
+        """The rows below, with the columns that the lifted expressions read."""
+        return Apply(child, tuple(self.calls)) if self.calls else child
+
+    def _replace(self, node: ast.Node) -> ast.Node | None:
+        if not isinstance(node, ast.SubLink):
+            return None
+        inside = aliases_in(node.subselect)
+        test = frozenset[str]()
+        if node.testexpr is not None:
+            node.testexpr = transform(self.lift(node.testexpr), self._outer(None))
+            test = self.expressions.names.split(print_node(node.testexpr)).refs
+        transform(node.subselect, self._outer(inside))
+        inputs = self._inputs(node.subselect) | with_ctes(node.subselect, self.ctes, self._inputs)
+        expr = self.expressions.names.split(print_node(node))
+        subselect = self.expressions.names.split(print_node(node.subselect))
+        column = Column(self.expressions.names.fresh("subquery"), self.unknown)
+        self.calls.append(SubqueryCall(column, expr, inputs, test - subselect.refs))
+        return self.expressions.names.placeholder(col(column.name))
+
+    def _outer(self, inside: frozenset[str] | None) -> Callable[[ast.Node], ast.Node | None]:
+        """Replaces references to columns of the outer query."""
+
+        def replace(node: ast.Node) -> ast.Node | None:
+            if not isinstance(node, ast.ColumnRef) or self.expressions.names.is_placeholder(node):
+                return None
+            # The server qualifies every column inside a subquery, and no alias appears at two levels.
+            qualifiers = [part.sval for part in node.fields[:-1]]
+            if inside is not None and (not qualifiers or qualifiers[-1] in inside):
+                return None
+            return self.expressions.names.placeholder(self.resolve(node))
+
+        return replace
+
+    def _inputs(self, node: object) -> frozenset[InputKey]:
+        """The tables that a query text reads."""
+        found = set()
+        for inner in walk(node, into_subqueries=True):
+            if isinstance(inner, ast.RangeVar) and inner.schemaname is not None:
+                facts = self.expressions.facts.relations.get((inner.schemaname, inner.relname))
+                if facts is None or facts.obstacle:
+                    name = f"{inner.schemaname}.{inner.relname}"
+                    raise unsupported("subquery", "changes of a relation in it cannot be captured", detail=name)
+                found.add(InputKey(facts.kind, facts.relid))
+        return frozenset(found)
+
+
+def aliases_in(subselect: ast.SelectStmt) -> frozenset[str]:
+    """All names under which the FROM items of a query, at any depth, can be referred to."""
+    found: set[str] = set()
+    for node in walk(subselect, into_subqueries=True):
+        alias = getattr(node, "alias", None)
+        if isinstance(alias, ast.Alias):
+            found.add(alias.aliasname)
+        elif isinstance(node, ast.RangeVar):
+            found.add(node.relname)
+        using = getattr(node, "join_using_alias", None)
+        if isinstance(using, ast.Alias):
+            found.add(using.aliasname)
+    return frozenset(found)
+
+
+def with_ctes(
+    subselect: ast.SelectStmt, ctes: Mapping[str, str], inputs_of: Callable[[object], frozenset[InputKey]]
+) -> frozenset[InputKey]:
+    """Give a subquery the definitions of the common table expressions that it names; the tables these read."""
+    from pgtrickle.parse.select import parse_query
+
+    own = {cte.ctename for cte in (subselect.withClause.ctes if subselect.withClause else ())}
+    named = {
+        node.relname
+        for node in walk(subselect, into_subqueries=True)
+        if isinstance(node, ast.RangeVar) and node.schemaname is None
+    } - own
+    if not named & ctes.keys():
+        return frozenset()
+    definition = ", ".join(ctes.values())
+    clause = parse_query(f"WITH {definition} SELECT 1").withClause
+    inputs = inputs_of(clause.ctes)
+    if subselect.withClause is not None:
+        clause.ctes = (*clause.ctes, *subselect.withClause.ctes)
+        clause.recursive = bool(subselect.withClause.recursive)
+    subselect.withClause = clause
+    return inputs
+
+
+# --- semi and anti joins -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A condition of WHERE that only asks whether matching rows exist."""
+
+    subselect: ast.SelectStmt
+    test: ast.Node | None
+    negated: bool
+
+
+def membership_of(node: ast.Node) -> Membership | None:
+    """EXISTS (...), x IN (...) and their negations over a plain join of tables; None for anything else."""
+    negated = False
+    if isinstance(node, ast.BoolExpr) and node.boolop == enums.BoolExprType.NOT_EXPR:
+        negated, node = True, node.args[0]
+    if not isinstance(node, ast.SubLink) or not _is_plain(node.subselect):
+        return None
+    if node.subLinkType == enums.SubLinkType.EXISTS_SUBLINK:
+        return Membership(node.subselect, None, negated)
+    if node.subLinkType != enums.SubLinkType.ANY_SUBLINK or isinstance(node.testexpr, ast.RowExpr):
+        return None
+    if tuple(part.sval for part in node.operName or ()) not in ((), ("=",)):
+        return None
+    if any(isinstance(inner, ast.SubLink) for inner in walk(node.testexpr)):
+        return None
+    return Membership(node.subselect, node.testexpr, negated)
+
+
+def _is_plain(subselect: ast.SelectStmt) -> bool:
+    clauses = (
+        subselect.withClause,
+        subselect.groupClause,
+        subselect.havingClause,
+        subselect.limitCount,
+        subselect.limitOffset,
+        subselect.valuesLists,
+        subselect.lockingClause,
+    )
+    if any(clauses) or subselect.op != enums.SetOperation.SETOP_NONE or not subselect.fromClause:
+        return False
+    targets = tuple(walk((subselect.targetList, subselect.whereClause)))
+    return not any(isinstance(node, ast.SubLink | ast.FuncCall) and _is_special(node) for node in targets)
+
+
+def _is_special(node: ast.Node) -> bool:
+    """Aggregates and windows change the number of rows; nested subqueries are left to `Apply`."""
+    return isinstance(node, ast.SubLink) or bool(
+        isinstance(node, ast.FuncCall) and (node.over or node.agg_star or node.agg_filter or node.agg_within_group)
+    )
+
+
+def join_membership(
+    found: Membership,
+    outer: Operator,
+    outer_scope: Scope,
+    inner: Operator,
+    inner_scope: Scope,
+    expressions: Expressions,
+) -> Anti:
+    """The semi join (or anti join) that a membership means.
+
+    NOT IN is true only if no row is equal *or unknown*, so its equality is taken as "not false".
+    """
+    scope = inner_scope.joined(outer_scope)
+    conditions = list(expressions.conjuncts(found.subselect.whereClause, scope))
+    if found.test is not None:
+        mine = expressions.convert(found.test, outer_scope)
+        theirs = expressions.convert(found.subselect.targetList[0].val, scope)
+        equality = Expr(text("(", mine, ") = (", theirs, ")").parts, (mine, theirs))
+        conditions.append(text("(", equality, ") IS NOT FALSE") if found.negated else equality)
+    return Anti(outer, inner, tuple(conditions), semi=not found.negated)
+
+
+def hoist_conditions(stmt: ast.SelectStmt) -> None:
+    """Move conditions with subqueries from the ON of inner joins to WHERE, where they mean the same."""
+    moved: list[ast.Node] = []
+
+    def visit(node: ast.Node) -> None:
+        if not isinstance(node, ast.JoinExpr):
+            return
+        inner = node.jointype == enums.JoinType.JOIN_INNER
+        if inner and not node.usingClause:
+            parts = split_and(node.quals)
+            moved.extend(part for part in parts if has_subquery(part))
+            node.quals = _all_of(tuple(part for part in parts if not has_subquery(part)))
+        if inner or node.jointype == enums.JoinType.JOIN_LEFT:
+            visit(node.larg)
+        if inner or node.jointype == enums.JoinType.JOIN_RIGHT:
+            visit(node.rarg)
+
+    for item in stmt.fromClause or ():
+        visit(item)
+    if moved:
+        stmt.whereClause = _all_of((*split_and(stmt.whereClause), *moved))
+
+
+def _all_of(parts: tuple[ast.Node, ...]) -> ast.Node | None:
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return ast.BoolExpr(boolop=enums.BoolExprType.AND_EXPR, args=parts)
+
+
+def has_subquery(node: object) -> bool:
+    """Whether a subquery stands in an expression."""
+    return any(isinstance(inner, ast.SubLink) for inner in walk(node))
+
+
+def conditions_of(where: ast.Node | None) -> tuple[tuple[ast.Node, ...], tuple[ast.Node, ...]]:
+    """The conditions of a WHERE without and with subqueries."""
+    parts = split_and(where)
+    return tuple(p for p in parts if not has_subquery(p)), tuple(p for p in parts if has_subquery(p))
