@@ -16,6 +16,7 @@ from pgtrickle.errors import (
     SelfWrite,
     TransactionConflict,
 )
+from pgtrickle.gates.retry import is_retryable
 from pgtrickle.refresh import culprits, transaction
 from pgtrickle.refresh.cost import CostHistory, full_from
 from pgtrickle.refresh.execute import execute_member
@@ -25,21 +26,25 @@ from pgtrickle.refresh.plan import Action, MemberFacts, Window, plan_member
 from pgtrickle.refresh.session import Session
 from pgtrickle.refresh.windows import WindowOf, fetch_own_writes, fetch_windows
 
-#: Classes of errors that values cause: data exceptions, cardinality violations, constraint violations and RAISE. A row
-#: that came and went between two refreshes can cause one although the query as it is now does not.
-_BY_VALUES = ("21", "22", "23", "P0")
+#: How the reason of a recompute begins where a fault of the engine was found and got over.
+INTERNAL = "internal error"
 
 
 class ChangesRefused(PgTrickleError):
-    """The changes of one member raised an error that its query may not raise; try again and recompute it.
+    """The changes of one member could not be applied; try again and recompute it.
+
+    A row that came and went between two refreshes can raise an error that the query as it is now does not raise. And
+    where the rows written are not the rows expected, which is a fault of ours, recomputing gives the right answer.
 
     Attributes:
         stream_table_id: whose.
+        reason: for the history.
     """
 
-    def __init__(self, stream_table_id: int, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, stream_table_id: int, reason: str) -> None:
+        super().__init__(reason)
         self.stream_table_id = stream_table_id
+        self.reason = reason
 
 
 class StaleGroup(TransactionConflict):
@@ -159,7 +164,8 @@ def _move(session: Session, members: Sequence[Member], request: Request) -> None
         if not member.running:
             continue
         member.plan = plan_member(_facts(member, request, windows.get(member.row.id, {}), numbers))
-        _run(session, member, savepoint=several and member.plan.action is not Action.NO_DATA)
+        savepoint = several and member.plan.action is not Action.NO_DATA
+        _run(session, member, savepoint=savepoint, prove=request.prove)
         if member.error is None:
             numbers[member.row.relid] = member.refresh_no
 
@@ -216,7 +222,13 @@ def _facts(member: Member, request: Request, windows: Mapping[int, Window], numb
     )
 
 
-def _run(session: Session, member: Member, *, savepoint: bool) -> None:
+def _refusal(error: PgTrickleError) -> str:
+    if isinstance(error, InternalError):
+        return f"{INTERNAL}: {error.message} {error.detail or ''}".strip()
+    return f"the changes could not be applied: {error.message}"
+
+
+def _run(session: Session, member: Member, *, savepoint: bool, prove: bool) -> None:
     """Execute one member; in a group its failure only undoes its own work."""
     if savepoint:
         transaction.savepoint(session)
@@ -225,8 +237,8 @@ def _run(session: Session, member: Member, *, savepoint: bool) -> None:
     except (TransactionConflict, ConnectionFailed):
         raise
     except PgTrickleError as error:
-        if member.need_plan().action is Action.DIFFERENTIAL and (error.sqlstate or "").startswith(_BY_VALUES):
-            raise ChangesRefused(member.row.id, error.message) from error
+        if member.need_plan().action is Action.DIFFERENTIAL and not is_retryable(error.sqlstate) and not prove:
+            raise ChangesRefused(member.row.id, _refusal(error)) from error
         if not savepoint:
             raise
         transaction.rollback_to_savepoint(session)

@@ -135,7 +135,7 @@ def _apply(session: Session, member: Member, stage: Stage, statement: SQL, param
             object_name=member.row.name,
             detail=f"stage {stage.number}: deleted, updated, inserted {written}, expected {expected}, "
             f"{done.faults} faults",
-            hint="The table keeps its content and the next refresh recomputes it. Did something else write to it?",
+            hint="The table keeps its content; verify(repair=True) builds it again. Did something else write to it?",
         )
     return Counts(*written)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ from pgtrickle.refresh.member import Member, Request
 from pgtrickle.refresh.plan import Action
 from pgtrickle.refresh.session import Session
 from pgtrickle.results import RefreshResult
+
+_log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 0.5
@@ -63,8 +66,8 @@ def run(session: Session, request: Request) -> tuple[Member, ...]:
                 raise _give_up(error, members) from error
         except ChangesRefused as error:
             transaction.rollback(session.conn)
-            reason = f"the changes could not be applied: {error.message}"
-            request = replace(request, recompute={**request.recompute, error.stream_table_id: reason})
+            _log.warning("%s is recomputed: %s", _names(members), error.reason)
+            request = replace(request, recompute={**request.recompute, error.stream_table_id: error.reason})
             continue
         except NeedsRepair as error:
             transaction.rollback(session.conn)

@@ -56,10 +56,15 @@ def test_every_kind_of_difference_is_seen_and_repaired(conn, s, oracle, statemen
     assert s.verify("s").proven
 
 
-def test_a_refresh_that_meets_a_ghost_fails_and_the_next_one_recomputes(conn, s, oracle):
+def test_a_refresh_that_meets_a_foreign_hand_recomputes_and_says_so(conn, s, oracle):
     corrupt(conn, "DELETE FROM s WHERE k = 'k1'")
     conn.execute("INSERT INTO t VALUES (100, 'k1', 1)")
     assert s.verify("s").proven is False
+    result = s.refresh_stream_table("s")
+    assert result.action == "FULL"
+    assert (result.fallback_reason or "").startswith("internal error")
+    oracle(conn, "s", QUERY)
+    assert s.history("s")[0].reason == result.fallback_reason
 
 
 def test_full_mode_is_not_proven(conn, s):

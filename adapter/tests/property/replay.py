@@ -14,7 +14,7 @@ from pgtrickle.errors import UnsupportedQuery
 from tests.property.case import Case, StreamTable, Window
 from tests.support.oracle import compare
 
-PATIENCE = "-c statement_timeout=2s"
+PATIENCE = "-c statement_timeout=3s"
 """A query whose joins explode is not worth the time: it counts as invalid."""
 LEFTOVERS = """
 SELECT n.nspname || '.' || c.relname
@@ -48,6 +48,13 @@ class Outcome:
     invalid: set[str] = field(default_factory=set)
     spoilt: bool = False
 
+    def fail(self, name: str, kind: str, error: Exception) -> None:
+        """Record an error as a failure, unless it is only our impatience."""
+        if "statement timeout" in str(error):
+            self.invalid.add(name)
+        else:
+            self.failures.append((name, kind, f"{type(error).__name__}: {error}"))
+
     @property
     def signature(self) -> tuple[str, str] | None:
         """Kind of the first failure with its first line, numbers and names left out: what a reduction must keep."""
@@ -61,7 +68,7 @@ class Replay:
     """Plays cases in one database, one after the other; schema ``p`` is made and removed for each."""
 
     def __init__(self, dsn: str) -> None:
-        self.engine = PgTrickle.connect(dsn)
+        self.engine = PgTrickle.connect(dsn, options=PATIENCE)
         self.engine.install()
         self.conn: psycopg.Connection[Any] = psycopg.connect(
             dsn, autocommit=True, options=PATIENCE, prepare_threshold=None
@@ -108,7 +115,7 @@ class Replay:
             outcome.failures.append((each.name, "refused", str(refusal)))
             return False
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
-            outcome.failures.append((each.name, "creation failed", f"{type(error).__name__}: {error}"))
+            outcome.fail(each.name, "creation failed", error)
             return False
         outcome.created[each.name] = created.effective_mode
         return True
@@ -118,13 +125,18 @@ class Replay:
             self._tolerant(change)
         for name in window.refreshed:
             each = next((other for other in alive if other.name == name), None)
-            if each is None or self._error_of(each) is not None:
+            if each is None or name in outcome.invalid or self._error_of(each) is not None:
                 continue
             try:
                 result = self.engine.refresh_stream_table(name)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
-                outcome.failures.append((name, "refresh failed", f"{type(error).__name__}: {error}"))
+                outcome.fail(name, "refresh failed", error)
                 return
+            if (result.fallback_reason or "").startswith("internal error"):
+                outcome.failures.append((name, "got over a fault", result.fallback_reason or ""))
+                if outcome.failures:
+                    return
+                continue
             outcome.actions[result.action] = outcome.actions.get(result.action, 0) + 1
             self._compare(alive, [name], outcome, f"after window {number} ({result.action})")
             if outcome.failures:
@@ -161,7 +173,7 @@ class Replay:
             try:
                 self.engine.drop_stream_table(each.name)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
-                outcome.failures.append((each.name, "drop failed", f"{type(error).__name__}: {error}"))
+                outcome.fail(each.name, "drop failed", error)
         leftovers = [name for (name,) in self.conn.execute(LEFTOVERS).fetchall()]
         if leftovers and not outcome.failures:
             outcome.failures.append(("", "left behind", ", ".join(sorted(leftovers))))
