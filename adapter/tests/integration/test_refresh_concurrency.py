@@ -9,6 +9,7 @@ import time
 import psycopg
 import pytest
 
+from pgtrickle import capture
 from pgtrickle.api import PgTrickle
 from pgtrickle.errors import RefreshBusy
 
@@ -141,8 +142,16 @@ def test_writers_of_every_kind_race_with_refreshers(db, conn, connect, shop, ora
         except BaseException as error:  # noqa: BLE001  # shown by the test
             errors.append(error)
 
+    def trim() -> None:
+        try:
+            with PgTrickle.connect(db) as mine:
+                while not done.is_set():
+                    capture.trim(mine.conn)
+        except BaseException as error:  # noqa: BLE001  # shown by the test
+            errors.append(error)
+
     writers = [threading.Thread(target=write, args=[seed]) for seed in range(1, 5)]
-    refreshers = [threading.Thread(target=refresh) for _ in range(2)]
+    refreshers = [threading.Thread(target=work) for work in (refresh, refresh, trim)]
     for thread in [*writers, *refreshers]:
         thread.start()
     for thread in writers:

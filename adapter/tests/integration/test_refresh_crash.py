@@ -1,0 +1,77 @@
+"""A server that dies at the worst moment: no committed change is lost, none is applied twice."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import psycopg
+import pytest
+
+from pgtrickle.api import PgTrickle
+from pgtrickle.errors import PgTrickleError
+from tests.support import servers
+
+QUERY = "SELECT k, count(*) AS n, sum(v) AS v FROM t GROUP BY k"
+
+
+@pytest.fixture
+def own_server(pg_major):
+    """A server of our own, to be killed."""
+    try:
+        server = servers.start(pg_major)
+    except servers.ServerUnavailable as error:
+        pytest.skip(f"MISSING TOOL: {error}")
+    yield server
+    server.stop()
+
+
+@pytest.mark.newest_only
+def test_refreshes_go_on_exactly_where_they_were_after_a_crash(own_server, oracle):
+    dsn = own_server.dsn()
+    with psycopg.connect(dsn, autocommit=True) as conn, PgTrickle.connect(dsn) as engine:
+        conn.execute("CREATE TABLE t (id int PRIMARY KEY, k int, v int)")
+        conn.execute("CREATE UNLOGGED TABLE u (id int)")
+        conn.execute("INSERT INTO t SELECT n, n % 5, n FROM generate_series(1, 100) n")
+        conn.execute("INSERT INTO u VALUES (1), (2)")
+        engine.install()
+        engine.create_stream_table("s", QUERY, refresh_mode="DIFFERENTIAL")
+        engine.create_stream_table("volatile", "SELECT id FROM u", refresh_mode="DIFFERENTIAL")
+        conn.execute("INSERT INTO t VALUES (200, 1, 1)")
+        engine.refresh_all()
+        with psycopg.connect(dsn) as prepared:
+            prepared.execute("DELETE FROM t WHERE id <= 10")
+            prepared.execute("PREPARE TRANSACTION 'p'")
+        conn.execute("INSERT INTO t VALUES (201, 2, 1)")
+        engine.refresh_all()
+        stop = threading.Event()
+
+        def refresh() -> None:
+            try:
+                while not stop.is_set():
+                    engine.refresh_all()
+            except PgTrickleError:
+                return
+
+        thread = threading.Thread(target=refresh)
+        thread.start()
+        try:
+            for n in range(300, 330):
+                conn.execute("INSERT INTO t VALUES (%s, 3, 1)", [n])
+                time.sleep(0.005)
+        finally:
+            own_server.crash()
+            stop.set()
+            thread.join(30)
+    own_server.restart()
+    with psycopg.connect(dsn, autocommit=True) as conn, PgTrickle.connect(dsn) as engine:
+        engine.refresh_all()
+        oracle(conn, "s", QUERY)
+        oracle(conn, "volatile", "SELECT id FROM u")
+        conn.execute("COMMIT PREPARED 'p'")
+        conn.execute("INSERT INTO u VALUES (3)")
+        assert engine.refresh_stream_table("s").action == "DIFFERENTIAL"
+        engine.refresh_all()
+        oracle(conn, "s", QUERY)
+        oracle(conn, "volatile", "SELECT id FROM u")
+        assert engine.verify("s").proven
