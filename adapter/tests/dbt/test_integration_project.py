@@ -138,6 +138,8 @@ def project(
     if request.param == "package":
         prepared.dbt("deps")
     yield prepared
+    assert "status_report" in prepared.dbt("run-operation", "drop_all_stream_tables", fails=True)
+    prepared.sql(f'DROP VIEW "{SCHEMA}".status_report')
     prepared.dbt("run-operation", "drop_all_stream_tables")
     assert prepared.sql("SELECT count(*) FROM pgtrickle.stream_tables_info") == [(0,)]
 
@@ -215,6 +217,7 @@ class TestProject:
         assert responses["big_customers"]["action"] == "configuration"
         assert responses["order_extremes"]["refresh_mode"] == "DIFFERENTIAL"
         assert {name: project.oid(name) for name in names} == oids
+        project.dbt("run-operation", "refresh_all_stream_tables")
         project.dbt("test")
 
     def test_materialization_changes_to_table_and_the_view_on_it_survives(self, project: Project) -> None:
@@ -233,6 +236,7 @@ class TestProject:
         assert project.responses()["statuses"]["action"] == "create"
         assert len(project.sql(f'SELECT * FROM "{SCHEMA}".status_report')) == 3
         project.dbt("run")
+        project.dbt("run-operation", "refresh_all_stream_tables")
         project.dbt("test")
 
     def test_full_refresh_recomputes_in_place(self, project: Project) -> None:

@@ -1,10 +1,18 @@
 {# Step 2 adds a column, step 3 drops one. -#}
 {{ config(grants={'select': ['public']}, indexes=[{'columns': ['customer_id']}]) }}
+with customers as (
+    select * from {{ ref('raw_customers') }}
+),
+
+orders as (
+    select * from {{ ref('stg_orders') }}
+)
+
 select
-    c.id as customer_id,
-    c.name,
-    {% if var('step') < 3 %}c.country,{% endif %}
-    {% if var('step') >= 2 %}o.status,{% endif %}
-    o.order_id
-from {{ ref('raw_customers') }} as c
-left join {{ ref('stg_orders') }} as o on o.customer_id = c.id
+    customers.id as customer_id,
+    customers.name,
+    {% if var('step') < 3 %}customers.country,{% endif %}
+    {% if var('step') >= 2 %}orders.status,{% endif %}
+    orders.order_id
+from customers
+left join orders on orders.customer_id = customers.id

@@ -182,7 +182,7 @@ def _take_place(
         swap.point_to_new(adapter.run, existing, views)
         adapter.run(swap.drop(backup))
         adapter.connections.end_transaction()
-    adapter.cache_dropped(existing)
+    adapter.forget(existing)
     adapter.cache_added(wanted.target.incorporate(type=PgTrickleRelationType.StreamTable))
     return result
 

@@ -16,6 +16,7 @@ from dbt.adapters.pgtrickle.failures import translated
 from dbt.adapters.pgtrickle.relation import PgTrickleRelation, PgTrickleRelationType
 from dbt.adapters.pgtrickle.response import StreamTableResponse, skipped
 from dbt.adapters.postgres.impl import PostgresAdapter
+from dbt.adapters.reference_keys import _make_ref_key
 from dbt_common.exceptions import CompilationError, DbtRuntimeError
 from psycopg.sql import Composable
 
@@ -125,6 +126,14 @@ class PgTrickleAdapter(PostgresAdapter):
             super().drop_relation(relation)
             return
         leaving.drop_stream_table(self, relation)
+        self.forget(relation)
+
+    def forget(self, relation: PgTrickleRelation) -> None:
+        """Remove a relation from dbt's cache, but not the views that read it: they are still there."""
+        with self.cache.lock:
+            cached = self.cache.relations.get(_make_ref_key(relation))
+            if cached is not None:
+                cached.referenced_by.clear()
         self.cache_dropped(relation)
 
     def truncate_relation(self, relation: PgTrickleRelation) -> None:
