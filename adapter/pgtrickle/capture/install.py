@@ -200,7 +200,7 @@ def release(
             _release_one(conn, dependency, kept.get(dependency.relid))
             if dependency.source_id is not None:
                 touched.append(dependency.source_id)
-        for source_id in touched:
+        for source_id in sorted(touched):
             source = sources.lock(conn, source_id)
             if source is not None and sources.needs(conn, source_id).consumers == 0:
                 retire(conn, source)

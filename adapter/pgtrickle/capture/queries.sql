@@ -89,3 +89,15 @@ JOIN pg_catalog.pg_class t ON d.refclassid = 'pg_catalog.pg_class'::regclass AND
 JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
 WHERE tn.nspname = ANY (%(schemas)s::name[]) AND vn.nspname <> ALL (%(schemas)s::name[])
 ORDER BY 1
+
+-- name: stream_table_leftovers
+-- What a stream table carries that an ordinary table does not: our guard and our indexes.
+SELECT n.nspname AS schema_name, c.relname AS table_name,
+       ARRAY (SELECT t.tgname FROM pg_catalog.pg_trigger t
+              WHERE t.tgrelid = c.oid AND t.tgfoid = ANY (
+                  SELECT p.oid FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'pgtrickle'::regnamespace)
+              ORDER BY 1) AS triggers,
+       ARRAY (SELECT i.relname FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+              WHERE x.indrelid = c.oid AND i.relname LIKE 'pgtrickle\_%%' ORDER BY 1) AS indexes
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = %(relid)s::oid

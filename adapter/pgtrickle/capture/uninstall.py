@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Composed, Identifier
 
 from pgtrickle import db
 from pgtrickle.capture.converge import remove, retire
@@ -22,7 +22,6 @@ def uninstall(conn: db.Connection, *, drop_stream_tables: bool = False, policy: 
     """Remove triggers, functions, buffers, state and the catalog.
 
     Stream tables become ordinary tables with their present content, or are dropped (never with CASCADE) if asked.
-    What the lifecycle hung on them (guards, locator indexes) it has to take away before.
     Safe to repeat after a LockTimeout: what is removed is removed.
 
     Args:
@@ -45,6 +44,8 @@ def uninstall(conn: db.Connection, *, drop_stream_tables: bool = False, policy: 
             retire(conn, source)
     for source in captured:
         _remove(conn, source, policy)
+    if not drop_stream_tables:
+        _make_ordinary(conn, policy)
     schemas = comma_separated(Identifier(name) for name in _SCHEMAS)
     db.ddl(conn, SQL("DROP SCHEMA {} CASCADE").format(schemas), policy=policy, object_name=CATALOG_SCHEMA)
 
@@ -63,6 +64,28 @@ def _refuse_foreign_views(conn: db.Connection) -> None:
             detail=", ".join(view.name for view in found),
             hint="Drop them first. Nothing was changed.",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Leftovers:
+    schema_name: str
+    table_name: str
+    triggers: list[str]
+    indexes: list[str]
+
+    def statements(self) -> list[Composed]:
+        table = qualified(self.schema_name, self.table_name)
+        return [
+            *(SQL("DROP TRIGGER {} ON {}").format(Identifier(name), table) for name in self.triggers),
+            *(SQL("DROP INDEX {}").format(qualified(self.schema_name, name)) for name in self.indexes),
+            SQL("ALTER TABLE {} REPLICA IDENTITY DEFAULT").format(table),
+        ]
+
+
+def _make_ordinary(conn: db.Connection, policy: db.LockPolicy | None) -> None:
+    for table in stream_tables.fetch_all(conn):
+        for found in db.fetch_all(conn, QUERIES["stream_table_leftovers"], _Leftovers, {"relid": table.relid}):
+            db.ddl(conn, found.statements(), policy=policy, relids=[table.relid], object_name=table.name)
 
 
 def _drop_stream_tables(conn: db.Connection, policy: db.LockPolicy | None) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from pgtrickle import capture
 from pgtrickle import db as engine_db
+from pgtrickle.api import PgTrickle
 from pgtrickle.catalog import installation, sources
 from pgtrickle.errors import CatalogError, DependentsExist, LockTimeout
 from tests.support.consumers import Consumer, need_of
@@ -72,6 +73,19 @@ def test_uninstall_behind_a_writer_turns_capture_off_and_can_be_repeated(db: str
         writer.execute("COMMIT")
         capture.uninstall(storage)
         assert everything(tables) == before
+
+
+def test_uninstall_makes_stream_tables_ordinary_tables(db: str, tables: User) -> None:
+    with PgTrickle.connect(db) as engine:
+        engine.install()
+        tables.execute("INSERT INTO s VALUES (1, 'sad'), (2, NULL)")
+        engine.create_stream_table("moods", "SELECT m, count(*) AS n FROM s GROUP BY m")
+        engine.create_stream_table("all_s", "SELECT m FROM s")
+        engine.uninstall()
+    tables.execute("INSERT INTO moods VALUES (NULL, 7)")
+    assert tables.execute("SELECT count(*) FROM moods").fetchone() == (3,)
+    left = "SELECT relname FROM pg_class WHERE relname LIKE '%pgtrickle%' OR relreplident = 'f'"
+    assert tables.execute(left).fetchall() == []
 
 
 def test_uninstall_drops_no_view_of_others(storage: engine_db.Connection, tables: User) -> None:
