@@ -196,10 +196,11 @@ def support_page() -> Iterator[str]:
     yield MADE.format(source="pgtrickle/delta/support.py")
     yield "# SQL support"
     yield ""
-    yield _prose(support.__doc__)
-    yield ""
     yield from _text(
         """\
+        What can be maintained by the changes alone (mode `DIFFERENTIAL`), construct by construct, and how. The words in
+        the column "How" are the strategies of [stages](../concepts/stages.md).
+
         In mode `FULL` every query works that PostgreSQL can put into a view. In mode `AUTO` a query with a construct
         that has no delta is computed in full at each refresh, and creation, `status` and `explain` say why. In mode
         `DIFFERENTIAL` it is refused with `PGT101`, naming the construct. `pgtrickle validate` tells all of that

@@ -65,6 +65,12 @@ def test_every_relative_link_leads_somewhere(name: str) -> None:
     assert not broken, f"{name}: {broken}"
 
 
+def test_the_index_leads_to_every_page() -> None:
+    index = ROOT / "docs" / "index.md"
+    linked = {(index.parent / link.partition("#")[0]).resolve() for link in _LINK.findall(index.read_text())}
+    assert [page for page in sorted((ROOT / "docs").rglob("*.md")) if page not in {*linked, index}] == []
+
+
 def _leads_somewhere(page: Path, link: str) -> bool:
     target, _, anchor = link.partition("#")
     path = page.parent / target if target else page
