@@ -117,7 +117,10 @@ def hunt(arena: Arena, options: argparse.Namespace) -> int:
     deadline, seed = time.monotonic() + options.seconds, options.start
     while time.monotonic() < deadline:
         case = draw_case(Seeded(seed), extras=options.extras)
+        began = time.monotonic()
         outcome = arena.run(case)
+        if time.monotonic() - began > 20:
+            print(f"seed {seed} took {time.monotonic() - began:.0f} s", flush=True)
         totals.update(cases=1, queries=len(outcome.created), refused=len(outcome.refused), **outcome.actions)
         totals.update(outcome.created.values())
         for name, reason in outcome.refused.items():
