@@ -85,6 +85,29 @@ def _fits(record: str, columns: Sequence[Column]) -> Composable:
     return SQL(" AND ").join([SQL("true"), *checks])
 
 
+def _images_differ(old: str, new: str, columns: Sequence[Column]) -> Composable:
+    """Whether two records differ in what is captured of them: as images, so 1.0 is not 1.00, and of any type."""
+    rows = [
+        SQL("ROW({})::record").format(comma_separated(Identifier(record, column.name) for column in columns))
+        for record in (old, new)
+    ]
+    return SQL("NOT {} OPERATOR(pg_catalog.*=) {}").format(*rows)
+
+
+def _changed(columns: Sequence[Column]) -> Composable:
+    """Whether an UPDATE statement changed what is captured; False only where that is cheap to know.
+
+    Rows that were updated to the same image cancel out sooner or later. One statement, one row is what applications
+    do all the time, and needs no key to tell which old row belongs to which new one.
+    """
+    if not columns:
+        return SQL("false")
+    return SQL(
+        "(CASE WHEN (SELECT pg_catalog.count(*) FROM (SELECT FROM new_rows LIMIT 2) AS few) > 1 THEN true"
+        " ELSE (SELECT {} FROM old_rows AS o, new_rows AS n) END)"
+    ).format(_images_differ("o", "n", columns))
+
+
 def _fill(template: str, shape: Shape, **holes: Composable) -> Composed:
     buffer = buffer_of(shape.source_id)
     targets = comma_separated([_WEIGHT, *(Identifier(change_column(column.number)) for column in shape.columns)])
@@ -99,12 +122,16 @@ def _fill(template: str, shape: Shape, **holes: Composable) -> Composed:
     )
 
 
-def _statement(shape: Shape, filtered_by: Composable) -> Composed:
+def _statement(shape: Shape, *, partition: str | None = None) -> Composed:
     if not shape.rows:
         return _fill("statement_mark", shape)
+    # The constraint is text that the server printed for this very table; its columns are unqualified.
+    filtered_by = SQL(cast("LiteralString", f"WHERE {partition}")) if partition else SQL("")
     return _fill(
         "statement_rows",
         shape,
+        # A row that leaves its partition changes it, even if nothing that is captured does.
+        changed=SQL("true") if partition else _changed(shape.columns),
         fits=_fits("r", shape.columns),
         new_values=_values(1, "r", shape.columns),
         old_values=_values(-1, "r", shape.columns),
@@ -120,6 +147,7 @@ def _row(shape: Shape) -> Composed:
     return _fill(
         "row_rows",
         shape,
+        changed=_images_differ("old", "new", shape.columns) if shape.columns else SQL("false"),
         fits_old=_fits("old", shape.columns),
         fits_new=_fits("new", shape.columns),
         new_values=_values(1, "new", shape.columns),
@@ -141,14 +169,12 @@ def _truncate(shape: Shape) -> Composed:
 
 def bodies(shape: Shape, *, has_ancestors: bool) -> Mapping[str, str]:
     """Function name -> body, for all functions that a source needs."""
-    # The partition constraint is text that the server printed for this very table; its columns are unqualified.
-    partition = SQL(cast("LiteralString", f"WHERE {shape.partition}")) if shape.partition else SQL("")
     made: dict[str, Composed] = {
-        changes_function(shape.source_id): _row(shape) if shape.by_row else _statement(shape, SQL("")),
+        changes_function(shape.source_id): _row(shape) if shape.by_row else _statement(shape),
         truncate_function(shape.source_id): _truncate(shape),
     }
     if has_ancestors and not shape.by_row:
-        made[ancestor_function(shape.source_id)] = _statement(shape, partition)
+        made[ancestor_function(shape.source_id)] = _statement(shape, partition=shape.partition)
     return {name: body.as_string(None) for name, body in made.items()}
 
 

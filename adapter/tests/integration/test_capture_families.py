@@ -57,6 +57,17 @@ def test_table_at_any_level_is_captured_whichever_level_is_named(
         consumer.assert_exact()
 
 
+@pytest.mark.parametrize("named", ["pt", "p2"])
+def test_row_that_leaves_its_partition_is_a_change_even_if_nothing_captured_changed(
+    named: str, storage: engine_db.Connection, tree: User
+) -> None:
+    consumers = [Consumer(storage, need_of(tree, name, ["v"])).install().load() for name in ("p1", "p2", "p2a", "pt")]
+    tree.execute("UPDATE pt SET k = k + 100 WHERE k = 10")
+    tree.execute(f"UPDATE {named} SET v = v || 'x' WHERE k = 110")
+    for consumer in consumers:
+        consumer.assert_exact()
+
+
 def test_consumers_of_root_and_of_one_partition_do_not_disturb_each_other(
     storage: engine_db.Connection, tree: User
 ) -> None:

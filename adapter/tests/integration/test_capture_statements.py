@@ -220,3 +220,28 @@ def test_second_consumer_turns_marks_into_rows(storage: engine_db.Connection, co
     conn.execute("UPDATE m SET v = 'x' WHERE id < 3")
     assert marks.changes().rows == 4
     rows.assert_exact()
+
+
+def test_update_of_one_row_that_changes_nothing_captured_writes_nothing(
+    storage: engine_db.Connection, conn: User
+) -> None:
+    conn.execute("CREATE TABLE k (id integer, n numeric, j json, seen timestamptz)")
+    conn.execute("INSERT INTO k SELECT g, 1.0, '{}' FROM generate_series(1, 3) g")
+    consumer = Consumer(storage, need_of(conn, "k", ["n", "j"])).install().load()
+    conn.execute("UPDATE k SET seen = now() WHERE id = 1")
+    conn.execute("UPDATE k SET n = n, j = '{}', id = 9 WHERE id = 2")
+    assert consumer.changes().rows == 0
+    conn.execute("UPDATE k SET n = 1.00 WHERE id = 1")
+    conn.execute("UPDATE k SET j = NULL WHERE id = 3")
+    assert consumer.changes().rows == 4
+    conn.execute("UPDATE k SET seen = now()")
+    consumer.assert_exact()
+
+
+def test_update_writes_nothing_where_only_rows_are_counted(storage: engine_db.Connection, conn: User) -> None:
+    conn.execute("CREATE TABLE k (id integer); INSERT INTO k SELECT generate_series(1, 9)")
+    consumer = Consumer(storage, need_of(conn, "k", [])).install().load()
+    conn.execute("UPDATE k SET id = id + 1")
+    assert consumer.changes().rows == 0
+    conn.execute("DELETE FROM k WHERE id < 5")
+    assert consumer.changes().rows == 3
