@@ -130,7 +130,8 @@ def hunt(arena: Arena, options: argparse.Namespace) -> int:
             refusals[reason[:90]] += 1
         if outcome.failures:
             kinds[outcome.signature] += 1
-            print(f"seed {seed}: {outcome.failures[0][1]}: {outcome.failures[0][2][:300]}", flush=True)
+            if kinds[outcome.signature] <= options.each:
+                print(f"seed {seed}: {outcome.failures[0][1]}: {outcome.failures[0][2][:300]}", flush=True)
             if kinds[outcome.signature] <= options.each:
                 smallest = reduce_failure(arena, case, outcome, options.attempts)
                 text = "\n".join(arena.run(smallest).failures[0][1:]) if options.attempts else ""
