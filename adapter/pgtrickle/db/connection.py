@@ -69,8 +69,8 @@ def _commenting(comment: str) -> type[psycopg.Cursor[TupleRow]]:
     class Commenting(psycopg.Cursor[TupleRow]):
         def execute(self, query: Any, params: Any = None, **options: Any) -> Commenting:
             text = prefix if params is None else prefix.replace("%", "%%")
-            commented = SQL(cast(LiteralString, text)) + (SQL(cast(LiteralString, query)) if isinstance(query, str) else query)
-            super().execute(commented, params, **options)
+            composed = SQL(cast(LiteralString, query)) if isinstance(query, str) else query
+            super().execute(SQL(cast(LiteralString, text)) + composed, params, **options)
             return self
 
     return Commenting
