@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -269,3 +271,68 @@ def test_long_buffer_is_indexed_when_it_got_short(storage: engine_db.Connection,
     first.assert_exact()
     assert capture.trim(storage).deleted == 40000
     assert indexed(conn)
+
+
+def write_at_random(conn: User, seed: int, until: float) -> None:
+    """Long, short, nested, rolled-back and prepared transactions on ``s``."""
+    chance = random.Random(seed)
+    while time.monotonic() < until:
+        conn.execute("BEGIN")
+        for _ in range(chance.randint(1, 4)):
+            key = chance.randint(1, 50)
+            conn.execute("SAVEPOINT one")
+            try:
+                conn.execute(
+                    chance.choice(
+                        (
+                            f"INSERT INTO s SELECT {key}, g, g / 3.0 FROM generate_series(1, {chance.randint(0, 5)}) g",
+                            f"UPDATE s SET v = v + 1 WHERE k = {key}",
+                            f"UPDATE s SET n = n * 1.0 WHERE k > {key}",
+                            f"DELETE FROM s WHERE k = {key}",
+                        )
+                    )
+                )
+            except psycopg.errors.DeadlockDetected:
+                conn.execute("ROLLBACK TO one")
+            if chance.random() < 0.2:
+                conn.execute("ROLLBACK TO one")
+            time.sleep(chance.choice((0, 0, 0.002, 0.03)))
+        if chance.random() < 0.2:
+            conn.execute(f"PREPARE TRANSACTION 'p{seed}'")
+            time.sleep(0.02)
+            conn.execute(chance.choice((f"COMMIT PREPARED 'p{seed}'", f"ROLLBACK PREPARED 'p{seed}'")))
+        else:
+            conn.execute(chance.choice(("COMMIT", "COMMIT", "ROLLBACK")))
+
+
+def test_no_change_is_lost_or_doubled_between_writers_refreshes_trims_and_installs(
+    storage: engine_db.Connection, conn: User, connect: Connect, db: str
+) -> None:
+    conn.execute("CREATE TABLE s (k integer, v integer, n numeric)")
+    consumers = [Consumer(engine_db.connect(db), need_of(conn, "s", ["k", "v"])).install().load()]
+    until = time.monotonic() + 4
+    failures: list[BaseException] = []
+
+    def guarded(work: Callable[[], object]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001  # a thread has nobody else to tell
+                failures.append(error)
+
+        return run
+
+    threads = [in_background(guarded(partial(write_at_random, connect(), seed, until))) for seed in range(4)]
+    while time.monotonic() < until:
+        if len(consumers) < 4:
+            columns = (["n"], ["v", "n"], ["k"])[len(consumers) - 1]
+            consumers.append(Consumer(engine_db.connect(db), need_of(conn, "s", columns)).install().load())
+        for consumer in consumers:
+            consumer.refresh()
+        capture.trim(storage)
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    for consumer in consumers:
+        consumer.assert_exact()
+        consumer.conn.close()
