@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from psycopg.sql import SQL, Identifier
+
 from tests.support.servers import EMBEDDED_MAJOR, Server, ServerFailed, ServerUnavailable, start
 
 __all__ = ["DATABASE", "Server", "ServerFailed", "ServerUnavailable", "running"]
@@ -32,7 +34,7 @@ def running(*, keep: bool) -> Iterator[Server]:
     server = start(EMBEDDED_MAJOR, settings=SETTINGS, detached=keep)
     try:
         with server.connect() as connection:
-            connection.execute(f'CREATE DATABASE "{DATABASE}"'.encode())
+            connection.execute(SQL("CREATE DATABASE {}").format(Identifier(DATABASE)))
         yield server
     finally:
         if not keep:
