@@ -15,6 +15,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -76,7 +77,7 @@ def errors_page() -> Iterator[str]:
     yield ""
     yield "| Code | Class | Meaning |"
     yield "|---|---|---|"
-    classes = [
+    classes: list[Any] = [
         kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.PgTrickleError)
     ]
     for kind in sorted(classes, key=lambda kind: kind.code):
