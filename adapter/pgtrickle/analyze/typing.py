@@ -13,16 +13,15 @@ from pgtrickle.emit.relational import Printer
 from pgtrickle.ir.expr import col, text
 from pgtrickle.ir.operators import (
     Aggregate,
-    Anti,
     Apply,
-    Filter,
-    Join,
+    Expand,
+    GroupingSets,
     Operator,
-    OuterJoin,
     Project,
     UnionAll,
     Values,
     Window,
+    rebuild,
 )
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.plan import Bindings
@@ -65,27 +64,30 @@ class Typing:
         return self._done[id(op)][1]
 
     def _annotated(self, op: Operator) -> Operator:
-        match op:
+        below = rebuild(op, self.annotate)
+        match below:
             case Project():
-                return self._project(replace(op, child=self.annotate(op.child)))
-            case Filter():
-                return replace(op, child=self.annotate(op.child))
-            case Join():
-                return replace(op, inputs=tuple(self.annotate(child) for child in op.inputs))
-            case OuterJoin() | Anti():
-                return replace(op, left=self.annotate(op.left), right=self.annotate(op.right))
+                return self._project(below)
             case Aggregate():
-                return self._aggregate(replace(op, child=self.annotate(op.child)))
-            case Apply():
-                return self._apply(replace(op, child=self.annotate(op.child)))
-            case Window():
-                return self._window(replace(op, child=self.annotate(op.child)))
+                return self._aggregate(below)
+            case Expand():
+                return replace(below, added=self._typed(below, below.columns)[len(below.child.columns) :])
+            case Apply() | Window():
+                return self._calls(below)
+            case GroupingSets():
+                typed = self._typed(below, below.columns)[len(below.keys) :]
+                calls = tuple(replace(c, column=column) for c, column in zip(below.calls, typed, strict=False))
+                return replace(below, calls=calls)
             case UnionAll():
-                return self._union(replace(op, children=tuple(self.annotate(child) for child in op.children)))
+                return self._union(below)
             case Values():
-                return replace(op, columns=self._typed(op, op.columns))
+                return replace(below, columns=self._typed(below, below.columns))
             case _:
-                return op
+                return below
+
+    def _calls(self, op: Apply | Window) -> Operator:
+        typed = self._typed(op, op.columns)[len(op.child.columns) :]
+        return replace(op, calls=tuple(replace(c, column=column) for c, column in zip(op.calls, typed, strict=True)))
 
     def _project(self, op: Project) -> Project:
         known = {column.name: column for column in op.child.columns}
@@ -111,11 +113,6 @@ class Typing:
         return replace(op, calls=calls)
 
     def _window(self, op: Window) -> Window:
-        typed = self._typed(op, op.columns)[len(op.child.columns) :]
-        calls = tuple(replace(call, column=column) for call, column in zip(op.calls, typed, strict=True))
-        return replace(op, calls=calls)
-
-    def _apply(self, op: Apply) -> Apply:
         typed = self._typed(op, op.columns)[len(op.child.columns) :]
         calls = tuple(replace(call, column=column) for call, column in zip(op.calls, typed, strict=True))
         return replace(op, calls=calls)

@@ -7,10 +7,11 @@ from typing import Any
 
 from pgtrickle.delta.differentiate import Differentiation
 from pgtrickle.delta.join import delta_join
-from pgtrickle.delta.linear import delta_scan, delta_unary, delta_union, delta_values
+from pgtrickle.delta.linear import delta_expand, delta_scan, delta_unary, delta_union, delta_values
 from pgtrickle.delta.outer import delta_anti, delta_outer
 from pgtrickle.ir.operators import (
     Anti,
+    Expand,
     Filter,
     InputKey,
     Join,
@@ -30,6 +31,7 @@ RULES: Mapping[type, Callable[[Any, Differentiation], Operator]] = {
     Filter: delta_unary,
     Project: delta_unary,
     UnionAll: delta_union,
+    Expand: delta_expand,
     Join: delta_join,
     OuterJoin: delta_outer,
     Anti: delta_anti,

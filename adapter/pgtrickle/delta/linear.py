@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pgtrickle.delta.differentiate import Differentiation
-from pgtrickle.ir.operators import Change, Empty, Filter, Operator, Project, Scan, UnionAll, Values
+from pgtrickle.errors import InternalError
+from pgtrickle.ir.operators import Change, Empty, Expand, Filter, Operator, Project, Scan, UnionAll, Values
 
 
 def delta_scan(op: Scan, d: Differentiation) -> Operator:
@@ -20,6 +21,14 @@ def delta_values(op: Values, d: Differentiation) -> Operator:
 
 def delta_unary(op: Filter | Project, d: Differentiation) -> Operator:
     """Δσ(R) = σ(ΔR), Δπ(R) = π(ΔR)."""
+    below = d.delta(op.child)
+    return Empty(op.columns) if isinstance(below, Empty) else replace(op, child=below)
+
+
+def delta_expand(op: Expand, d: Differentiation) -> Operator:
+    """Δ(R ⋉ f) = ΔR ⋉ f, for a function that reads no table."""
+    if op.inputs:
+        raise InternalError("a lateral query that reads tables is a stage of its own")
     below = d.delta(op.child)
     return Empty(op.columns) if isinstance(below, Empty) else replace(op, child=below)
 

@@ -52,18 +52,23 @@ SUPPORT: tuple[Support, ...] = (
         "EXISTS, NOT EXISTS, IN, NOT IN as conditions of WHERE or an inner join", True, _DELTA, "semi and anti joins"
     ),
     Support(
-        "all other subqueries in expressions", True, _KEYS, "per distinct outer values; all if a table inside changes"
+        "all other subqueries in expressions", True, _KEYS, "per distinct outer values; all if tables inside change"
     ),
     Support("subqueries in ON of outer joins and in window functions", False, _REFUSED),
-    Support("LATERAL, functions in FROM, set-returning functions in the select list", False, _REFUSED),
+    Support(
+        "functions in FROM, WITH ORDINALITY, ROWS FROM, JSON_TABLE, XMLTABLE", True, _DELTA, "LEFT JOIN LATERAL too"
+    ),
+    Support("set-returning functions in the select list", True, _DELTA),
+    Support("LATERAL subqueries, inner and LEFT JOIN ... ON true", True, _KEYS, "per distinct values that they read"),
     Support("window functions with PARTITION BY", True, _KEYS, "several partitionings: one stage each"),
     Support("window functions without PARTITION BY", True, _ALL),
     Support("DISTINCT ON", True, _KEYS, "ties are broken by the output columns"),
     Support("ORDER BY ... LIMIT, OFFSET, FETCH, WITH TIES", True, _ALL, "ties are broken by the output columns"),
     Support("LIMIT without ORDER BY", False, _REFUSED, "which rows are returned is left to chance"),
-    Support("GROUPING SETS, CUBE, ROLLUP", False, _REFUSED),
-    Support("INTERSECT ALL, EXCEPT ALL", False, _REFUSED),
-    Support("WITH RECURSIVE", False, _REFUSED),
+    Support("GROUPING SETS, CUBE, ROLLUP, GROUPING()", True, _STATE, "one grouping per set"),
+    Support("INTERSECT ALL, EXCEPT ALL", True, _STATE),
+    Support("WITH RECURSIVE", True, _ALL, "the recursive query as a whole; what reads it follows by delta"),
+    Support("WITH RECURSIVE ... SEARCH, CYCLE", False, _REFUSED),
     Support(
         "now(), CURRENT_DATE, CURRENT_USER, stable user-defined functions", False, _REFUSED, "recomputed on schedule"
     ),

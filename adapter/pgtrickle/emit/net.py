@@ -18,6 +18,7 @@ from pgtrickle.ir.operators import (
     AggregateCall,
     Apply,
     Empty,
+    Expand,
     Filter,
     InputKey,
     Named,
@@ -30,13 +31,13 @@ from pgtrickle.plan import Bindings, Relation, Stage
 from pgtrickle.rewrite.restrict import restrict
 
 
-def keyed_of(op: Operator) -> tuple[tuple[Operator, ...], Aggregate | Window | Apply]:
+def keyed_of(op: Operator) -> tuple[tuple[Operator, ...], Aggregate | Window | Apply | Expand]:
     """The projections and filters above a stage's grouping or windows (outermost first), and these."""
     chain: list[Operator] = []
     while isinstance(op, Project | Filter):
         chain.append(op)
         op = op.child
-    if not isinstance(op, Aggregate | Window | Apply):
+    if not isinstance(op, Aggregate | Window | Apply | Expand):
         raise InternalError("a stage of this strategy has a grouping on top")
     return tuple(chain), op
 

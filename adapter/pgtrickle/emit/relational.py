@@ -243,9 +243,25 @@ class Printer:
         shown = [Name(column.name) for column in op.child.columns]
         return SQL("SELECT {} FROM {}").format(commas([*shown, *calls]), source)
 
+    def _print_expand(self, op: ir.Expand) -> Composable:
+        source, alias = self.source(op.child)
+        kind = SQL("LEFT JOIN LATERAL {} AS {} ({}) ON TRUE") if op.outer else SQL("CROSS JOIN LATERAL {} AS {} ({})")
+        joined = kind.format(scalar(op.query, alias), Name(f"{alias}_of"), names(op.added))
+        return SQL("SELECT {} FROM {} {}").format(self._columns(op), source, joined)
+
     def _print_pad(self, op: ir.Pad) -> Composable:
         child, other = self.source(op.child)[0], self.source(op.other)[0]
         return SQL("SELECT {} FROM {} LEFT JOIN {} ON FALSE").format(self._columns(op), child, other)
+
+    def _print_groupingsets(self, op: ir.GroupingSets) -> Composable:
+        source, _ = self.source(op.child)
+        calls = [SQL("{} AS {}").format(scalar(call.expr), Name(call.column.name)) for call in op.calls]
+        markers = [
+            SQL("GROUPING({}) AS {}").format(commas(map(Name, keys)), Name(column.name)) for column, keys in op.markers
+        ]
+        sets = commas(SQL("({})").format(commas(map(Name, keys))) for keys in op.sets)
+        shown = commas([*map(Name, op.keys), *calls, *markers])
+        return SQL("SELECT {} FROM {} GROUP BY GROUPING SETS ({})").format(shown, source, sets)
 
     def _print_lookup(self, op: ir.Lookup) -> Composable:
         left, right = self.source(op.left)[0], self.source(op.right)[0]

@@ -7,7 +7,8 @@ weighted children, so a tree that exists is a tree that means something.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeAlias
 
@@ -363,6 +364,37 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True)
+class Expand:
+    """Every row of ``child`` with each row that a lateral query has for it; linear if the query reads no table.
+
+    ``query`` is the text of the query with holes for columns of the row, ``added`` its columns, ``inputs`` the tables
+    in it. ``outer`` keeps rows for which it has none, with NULL.
+    """
+
+    child: Operator
+    query: Expr
+    added: tuple[Column, ...]
+    inputs: frozenset[InputKey]
+    outer: bool
+
+    def __post_init__(self) -> None:
+        _require(self.child, self.query)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.child.columns + self.added
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns that the query reads."""
+        return tuple(sorted(self.query.refs))
+
+    @property
+    def weighted(self) -> bool:
+        return self.child.weighted
+
+
+@dataclass(frozen=True, slots=True)
 class Pad:
     """Each row of ``child`` with NULL in the columns of ``other``, which lends types and collations but no row."""
 
@@ -379,6 +411,30 @@ class Pad:
     @property
     def weighted(self) -> bool:
         return self.child.weighted
+
+
+@dataclass(frozen=True, slots=True)
+class GroupingSets:
+    """Several groupings of the same rows, keys that a set leaves out being NULL; ``markers`` are GROUPING() columns.
+
+    Exists until types are known, then becomes a union of groupings.
+    """
+
+    child: Operator
+    keys: tuple[str, ...]
+    sets: tuple[tuple[str, ...], ...]
+    calls: tuple[AggregateCall, ...]
+    markers: tuple[tuple[Column, tuple[str, ...]], ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        by_name = {column.name: column for column in self.child.columns}
+        keys = _nullable(tuple(by_name[key] for key in self.keys))
+        return (*keys, *(call.column for call in self.calls), *(column for column, _ in self.markers))
+
+    @property
+    def weighted(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,8 +514,10 @@ Operator: TypeAlias = (
     | Weigh
     | Expose
     | Aggregate
+    | GroupingSets
     | Window
     | Apply
+    | Expand
     | Pad
     | Lookup
     | Restrict
@@ -481,10 +539,33 @@ def children_of(op: Operator) -> tuple[Operator, ...]:
             return (child, other)
         case Change(scan=scan):
             return (scan,)
-        case Filter() | Project() | Negate() | Weigh() | Expose() | Aggregate() | Window() | Apply():
+        case Filter() | Project() | Negate() | Weigh() | Expose() | Aggregate() | GroupingSets():
+            return (op.child,)
+        case Window() | Apply() | Expand():
             return (op.child,)
         case _:
             return ()
+
+
+def rebuild(op: Operator, change: Callable[[Operator], Operator]) -> Operator:
+    """The same operator over changed children."""
+    match op:
+        case Join():
+            return replace(op, inputs=tuple(change(child) for child in op.inputs))
+        case UnionAll():
+            return replace(op, children=tuple(change(child) for child in op.children))
+        case OuterJoin() | Anti() | Lookup():
+            return replace(op, left=change(op.left), right=change(op.right))
+        case Restrict():
+            return replace(op, child=change(op.child), keys=change(op.keys))
+        case Pad():
+            return replace(op, child=change(op.child), other=change(op.other))
+        case Filter() | Project() | Negate() | Weigh() | Expose() | Aggregate() | GroupingSets():
+            return replace(op, child=change(op.child))
+        case Window() | Apply() | Expand():
+            return replace(op, child=change(op.child))
+        case _:
+            return op
 
 
 def _nullable(columns: tuple[Column, ...]) -> tuple[Column, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -74,6 +74,9 @@ INT8 = Type(
     base_oid=20,
     image=("pg_catalog", "int8send"),
 )
+
+#: The type of GROUPING().
+INT4 = replace(INT8, oid=23, name="integer", base_oid=23, image=("pg_catalog", "int4send"))
 
 #: Stands for the type of a computed column until the server has told it.
 UNKNOWN = Type(

@@ -148,6 +148,9 @@ def _copied(window: ast.WindowDef) -> ast.WindowDef:
 
 def _identity(stmt: ast.SelectStmt) -> tuple[ast.Node, ...]:
     """What tells the rows of a SELECT apart, as far as its output can show: grouping keys, or all columns it reads."""
+    if any(isinstance(node, ast.GroupingSet) for node in stmt.groupClause or ()):
+        refs = {repr(node): node for node in walk(stmt.groupClause) if isinstance(node, ast.ColumnRef)}
+        return tuple(refs.values())
     if stmt.groupClause:
         targets = stmt.targetList or ()
         return tuple(

@@ -30,7 +30,7 @@ class Expressions:
         Raises:
             UnsupportedQuery: for a subquery, window function or column that has no rule.
         """
-        refuse_in_expression(node, self.facts)
+        refuse_in_expression(node)
         return self.names.split(print_node(self.resolve(node, scope)))
 
     def resolve(self, node: ast.Node, scope: Scope) -> ast.Node:
@@ -67,6 +67,11 @@ class Expressions:
             return True
         known = self.facts.functions.get(function_name(node))
         return known is not None and "a" in known.kinds
+
+    def returns_set(self, node: ast.FuncCall) -> bool:
+        """Whether a function returns a set."""
+        known = self.facts.functions.get(function_name(node))
+        return known is not None and known.returns_set
 
     def has_aggregate(self, node: object) -> bool:
         """Whether an aggregate call stands anywhere in this clause (not in its subqueries)."""

@@ -9,10 +9,11 @@ from pglast import ast, enums
 
 from pgtrickle.errors import InternalError
 from pgtrickle.ir.expr import Expr, col, text
-from pgtrickle.ir.operators import InputKey, Join, Operator, OuterJoin, OuterKind, Project, Scan
+from pgtrickle.ir.operators import Filter, InputKey, Join, Operator, OuterJoin, OuterKind, Project, Scan
 from pgtrickle.ir.schema import Column
 from pgtrickle.parse.expression import Expressions
 from pgtrickle.parse.facts import RelationFacts
+from pgtrickle.parse.lateral import Laterals, is_lateral
 from pgtrickle.parse.refuse import unsupported
 from pgtrickle.parse.scope import Scope, Table, Visible
 
@@ -36,15 +37,28 @@ class FromClause:
     expressions: Expressions
     subquery: Subquery
     cte: Callable[[str], tuple[Operator, tuple[str, ...]] | None]
+    laterals: Laterals
 
     def parse(self, items: tuple[ast.Node, ...]) -> Item:
         """All items of a FROM list, joined without a condition."""
-        parsed = [self._item(item) for item in items]
-        scope = parsed[0].scope
-        for item in parsed[1:]:
-            scope = scope.joined(item.scope)
-        operators = tuple(item.operator for item in parsed)
-        return Item(operators[0] if len(operators) == 1 else _join(operators, ()), scope)
+        result: Item | None = None
+        for node in items:
+            if is_lateral(node):
+                result = self._lateral(result, node)
+                continue
+            item = self._item(node)
+            if result is None:
+                result = item
+            else:
+                result = Item(_join((result.operator, item.operator), ()), result.scope.joined(item.scope))
+        if result is None:
+            raise InternalError("an empty FROM clause")
+        return result
+
+    def _lateral(self, left: Item | None, node: ast.Node, *, outer: bool = False) -> Item:
+        scope = left.scope if left else Scope(())
+        operator, added = self.laterals.item(left.operator if left else None, scope, node, outer=outer)
+        return Item(operator, scope.joined(added))
 
     def _item(self, node: ast.Node) -> Item:
         match node:
@@ -54,8 +68,8 @@ class FromClause:
                 return self._subselect(node)
             case ast.JoinExpr():
                 return self._join(node)
-            case ast.RangeFunction():
-                raise unsupported("function in FROM", "set-returning functions in FROM have no delta rule yet")
+            case ast.RangeFunction() | ast.RangeTableFunc() | ast.JsonTable():
+                return self._lateral(None, node)
             case ast.RangeTableSample():
                 raise unsupported("TABLESAMPLE", "a random sample cannot be maintained")
             case _:
@@ -92,8 +106,6 @@ class FromClause:
         raise unsupported("virtual generated column", "triggers do not see its value", detail=facts.name)
 
     def _subselect(self, node: ast.RangeSubselect) -> Item:
-        if node.lateral:
-            raise unsupported("LATERAL", "lateral subqueries have no delta rule yet")
         return self._aliased(self.subquery(node.subquery), node.alias, "")
 
     def _aliased(
@@ -118,6 +130,8 @@ class FromClause:
         return Project(operator, columns, tuple(col(c.name) for c in operator.columns))
 
     def _join(self, node: ast.JoinExpr) -> Item:
+        if is_lateral(node.rarg):
+            return self._lateral_join(node)
         left, right = self._item(node.larg), self._item(node.rarg)
         using = tuple(part.sval for part in node.usingClause or ())
         equalities, merged = self._using(using, left.scope, right.scope, node.jointype)
@@ -129,6 +143,17 @@ class FromClause:
         if node.join_using_alias is not None:
             scope = replace(scope, tables=(*scope.tables, Table(node.join_using_alias.aliasname, merged)))
         return Item(operator, scope)
+
+    def _lateral_join(self, node: ast.JoinExpr) -> Item:
+        left = self._item(node.larg)
+        always = isinstance(node.quals, ast.A_Const) and isinstance(node.quals.val, ast.Boolean)
+        always = always and bool(node.quals.val.boolval)
+        outer = node.jointype == enums.JoinType.JOIN_LEFT
+        if node.usingClause or node.alias or (outer and not always):
+            raise unsupported("LATERAL", "a lateral join with this condition has no delta rule yet")
+        item = self._lateral(left, node.rarg, outer=outer)
+        conditions = self.expressions.conjuncts(node.quals, item.scope) if not always else ()
+        return Item(Filter(item.operator, conditions) if conditions else item.operator, item.scope)
 
     def _using(
         self, using: tuple[str, ...], left: Scope, right: Scope, kind: enums.JoinType

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import combinations
 
-from pglast import ast
+from pglast import ast, enums
 
 from pgtrickle.ir.expr import Expr, Ref, col, text
-from pgtrickle.ir.operators import Aggregate, AggregateCall, Operator, Project
-from pgtrickle.ir.schema import Column, Type
+from pgtrickle.ir.operators import Aggregate, AggregateCall, GroupingSets, Operator, Project
+from pgtrickle.ir.schema import INT4, Column, Type
 from pgtrickle.parse.expression import Expressions
 from pgtrickle.parse.printing import print_node
-from pgtrickle.parse.refuse import refuse_in_expression
+from pgtrickle.parse.refuse import refuse_in_expression, unsupported
 from pgtrickle.parse.scope import Scope
-from pgtrickle.parse.tree import function_name, transform
+from pgtrickle.parse.tree import function_name, transform, walk
 
 
 @dataclass(slots=True)
@@ -27,6 +29,8 @@ class Grouping:
     keys: dict[Expr, Column]
     calls: dict[Expr, AggregateCall]
     args: dict[Expr, Column] = field(default_factory=dict)
+    sets: tuple[tuple[str, ...], ...] = ()
+    markers: dict[tuple[str, ...], Column] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -35,10 +39,18 @@ class Grouping:
         """Start with the keys that GROUP BY names."""
         below = {column.name: column for column in child.columns}
         grouping = cls(expressions, scope, unknown, below, {}, {})
+        if any(isinstance(node, ast.GroupingSet) for node in stmt.groupClause or ()):
+            exprs = grouping_sets(stmt.groupClause, lambda node: expressions.convert(node, scope))
+            grouping.sets = tuple(tuple(grouping.add_key(expr).name for expr in one) for one in exprs)
+            if stmt.groupDistinct:
+                grouping.sets = tuple(dict.fromkeys(tuple(sorted(one)) for one in grouping.sets))
+            return grouping
         for node in stmt.groupClause or ():
             target = node
             if isinstance(node, ast.A_Const) and isinstance(node.val, ast.Integer):
                 target = stmt.targetList[node.val.ival - 1].val
+            if any(isinstance(inner, ast.FuncCall) and expressions.returns_set(inner) for inner in walk(target)):
+                raise unsupported("set-returning function in GROUP BY", "it has no delta rule yet")
             grouping.add_key(expressions.convert(target, scope))
         return grouping
 
@@ -59,6 +71,7 @@ class Grouping:
         assert isinstance(rewritten, ast.Node)
         expr = self.expressions.names.split(print_node(rewritten))
         own = {column.name for column in self.keys.values()} | {call.column.name for call in self.calls.values()}
+        own |= {column.name for column in self.markers.values()}
         parts = tuple(
             Ref(self._dependent(part.name)) if isinstance(part, Ref) and part.name in self.below.keys() - own else part
             for part in expr.parts
@@ -75,7 +88,7 @@ class Grouping:
             self.calls[expr] = AggregateCall(Column(self.expressions.names.fresh(name), self.unknown), expr)
         return self.calls[expr].column.name
 
-    def operator(self, child: Operator) -> Aggregate:
+    def operator(self, child: Operator) -> Aggregate | GroupingSets:
         """The grouping of ``child`` by everything collected."""
         needed: dict[str, None] = {}
         computed = {column.name for column in self.args.values()}
@@ -86,12 +99,24 @@ class Grouping:
         exprs = (*self.keys, *self.args, *(col(name) for name in needed))
         below = Project(child, tuple(columns), tuple(exprs))
         keys = tuple(column.name for column in self.keys.values())
+        if self.sets:
+            markers = tuple((column, names) for names, column in self.markers.items())
+            return GroupingSets(below, keys, self.sets, tuple(self.calls.values()), markers)
         return Aggregate(below, keys, tuple(self.calls.values()), scalar=not keys)
 
     def _replace(self, node: ast.Node) -> ast.Node | None:
         if self.expressions.is_aggregate(node):
             return self.expressions.names.placeholder(col(self._call(node).column.name))
+        if isinstance(node, ast.GroupingFunc):
+            return self.expressions.names.placeholder(col(self._marker(node).name))
         return self._key_reference(node) if self.keys else None
+
+    def _marker(self, node: ast.GroupingFunc) -> Column:
+        args = (self.expressions.names.split(print_node(arg)) for arg in node.args)
+        names = tuple(self.keys[expr].name for expr in args)
+        if names not in self.markers:
+            self.markers[names] = Column(self.expressions.names.fresh("grouping"), INT4)
+        return self.markers[names]
 
     def _key_reference(self, node: ast.Node) -> ast.Node | None:
         if not _is_expression(node):
@@ -100,7 +125,7 @@ class Grouping:
         return self.expressions.names.placeholder(col(column.name)) if column else None
 
     def _call(self, node: ast.Node) -> AggregateCall:
-        refuse_in_expression(node, self.expressions.facts)
+        refuse_in_expression(node)
         original = self.expressions.names.split(print_node(node))
         if original not in self.calls:
             self.calls[original] = self._described(node, original)
@@ -129,6 +154,39 @@ class Grouping:
         if expr not in self.args:
             self.args[expr] = Column(self.expressions.names.fresh("arg"), self.unknown)
         return self.expressions.names.placeholder(col(self.args[expr].name))
+
+
+def grouping_sets(clause: tuple[ast.Node, ...], convert: Callable[[ast.Node], Expr]) -> list[tuple[Expr, ...]]:
+    """The grouping sets that a GROUP BY means: the items' sets combined, each with each."""
+    combined: list[tuple[Expr, ...]] = [()]
+    for node in clause:
+        sets = _sets_of(node, convert)
+        combined = [(*one, *other) for one in combined for other in sets]
+    return [tuple(dict.fromkeys(one)) for one in combined]
+
+
+def _sets_of(node: ast.Node, convert: Callable[[ast.Node], Expr]) -> list[tuple[Expr, ...]]:
+    if not isinstance(node, ast.GroupingSet):
+        return [_columns(node, convert)]
+    content = node.content or ()
+    match node.kind:
+        case enums.GroupingSetKind.GROUPING_SET_SETS:
+            return [one for inner in content for one in _sets_of(inner, convert)]
+        case enums.GroupingSetKind.GROUPING_SET_ROLLUP:
+            parts = [_columns(inner, convert) for inner in content]
+            return [tuple(e for part in parts[:length] for e in part) for length in range(len(parts), -1, -1)]
+        case enums.GroupingSetKind.GROUPING_SET_CUBE:
+            parts = [_columns(inner, convert) for inner in content]
+            chosen = (c for size in range(len(parts), -1, -1) for c in combinations(parts, size))
+            return [tuple(e for part in one for e in part) for one in chosen]
+        case _:
+            return [()]
+
+
+def _columns(node: ast.Node, convert: Callable[[ast.Node], Expr]) -> tuple[Expr, ...]:
+    if isinstance(node, ast.RowExpr):
+        return tuple(convert(arg) for arg in node.args or ())
+    return (convert(node),)
 
 
 def _is_expression(node: ast.Node) -> bool:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from pglast import ast
 
 from pgtrickle.errors import UnsupportedQuery
-from pgtrickle.parse.facts import Facts
 from pgtrickle.parse.printing import print_node
-from pgtrickle.parse.tree import function_name, walk
+from pgtrickle.parse.tree import walk
 
 _HINT = "Use refresh_mode AUTO or FULL: the query is then computed again and only the differences are written."
 
 #: Node type -> (construct, reason), wherever it stands in a scalar expression.
 REFUSED_NODES: dict[type[ast.Node], tuple[str, str]] = {
     ast.SubLink: ("subquery in an expression", "a subquery at this place has no delta rule yet"),
-    ast.GroupingFunc: ("GROUPING()", "grouping sets have no delta rule yet"),
     ast.ParamRef: ("parameter", "a stored query cannot have parameters"),
     ast.SetToDefault: ("DEFAULT", "DEFAULT has no meaning in a query"),
     ast.CurrentOfExpr: ("CURRENT OF", "CURRENT OF has no meaning in a query"),
@@ -26,7 +24,7 @@ def unsupported(construct: str, reason: str, *, detail: str | None = None) -> Un
     return UnsupportedQuery(f"{construct}: {reason}", clause=construct, detail=detail, hint=_HINT)
 
 
-def refuse_in_expression(node: object, facts: Facts) -> None:
+def refuse_in_expression(node: object) -> None:
     """Refuse what no scalar expression may contain.
 
     Raises:
@@ -36,8 +34,6 @@ def refuse_in_expression(node: object, facts: Facts) -> None:
         refused = REFUSED_NODES.get(type(inner))
         if refused:
             raise unsupported(*refused, detail=print_node(inner))
-        if isinstance(inner, ast.FuncCall):
-            _refuse_call(inner, facts)
 
 
 def refuse_in_select(stmt: ast.SelectStmt) -> None:
@@ -46,12 +42,3 @@ def refuse_in_select(stmt: ast.SelectStmt) -> None:
         raise unsupported("FOR UPDATE/SHARE", "a stream table cannot lock rows of its sources")
     if stmt.intoClause:
         raise unsupported("SELECT INTO", "a defining query must not create tables")
-    for node in stmt.groupClause or ():
-        if isinstance(node, ast.GroupingSet):
-            raise unsupported("grouping sets", "GROUPING SETS, CUBE and ROLLUP have no delta rule yet")
-
-
-def _refuse_call(call: ast.FuncCall, facts: Facts) -> None:
-    known = facts.functions.get(function_name(call))
-    if known and known.returns_set:
-        raise unsupported("set-returning function", "it has no delta rule in a select list", detail=print_node(call))

@@ -11,11 +11,12 @@ from pglast.parser import ParseError
 
 from pgtrickle.errors import InvalidQuery
 from pgtrickle.ir.expr import Expr, col, text
-from pgtrickle.ir.operators import Aggregate, AggregateCall, Filter, Join, Operator, Project, UnionAll, Values
+from pgtrickle.ir.operators import Aggregate, AggregateCall, Expand, Filter, Join, Operator, Project, UnionAll, Values
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.expression import Expressions, split_and
 from pgtrickle.parse.from_clause import FromClause
 from pgtrickle.parse.grouping import Grouping
+from pgtrickle.parse.lateral import Laterals, SetReturning, implied_name
 from pgtrickle.parse.pick import Ordering, has_limit, pick
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.refuse import refuse_in_select, unsupported
@@ -27,6 +28,7 @@ from pgtrickle.parse.subquery import (
     hoist_conditions,
     join_membership,
     membership_of,
+    unqualified_relations,
 )
 from pgtrickle.parse.tree import walk
 from pgtrickle.parse.windows import Windows
@@ -77,13 +79,16 @@ class QueryParser:
     def _with(self, clause: ast.WithClause | None) -> QueryParser:
         if clause is None:
             return self
-        if clause.recursive:
-            raise unsupported("WITH RECURSIVE", "recursive queries have no delta rule yet")
         inner = QueryParser(self.expressions, self.unknown, self.notices, dict(self.outer_ctes), dict(self.cte_texts))
         for cte in clause.ctes:
             if not isinstance(cte.ctequery, ast.SelectStmt):
                 raise unsupported("data-modifying WITH", "a defining query must not change data")
             printed = print_node(cte)
+            if clause.recursive and cte.ctename in unqualified_relations(cte.ctequery):
+                laterals = Laterals(self.expressions, self.unknown, inner.cte_texts)
+                inner.outer_ctes[cte.ctename] = laterals.recursive(cte.ctename, cte)
+                inner.cte_texts[cte.ctename] = printed
+                continue
             operator, names = inner.parse(cte.ctequery)
             inner.cte_texts[cte.ctename] = printed
             renames = tuple(part.sval for part in cte.aliascolnames or ())
@@ -95,14 +100,16 @@ class QueryParser:
         child, scope = self._from(stmt)
         child = self._where(stmt, child, scope)
         child = self._below_grouping(stmt, child, scope)
-        names = tuple(target.name or _implied_name(target.val) for target in stmt.targetList or ())
+        names = tuple(target.name or implied_name(target.val) for target in stmt.targetList or ())
         grouping = self._grouping(stmt, scope, child)
         convert = grouping.convert if grouping else partial(self.expressions.convert, scope=scope)
         windows = Windows.of(stmt, self.expressions, self.unknown, convert)
         above = self._subqueries(convert)
 
+        sets = SetReturning(self.expressions, windows.expression)
+
         def expression(node: ast.Node) -> Expr:
-            return windows.expression(above.lift(node))
+            return sets.expression(above.lift(node))
 
         targets = tuple(expression(target.val) for target in stmt.targetList or ())
         order = Ordering.of(stmt, self.expressions, targets, expression) if _is_picky(stmt) else None
@@ -110,7 +117,7 @@ class QueryParser:
             inside = self._subqueries(convert)
             having = tuple(grouping.convert(inside.lift(part)) for part in split_and(stmt.havingClause))
             child = _filtered(inside.under(grouping.operator(child)), having)
-        child = above.under(windows.operator(child))
+        child = sets.under(above.under(windows.operator(child)), self.unknown)
         rows = self._project(child, names, targets)
         if order is not None:
             rows = self._picked(stmt, rows, child, order)
@@ -166,7 +173,8 @@ class QueryParser:
     def _from(self, stmt: ast.SelectStmt) -> tuple[Operator, Scope]:
         if not stmt.fromClause:
             return Values(((),), ()), Scope(())
-        clause = FromClause(self.expressions, self.parse, self.outer_ctes.get)
+        laterals = Laterals(self.expressions, self.unknown, self.cte_texts)
+        clause = FromClause(self.expressions, self.parse, self.outer_ctes.get, laterals)
         item = clause.parse(stmt.fromClause)
         return item.operator, item.scope
 
@@ -194,9 +202,7 @@ class QueryParser:
         if stmt.op == enums.SetOperation.SETOP_UNION:
             union = self._union((left, right))
             return (union if stmt.all else self._distinct(union)), names
-        if stmt.all:
-            raise unsupported("INTERSECT/EXCEPT ALL", "it has no delta rule yet")
-        return self._tagged(left, right, stmt.op == enums.SetOperation.SETOP_INTERSECT), names
+        return self._tagged(left, right, stmt.op == enums.SetOperation.SETOP_INTERSECT, bool(stmt.all)), names
 
     def _union(self, branches: tuple[Operator, ...]) -> UnionAll:
         columns = tuple(
@@ -204,7 +210,7 @@ class QueryParser:
         )
         return UnionAll(branches, columns)
 
-    def _tagged(self, left: Operator, right: Operator, intersect: bool) -> Operator:
+    def _tagged(self, left: Operator, right: Operator, intersect: bool, every: bool) -> Operator:
         """INTERSECT and EXCEPT count, per distinct row, how often each side has it."""
         tagged = []
         for number, branch in enumerate((left, right)):
@@ -217,6 +223,12 @@ class QueryParser:
         calls = tuple(self._count_of_side(side, number) for number in range(2))
         grouped = Aggregate(union, tuple(keys), calls)
         mine, theirs = (col(call.column.name) for call in calls)
+        if every:
+            copies = text("LEAST(", mine, ", ", theirs, ")") if intersect else text(mine, " - ", theirs)
+            query = text("(SELECT pg_catalog.generate_series(1, ", copies, "))")
+            copy = Column(self.expressions.names.fresh("copy"), self.unknown)
+            repeated = Expand(grouped, query, (copy,), frozenset(), outer=False)
+            return self._project(repeated, tuple(keys), tuple(col(key) for key in keys))
         condition = (text(mine, " > 0"), text(theirs, " > 0" if intersect else " = 0"))
         return self._project(Filter(grouped, condition), tuple(keys), tuple(col(key) for key in keys))
 
@@ -239,15 +251,6 @@ def _filtered(operator: Operator, conditions: tuple[Expr, ...]) -> Operator:
     if isinstance(operator, Join):
         return Join(operator.inputs, (*operator.conditions, *conditions))
     return Filter(operator, conditions)
-
-
-def _implied_name(node: ast.Node) -> str:
-    """The column name when the server printed no AS: that of the column itself."""
-    if isinstance(node, ast.ColumnRef) and isinstance(node.fields[-1], ast.String):
-        return node.fields[-1].sval
-    if isinstance(node, ast.FuncCall):
-        return node.funcname[-1].sval
-    return "?column?"
 
 
 def parse_query(sql: str) -> ast.SelectStmt:

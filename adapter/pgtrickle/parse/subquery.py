@@ -51,18 +51,26 @@ class Subqueries:
     def _replace(self, node: ast.Node) -> ast.Node | None:
         if not isinstance(node, ast.SubLink):
             return None
-        inside = aliases_in(node.subselect)
         test = frozenset[str]()
         if node.testexpr is not None:
             node.testexpr = transform(self.lift(node.testexpr), self._outer(None))
             test = self.expressions.names.split(print_node(node.testexpr)).refs
-        transform(node.subselect, self._outer(inside))
-        inputs = self._inputs(node.subselect) | with_ctes(node.subselect, self.ctes, self._inputs)
+        subselect, inputs = self.text_of(node.subselect)
         expr = self.expressions.names.split(print_node(node))
-        subselect = self.expressions.names.split(print_node(node.subselect))
         column = Column(self.expressions.names.fresh("subquery"), self.unknown)
         self.calls.append(SubqueryCall(column, expr, inputs, test - subselect.refs))
         return self.expressions.names.placeholder(col(column.name))
+
+    def text_of(self, query: ast.SelectStmt, known: frozenset[str] = frozenset()) -> tuple[Expr, frozenset[InputKey]]:
+        """A nested query as text with holes for outer columns, and the tables that it reads.
+
+        Args:
+            query: the query; its outer references are replaced in place.
+            known: names in FROM that are neither tables nor common table expressions.
+        """
+        transform(query, self._outer(aliases_in(query) | known))
+        inputs = self._inputs(query) | with_ctes(query, self.ctes, self._inputs)
+        return self.expressions.names.split(print_node(query)), inputs
 
     def _outer(self, inside: frozenset[str] | None) -> Callable[[ast.Node], ast.Node | None]:
         """Replaces references to columns of the outer query."""
@@ -106,6 +114,15 @@ def aliases_in(subselect: ast.SelectStmt) -> frozenset[str]:
     return frozenset(found)
 
 
+def unqualified_relations(query: ast.Node) -> frozenset[str]:
+    """The names in FROM, at any depth, that are not tables: common table expressions."""
+    return frozenset(
+        node.relname
+        for node in walk(query, into_subqueries=True)
+        if isinstance(node, ast.RangeVar) and node.schemaname is None
+    )
+
+
 def with_ctes(
     subselect: ast.SelectStmt, ctes: Mapping[str, str], inputs_of: Callable[[object], frozenset[InputKey]]
 ) -> frozenset[InputKey]:
@@ -113,11 +130,7 @@ def with_ctes(
     from pgtrickle.parse.select import parse_query
 
     own = {cte.ctename for cte in (subselect.withClause.ctes if subselect.withClause else ())}
-    named = {
-        node.relname
-        for node in walk(subselect, into_subqueries=True)
-        if isinstance(node, ast.RangeVar) and node.schemaname is None
-    } - own
+    named = unqualified_relations(subselect) - own
     if not named & ctes.keys():
         return frozenset()
     definition = ", ".join(ctes.values())
@@ -171,6 +184,10 @@ def _is_plain(subselect: ast.SelectStmt) -> bool:
         subselect.lockingClause,
     )
     if any(clauses) or subselect.op != enums.SetOperation.SETOP_NONE or not subselect.fromClause:
+        return False
+    if any(
+        isinstance(node, ast.RangeSubselect | ast.RangeFunction | ast.JsonTable) for node in walk(subselect.fromClause)
+    ):
         return False
     targets = tuple(walk((subselect.targetList, subselect.whereClause)))
     return not any(isinstance(node, ast.SubLink | ast.FuncCall) and _is_special(node) for node in targets)

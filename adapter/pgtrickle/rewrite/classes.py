@@ -10,6 +10,7 @@ from pgtrickle.ir.operators import (
     AggregateCall,
     Anti,
     Apply,
+    Expand,
     Filter,
     Join,
     Operator,
@@ -65,7 +66,7 @@ def _of_column(op: Operator, name: str, plan: Plan) -> ColumnClass:
             stage = plan.stages[op.input.ident]
             numbers = {column.name: number for (number, _), column in zip(op.attributes, op.columns, strict=True)}
             return _of_column(stage.operator, stage.operator.columns[numbers[name] - 1].name, plan)
-        case Apply():
+        case Apply() | Expand():
             if name in {column.name for column in op.child.columns}:
                 return _of_column(op.child, name, plan)
             return ColumnClass.EXACT

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from pgtrickle.ir.expr import Expr, col
 from pgtrickle.ir.operators import (
     Aggregate,
     Anti,
     Apply,
+    Expand,
     Filter,
     Join,
     Operator,
@@ -17,6 +20,7 @@ from pgtrickle.ir.operators import (
     Scan,
     UnionAll,
     Window,
+    rebuild,
 )
 
 
@@ -27,37 +31,36 @@ def prune(op: Operator, needed: frozenset[str]) -> Operator:
         op: an operator tree without changes, as the parser makes it.
         needed: names of the columns that are read above.
     """
-    match op:
-        case Scan():
-            return _scan(op, needed)
-        case Filter():
-            return replace(op, child=prune(op.child, needed | _refs(op.conditions)))
-        case Project():
-            return _project(op, needed)
-        case Join():
-            wanted = needed | _refs(op.conditions)
-            return replace(op, inputs=tuple(prune(child, _own(child, wanted)) for child in op.inputs))
-        case OuterJoin() | Anti():
-            wanted = needed | _refs(op.conditions)
-            left, right = prune(op.left, _own(op.left, wanted)), prune(op.right, _own(op.right, wanted))
-            return replace(op, left=left, right=right)
-        case UnionAll():
-            return _union(op, needed)
-        case Apply():
-            calls = tuple(call for call in op.calls if call.column.name in needed)
-            below = needed | _refs(tuple(call.expr for call in calls))
-            child = prune(op.child, _own(op.child, below))
-            return replace(op, child=child, calls=calls) if calls else child
-        case Window():
-            calls = tuple(call for call in op.calls if call.column.name in needed)
-            below = needed | frozenset(op.keys) | _refs(tuple(call.expr for call in calls))
-            return replace(op, child=prune(op.child, _own(op.child, below)), calls=calls)
-        case Aggregate():
-            calls = tuple(call for call in op.calls if call.column.name in needed)
-            below = frozenset(op.keys) | _refs(tuple(call.expr for call in calls))
-            return replace(op, child=prune(op.child, below), calls=calls)
-        case _:
-            return op
+    rule = _RULES.get(type(op))
+    return rule(op, needed) if rule is not None else op
+
+
+def _conditions(op: Filter | Join | OuterJoin | Anti, needed: frozenset[str]) -> Operator:
+    wanted = needed | _refs(op.conditions)
+    return rebuild(op, lambda child: prune(child, _own(child, wanted)))
+
+
+def _aggregate(op: Aggregate, needed: frozenset[str]) -> Operator:
+    calls = tuple(call for call in op.calls if call.column.name in needed)
+    below = frozenset(op.keys) | _refs(tuple(call.expr for call in calls))
+    return replace(op, child=prune(op.child, below), calls=calls)
+
+
+def _window(op: Window, needed: frozenset[str]) -> Operator:
+    calls = tuple(call for call in op.calls if call.column.name in needed)
+    below = needed | frozenset(op.keys) | _refs(tuple(call.expr for call in calls))
+    return replace(op, child=prune(op.child, _own(op.child, below)), calls=calls)
+
+
+def _apply(op: Apply, needed: frozenset[str]) -> Operator:
+    calls = tuple(call for call in op.calls if call.column.name in needed)
+    below = needed | _refs(tuple(call.expr for call in calls))
+    child = prune(op.child, _own(op.child, below))
+    return replace(op, child=child, calls=calls) if calls else child
+
+
+def _expand(op: Expand, needed: frozenset[str]) -> Operator:
+    return replace(op, child=prune(op.child, _own(op.child, needed | op.query.refs)))
 
 
 def _scan(op: Scan, needed: frozenset[str]) -> Scan:
@@ -96,3 +99,18 @@ def _own(child: Operator, wanted: frozenset[str]) -> frozenset[str]:
 
 def _refs(exprs: tuple[Expr, ...]) -> frozenset[str]:
     return frozenset[str]().union(*(expr.refs for expr in exprs))
+
+
+_RULES: Mapping[type, Callable[[Any, frozenset[str]], Operator]] = {
+    Scan: _scan,
+    Project: _project,
+    Filter: _conditions,
+    Join: _conditions,
+    OuterJoin: _conditions,
+    Anti: _conditions,
+    UnionAll: _union,
+    Aggregate: _aggregate,
+    Window: _window,
+    Apply: _apply,
+    Expand: _expand,
+}

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pgtrickle.ir.expr import Expr
-from pgtrickle.ir.operators import Aggregate, Anti, Apply, Filter, Join, Operator, OuterJoin, Project, UnionAll, Window
+from pgtrickle.ir.operators import Filter, Join, Operator, rebuild
 
 
 def push(op: Operator) -> Operator:
     """The same rows, with filters as early as inner joins allow. The delta of each input is then filtered first."""
-    match op:
-        case Join():
-            return _join(replace(op, inputs=tuple(push(child) for child in op.inputs)))
-        case Filter() | Project() | Aggregate() | Window() | Apply():
-            return replace(op, child=push(op.child))
-        case OuterJoin() | Anti():
-            return replace(op, left=push(op.left), right=push(op.right))
-        case UnionAll():
-            return replace(op, children=tuple(push(child) for child in op.children))
-        case _:
-            return op
+    pushed = rebuild(op, push)
+    return _join(pushed) if isinstance(pushed, Join) else pushed
 
 
 def _join(op: Join) -> Join:

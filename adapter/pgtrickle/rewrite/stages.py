@@ -11,22 +11,24 @@ from pgtrickle.errors import InternalError, UnsupportedQuery
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import (
     Aggregate,
-    Anti,
     Apply,
+    Expand,
     Filter,
     InputKey,
     Join,
     Operator,
     OuterJoin,
+    OuterKind,
     Project,
     Scan,
-    UnionAll,
     Values,
     Window,
     children_of,
+    rebuild,
 )
 from pgtrickle.ir.schema import Column, Equality
 from pgtrickle.plan import Stage, Strategy
+from pgtrickle.rewrite.grouping_sets import grouping_sets
 from pgtrickle.rewrite.keys import derive_key
 from pgtrickle.rewrite.prune import prune
 from pgtrickle.rewrite.push import push
@@ -48,6 +50,7 @@ def cut_stages(root: Operator, names: tuple[str, ...]) -> tuple[Stage, ...]:
         root: the tree of the whole query.
         names: the column names of the stream table.
     """
+    root = grouping_sets(root)
     cutter = _Cutter(Counter())
     cutter.count(root)
     columns = tuple(replace(column, name=name) for column, name in zip(root.columns, names, strict=True))
@@ -107,19 +110,11 @@ class _Cutter:
     def _lower_new(self, op: Operator) -> Operator:
         if self._chain(op)[1] is not None:
             return self._scan(self.cut(op), op.columns)
-        match op:
-            case Project() | Filter():
-                return replace(op, child=self._lower(op.child))
-            case Join():
-                return replace(op, inputs=tuple(self._lower(child) for child in op.inputs))
-            case OuterJoin() | Anti():
-                return replace(op, left=self._lower(op.left), right=self._lower(op.right))
-            case UnionAll():
-                return replace(op, children=tuple(self._lower(child) for child in op.children))
-            case Apply():
-                return self._lower_apply(op)
-            case _:
-                return op
+        if isinstance(op, Apply):
+            return self._lower_apply(op)
+        if isinstance(op, Expand) and op.inputs:
+            return self._lower_expand(op)
+        return rebuild(op, self._lower)
 
     def _lower_apply(self, op: Apply) -> Operator:
         """Values per combination of outer columns in a stage of their own, joined back to the rows."""
@@ -132,15 +127,29 @@ class _Cutter:
         conditions = tuple(null_safe(key, values.columns[i].name) for i, key in enumerate(keys))
         return Join((child, values), conditions)
 
-    def _domain(self, op: Apply, child: Operator) -> tuple[int, tuple[Column, ...]]:
+    def _lower_expand(self, op: Expand) -> Operator:
+        """The rows of a lateral query per combination of the columns it reads, joined back to the rows."""
+        child = self._lower(op.child)
+        refuse_loose_columns(op.child, op.query.refs)
+        number, keys = self._domain(op, child)
+        stored = (*keys, *op.added)
+        columns = (*(replace(key, name=f"{key.name}_of{number}") for key in keys), *op.added)
+        rows = Project(self._scan(number, stored), columns, tuple(col(column.name) for column in stored))
+        conditions = tuple(null_safe(key, rows.columns[i].name) for i, key in enumerate(keys))
+        if op.outer:
+            return OuterJoin(OuterKind.LEFT, child, rows, conditions)
+        return Join((child, rows), conditions)
+
+    def _domain(self, op: Apply | Expand, child: Operator) -> tuple[int, tuple[Column, ...]]:
         by_name = {column.name: column for column in child.columns}
         keys = tuple(by_name[name] for name in op.keys)
         if not keys:
-            return self._add(Apply(Values(((),), ()), op.calls), Strategy.ALL, "a subquery without outer columns"), ()
+            alone = _over(op, Values(((),), ()))
+            return self._add(alone, Strategy.ALL, "a query that reads no outer column is computed as a whole"), ()
         project = Project(child, keys, tuple(col(key.name) for key in keys))
         domain = self.cut(Aggregate(project, op.keys, ()))
         reason = "subqueries are evaluated again for affected outer values; for all, if a table inside changes"
-        return self._add(Apply(self._scan(domain, keys), op.calls), Strategy.KEYS, reason), keys
+        return self._add(_over(op, self._scan(domain, keys)), Strategy.KEYS, reason), keys
 
     def _scan(self, number: int, columns: tuple[Column, ...]) -> Scan:
         attributes = tuple((i + 1, f"c{i + 1}") for i in range(len(columns)))
@@ -232,7 +241,7 @@ def _finish(cuts: list[_Cut], root_columns: tuple[Column, ...]) -> tuple[Stage, 
 def _kept(cut: _Cut) -> frozenset[str]:
     """Columns that a stage keeps though nobody reads them: the keys by which its stored rows are found."""
     key = derive_key(cut.operator) or frozenset()
-    if isinstance(cut.operator, Apply):
+    if isinstance(cut.operator, Apply | Expand):
         return frozenset(column.name for column in cut.operator.columns)
     return key | frozenset(group_of(cut.operator) or ()) if cut.strategy is Strategy.KEYS else frozenset()
 
@@ -242,7 +251,7 @@ def group_of(op: Operator) -> tuple[str, ...] | None:
     node = op
     while isinstance(node, Project | Filter):
         node = node.child
-    return shown_keys(op, node.keys) if isinstance(node, Aggregate | Window | Apply) else None
+    return shown_keys(op, node.keys) if isinstance(node, Aggregate | Window | Apply | Expand) else None
 
 
 def scans_of(op: Operator) -> tuple[Scan, ...]:
@@ -262,6 +271,8 @@ def subquery_inputs(op: Operator) -> frozenset[InputKey]:
     own = frozenset[InputKey]()
     if isinstance(op, Apply):
         own = own.union(*(call.inputs for call in op.calls))
+    if isinstance(op, Expand):
+        own = op.inputs
     return own.union(*(subquery_inputs(child) for child in children_of(op)))
 
 
@@ -284,6 +295,21 @@ def refuse_loose_domain(op: Apply) -> None:
         for name in sorted(call.compared):
             if by_name[name].type.equality is Equality.NONE:
                 raise UnsupportedQuery("a subquery is compared with a value that has no =", clause="subquery")
+
+
+def refuse_loose_columns(child: Operator, names: frozenset[str]) -> None:
+    """The same for the columns that a lateral query reads."""
+    for column in child.columns:
+        if column.name in names and column.type.equality is not Equality.EXACT:
+            raise UnsupportedQuery(
+                f"a lateral query reads a column of type {column.type.name}, of which equal values may look different",
+                clause="LATERAL",
+                hint="Cast the column to a type of fixed form, or rewrite the query as a join.",
+            )
+
+
+def _over(op: Apply | Expand, child: Operator) -> Operator:
+    return Apply(child, op.calls) if isinstance(op, Apply) else replace(op, child=child, outer=False)
 
 
 def null_safe(column: Column, other: str) -> Expr:
@@ -320,17 +346,6 @@ def map_leaves(op: Operator, change: Callable[[Operator], Operator], done: dict[
     """Rebuild a tree with its scans changed; nodes that were shared stay shared."""
     if id(op) in done:
         return done[id(op)]
-    match op:
-        case Project() | Filter() | Aggregate() | Window() | Apply():
-            result: Operator = replace(op, child=map_leaves(op.child, change, done))
-        case Join():
-            result = replace(op, inputs=tuple(map_leaves(child, change, done) for child in op.inputs))
-        case OuterJoin() | Anti():
-            left, right = map_leaves(op.left, change, done), map_leaves(op.right, change, done)
-            result = replace(op, left=left, right=right)
-        case UnionAll():
-            result = replace(op, children=tuple(map_leaves(child, change, done) for child in op.children))
-        case _:
-            result = change(op)
+    result = rebuild(op, lambda child: map_leaves(child, change, done)) if children_of(op) else change(op)
     done[id(op)] = result
     return result

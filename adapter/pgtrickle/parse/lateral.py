@@ -1,0 +1,165 @@
+"""FROM items that are computed anew for every row to their left: functions and LATERAL subqueries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pglast import ast, enums
+
+from pgtrickle.ir.expr import Expr, col, text
+from pgtrickle.ir.operators import Expand, InputKey, Operator, Values
+from pgtrickle.ir.schema import Column, Type
+from pgtrickle.parse.expression import Expressions
+from pgtrickle.parse.printing import print_node
+from pgtrickle.parse.refuse import refuse_in_expression, unsupported
+from pgtrickle.parse.scope import Scope, Table, Visible
+from pgtrickle.parse.subquery import Subqueries
+from pgtrickle.parse.tree import transform
+
+_UNIT = Values(((),), ())
+
+
+def is_lateral(node: ast.Node) -> bool:
+    """Whether a FROM item may read the columns of those before it."""
+    if isinstance(node, ast.RangeSubselect):
+        return bool(node.lateral)
+    return isinstance(node, ast.RangeFunction | ast.RangeTableFunc | ast.JsonTable)
+
+
+@dataclass(frozen=True, slots=True)
+class Laterals:
+    """Turns such FROM items into `Expand`."""
+
+    expressions: Expressions
+    unknown: Type
+    ctes: Mapping[str, str]
+
+    def item(
+        self, left: Operator | None, scope: Scope, node: ast.Node, *, outer: bool = False
+    ) -> tuple[Operator, Scope]:
+        """The rows to the left, each with the rows that the item has for it.
+
+        Args:
+            left: the rows to the left; None if the item stands first.
+            scope: their names.
+            node: the FROM item.
+            outer: LEFT JOIN: rows without any stay, with NULL.
+        """
+        if isinstance(node, ast.RangeSubselect):
+            query, shown, inputs = self._subselect(node, scope)
+        else:
+            query, shown = self._function(node, scope)
+            inputs = frozenset[InputKey]()
+        columns = tuple(Column(self.expressions.names.fresh(name), self.unknown) for name in shown)
+        expanded = Expand(left if left is not None else _UNIT, query, columns, inputs, outer)
+        visible = tuple(Visible(name, col(c.name)) for name, c in zip(shown, columns, strict=True))
+        return expanded, Scope((Table(node.alias.aliasname if node.alias else "", visible),))
+
+    def _function(self, node: ast.Node, scope: Scope) -> tuple[Expr, tuple[str, ...]]:
+        shown = _columns_of(node)
+        refuse_in_expression(node)
+        self.expressions.resolve(node, scope)
+        return text("(SELECT * FROM ", self.expressions.names.split(print_node(node)), ")"), shown
+
+    def _subselect(self, node: ast.RangeSubselect, scope: Scope) -> tuple[Expr, tuple[str, ...], frozenset[InputKey]]:
+        subqueries = Subqueries(self.expressions, self.unknown, self.ctes, scope.resolve)
+        shown = _shown(node.alias, output_names(node.subquery))
+        query, inputs = subqueries.text_of(node.subquery)
+        return text("(", query, ")"), shown, inputs
+
+    def recursive(self, name: str, cte: ast.CommonTableExpr) -> tuple[Operator, tuple[str, ...]]:
+        """A recursive common table expression: computed as a whole."""
+        renames = tuple(part.sval for part in cte.aliascolnames or ())
+        if cte.search_clause is not None or cte.cycle_clause is not None:
+            raise unsupported("SEARCH and CYCLE", "the columns that they add have no rule yet")
+        shown = renames or output_names(cte.ctequery)
+        subqueries = Subqueries(self.expressions, self.unknown, self.ctes, Scope(()).resolve)
+        printed = print_node(cte)
+        _, inputs = subqueries.text_of(cte.ctequery, known=frozenset({name}))
+        before = [part for definition in self.ctes.values() for part in (definition, ", ")]
+        quoted = '"' + name.replace('"', '""') + '"'
+        query = text("(WITH RECURSIVE ", *before, printed, " SELECT * FROM ", quoted, ")")
+        columns = tuple(Column(self.expressions.names.fresh(one), self.unknown) for one in shown)
+        return Expand(_UNIT, query, columns, inputs, False), shown
+
+
+@dataclass(slots=True)
+class SetReturning:
+    """Functions that return sets in a select list: all of them advance in step, as PostgreSQL does it.
+
+    ``convert`` converts expressions without such functions.
+    """
+
+    expressions: Expressions
+    convert: Callable[[ast.Node], Expr]
+    calls: dict[Expr, str] = field(default_factory=dict)
+
+    def expression(self, node: ast.Node) -> Expr:
+        """An expression that may contain such functions; they become columns."""
+        replaced = transform(node, self._replace)
+        assert isinstance(replaced, ast.Node)
+        return self.convert(replaced)
+
+    def under(self, child: Operator, unknown: Type) -> Operator:
+        """The rows below, once for each element."""
+        if not self.calls:
+            return child
+        parts: list[str | Expr] = ["(SELECT "]
+        for position, call in enumerate(self.calls):
+            parts += [", ", call] if position else [call]
+        columns = tuple(Column(name, unknown) for name in self.calls.values())
+        return Expand(child, text(*parts, ")"), columns, frozenset(), False)
+
+    def _replace(self, node: ast.Node) -> ast.Node | None:
+        if not isinstance(node, ast.FuncCall) or node.over is not None or not self.expressions.returns_set(node):
+            return None
+        call = self.convert(node)
+        name = self.calls.setdefault(call, self.expressions.names.fresh("element"))
+        return self.expressions.names.placeholder(col(name))
+
+
+def output_names(stmt: ast.SelectStmt) -> tuple[str, ...]:
+    """The names of a query's output columns."""
+    if stmt.op != enums.SetOperation.SETOP_NONE:
+        return output_names(stmt.larg)
+    if stmt.valuesLists:
+        return tuple(f"column{number + 1}" for number in range(len(stmt.valuesLists[0])))
+    return tuple(target.name or implied_name(target.val) for target in stmt.targetList or ())
+
+
+def implied_name(node: ast.Node) -> str:
+    """The column name where the server printed no AS: that of the column itself."""
+    if isinstance(node, ast.ColumnRef) and isinstance(node.fields[-1], ast.String):
+        return node.fields[-1].sval
+    if isinstance(node, ast.FuncCall):
+        return node.funcname[-1].sval
+    return "?column?"
+
+
+def _columns_of(node: ast.Node) -> tuple[str, ...]:
+    """The columns of a function in FROM; the server prints them all with the alias."""
+    if isinstance(node, ast.RangeFunction) and node.coldeflist:
+        return tuple(column.colname for column in node.coldeflist)
+    if node.alias is not None and node.alias.colnames:
+        return tuple(part.sval for part in node.alias.colnames)
+    if isinstance(node, ast.JsonTable):
+        return tuple(_json_columns(node.columns or ()))
+    if isinstance(node, ast.RangeTableFunc):
+        return tuple(column.colname for column in node.columns or ())
+    raise unsupported("function in FROM", "the names of its columns are not known", detail=print_node(node))
+
+
+def _json_columns(columns: tuple[ast.JsonTableColumn, ...]) -> list[str]:
+    names: list[str] = []
+    for column in columns:
+        if column.columns:
+            names += _json_columns(column.columns)
+        else:
+            names.append(column.name)
+    return names
+
+
+def _shown(alias: ast.Alias | None, names: tuple[str, ...]) -> tuple[str, ...]:
+    renames = tuple(part.sval for part in alias.colnames or ()) if alias else ()
+    return renames + names[len(renames) :]
