@@ -6,7 +6,7 @@ from pgtrickle.gates.decision import Decision, GateFacts, Hold, Pass
 
 
 def check(facts: GateFacts) -> Decision:
-    """Hold scheduled refreshes during the first load; by hand it may be loaded (its creator may have died)."""
-    if facts.status == "INITIALIZING" and not facts.manual:
-        return Hold(f"{facts.name} is being created; its first load is not finished")
-    return Pass()
+    """Hold until the creator has captured every source and loaded; before that nobody knows what was missed."""
+    if facts.status != "INITIALIZING":
+        return Pass()
+    return Hold(f"{facts.name} is being created; if its creator died, create_or_replace_stream_table finishes it")

@@ -108,13 +108,16 @@ def _fill(
 ) -> tuple[int, list[Notice]]:
     conn, plan = session.conn, analysis.plan
     notices = connect_sources(session, stream_table_id, plan.sources, configuration.policy)
+    if (configuration.schedule or "calculated") == "calculated":
+        text = f"{target.quoted} has no dependents yet: until then 'calculated' means the runner's default schedule."
+        notices.append(Notice("calculated_without_dependents", text))
     session.compiled[stream_table_id] = Compiled(1, plan)
     found = stream_tables.fetch(conn, stream_table_id)
     if found is None:
         raise InternalError("the stream table vanished while it was created", object_name=target.quoted)
     rows = 0
     if configuration.initialize:
-        request = Request(relids=(found.relid,), patience_s=LOAD_PATIENCE_S)
+        request = Request(relids=(found.relid,), patience_s=LOAD_PATIENCE_S, override=True)
         members = refresh_group(session, request, configuration.policy)
         rows = refresh.result(session, members, found.relid, 0).rows_inserted
     build_indexes(session, stream_table_id, configuration.kept.get("indexes", ()))

@@ -75,9 +75,13 @@ def _replace(
         settings = None if query is not None else old.settings
         text = old.canonical_query if query is None else query
         analysis = compile_definition(session.conn, text, mode, settings=settings)
-        differs = definition_differs(old, analysis)
+        # A creator that died left INITIALIZING behind: nobody knows how far it came, so everything is done again.
+        unfinished = old.status == "INITIALIZING"
+        differs = unfinished or definition_differs(old, analysis)
         if mode != old.requested_mode:
             changes["requested_mode"] = mode
+        if unfinished and not configuration.initialize:
+            changes["status"] = "ACTIVE"
         if differs:
             told += notices_of(analysis, mode)
             done = _redefine(session, old, query, analysis, changes, configuration)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
+import pytest
+
 from pgtrickle import gates
 from pgtrickle.gates import GateFacts, Hold, Pass, Refuse
 
@@ -32,9 +34,15 @@ def test_an_erroring_stream_table_may_be_tried_again():
     assert decision(status="ERROR") == Pass()
 
 
-def test_the_first_load_belongs_to_the_creator_but_may_be_done_by_hand():
-    assert isinstance(decision(status="INITIALIZING", populated=False), Hold)
-    assert decision(status="INITIALIZING", populated=False, manual=True) == Pass()
+@pytest.mark.parametrize("manual", [False, True])
+def test_the_first_load_belongs_to_the_creator(manual):
+    held = decision(status="INITIALIZING", populated=False, manual=manual)
+    assert isinstance(held, Hold)
+    assert "create_or_replace" in held.reason
+
+
+def test_a_stream_table_that_was_never_loaded_may_be():
+    assert decision(populated=False) == Pass()
 
 
 def test_a_failed_one_is_held_until_its_retry_time_unless_asked_for_by_hand():
