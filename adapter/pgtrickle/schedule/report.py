@@ -8,7 +8,8 @@ from pgtrickle.schedule import log
 from pgtrickle.schedule.pool import Done
 from pgtrickle.schedule.situation import Situation
 
-_LEVELS = {"FAILED": log.error, "SKIPPED": log.warning, "NO_DATA": log.debug}
+#: Actions that changed nothing, and how loudly that is said.
+_UNDONE = {"FAILED": log.error, "SKIPPED": log.warning}
 
 
 def changes(before: Situation | None, after: Situation) -> None:
@@ -27,9 +28,12 @@ def refreshed(result: RefreshResult) -> None:
     """One refresh, after those of the ancestors that it took along."""
     for member in result.members:
         refreshed(member)
-    log_event = _LEVELS.get(result.action, log.info)
+    if result.action in _UNDONE:
+        _UNDONE[result.action](result.action.lower(), table=result.name, reason=result.fallback_reason)
+        return
+    log_event = log.debug if result.action == "NO_DATA" else log.info
     log_event(
-        result.action.lower() if result.action in ("FAILED", "SKIPPED") else "refreshed",
+        "refreshed",
         table=result.name,
         action=result.action,
         inserted=result.rows_inserted,
