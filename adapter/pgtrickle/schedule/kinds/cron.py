@@ -8,7 +8,7 @@ day: at the first of two equal wall clock times, and behind the gap where the cl
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -78,7 +78,7 @@ def next_match(schedule: Schedule, after: datetime) -> datetime:
     return _next_once_a_day(expression, zone, after)
 
 
-def _next_once_a_day(expression: str, zone: ZoneInfo, after: datetime) -> datetime:
+def _next_once_a_day(expression: str, zone: tzinfo, after: datetime) -> datetime:
     naive = after.astimezone(zone).replace(tzinfo=None)
     # Behind a gap or inside a repeated hour the naive order differs from the real one by the size of the shift.
     iterator = _iterator(expression, naive - timedelta(hours=3))
@@ -89,7 +89,7 @@ def _next_once_a_day(expression: str, zone: ZoneInfo, after: datetime) -> dateti
             return moment
 
 
-def _next_on_the_wall(expression: str, zone: ZoneInfo, after: datetime) -> datetime:
+def _next_on_the_wall(expression: str, zone: tzinfo, after: datetime) -> datetime:
     start, inclusive = after.astimezone(timezone.utc), False
     while True:
         offset = _offset(zone, start)
@@ -101,7 +101,7 @@ def _next_on_the_wall(expression: str, zone: ZoneInfo, after: datetime) -> datet
         start, inclusive = _transition(zone, start, moment), True
 
 
-def _transition(zone: ZoneInfo, before: datetime, behind: datetime) -> datetime:
+def _transition(zone: tzinfo, before: datetime, behind: datetime) -> datetime:
     """The first second of another offset between two moments of different offsets."""
     offset = _offset(zone, before)
     low, high = int(before.timestamp()), int(behind.timestamp())
@@ -114,7 +114,7 @@ def _transition(zone: ZoneInfo, before: datetime, behind: datetime) -> datetime:
     return datetime.fromtimestamp(high, timezone.utc)
 
 
-def _offset(zone: ZoneInfo, moment: datetime) -> timedelta:
+def _offset(zone: tzinfo, moment: datetime) -> timedelta:
     return moment.astimezone(zone).utcoffset() or timedelta(0)
 
 
@@ -139,14 +139,17 @@ _SHORT_ZONES = frozenset({"UTC", "GMT", "CET", "EET", "MET", "WET", "EST", "MST"
 
 
 @lru_cache(maxsize=64)
-def _zone(name: str, text: str) -> ZoneInfo:
+def _zone(name: str, text: str) -> tzinfo:
+    if name == DEFAULT_ZONE:
+        # Works on machines without a time zone database too.
+        return timezone.utc
     try:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError) as error:
         raise InvalidOption(
             f"The schedule '{text}' names an unknown time zone '{name}'.",
             clause="schedule",
-            hint="Use a name of the IANA time zone database, such as Europe/Berlin.",
+            hint="Use a name of the IANA time zone database, such as Europe/Berlin; if this machine has none, install tzdata.",
         ) from error
 
 
