@@ -149,7 +149,7 @@ def _zone(name: str, text: str) -> tzinfo:
         raise InvalidOption(
             f"The schedule '{text}' names an unknown time zone '{name}'.",
             clause="schedule",
-            hint="Use a name of the IANA time zone database, such as Europe/Berlin; if this machine has none, install tzdata.",
+            hint="Use a name of the IANA time zone database, such as Europe/Berlin; without one, install tzdata.",
         ) from error
 
 
