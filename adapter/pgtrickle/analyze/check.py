@@ -87,7 +87,7 @@ def _scratch(conn: db.Connection, plan: Plan, sources: Bindings) -> Bindings:
     for need in plan.sources:
         changes = Relation("pg_temp", f"pgtrickle_changes_{need.relid}")
         relation = sources.tables[need.relid].relation
-        db.execute(conn, _changes_table(need, relation, changes))
+        db.execute(conn, _changes_table(need, relation, changes), {})
         if need.kind == "table":
             tables[need.relid] = TableBinding(relation, changes)
         else:

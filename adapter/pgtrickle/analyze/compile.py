@@ -18,10 +18,10 @@ from pgtrickle.analyze.typing import Typing
 from pgtrickle.errors import InternalError, InvalidQuery, PgTrickleError, StatementFailed, UnsupportedQuery
 from pgtrickle.ir.operators import InputKey, Opaque, Operator
 from pgtrickle.ir.schema import UNKNOWN, Column, Equality, Type
-from pgtrickle.parse.determinise import determinise
+from pgtrickle.parse.determinise import Texts, determinise
 from pgtrickle.parse.expand import expand_views
 from pgtrickle.parse.expression import Expressions
-from pgtrickle.parse.facts import Facts
+from pgtrickle.parse.facts import Facts, RelationFacts
 from pgtrickle.parse.names import Names
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.select import QueryParser, parse_query
@@ -76,6 +76,7 @@ class _Compilation:
     types: TypeLoader
     settings: dict[str, str]
     notices: list[tuple[str, str]] = field(default_factory=list)
+    described: Mapping[tuple[str, str], RelationFacts] = field(default_factory=dict)
 
     @property
     def rules(self) -> tuple[RuleFacts, ...]:
@@ -212,6 +213,7 @@ def _differential(found: _Compilation) -> Plan:
 
 def _compiled(found: _Compilation) -> Plan:
     _refuse_moving(found)
+    found.described = describe_relations(found.conn, found.relations, found.types)
     reference = _determinised(found)
     stmt = parse_query(reference)
     if Names.RESERVED in reference:
@@ -223,7 +225,7 @@ def _compiled(found: _Compilation) -> Plan:
             detail=print_node(stmt)[:300],
             hint="Please report the query; until then it runs with refresh_mode AUTO or FULL.",
         )
-    facts = Facts(describe_relations(found.conn, found.relations, found.types), by_name(found.functions))
+    facts = Facts(found.described, by_name(found.functions))
     parser = QueryParser(Expressions(facts, Names()), UNKNOWN, found.notices)
     tree, _ = parser.parse(stmt, top=True)
     bindings = _bindings(found)
@@ -242,17 +244,22 @@ def _determinised(found: _Compilation) -> str:
         for row in found.relations.rows.values()
         if row.relid in found.relations.views
     }
-    for as_text in (False, True):
+    loose = any(
+        attribute.type.equality is not Equality.EXACT
+        for facts in found.described.values()
+        for attribute in facts.attributes
+    )
+    for texts in (Texts.BEHIND if loose else Texts.NEVER, Texts.INSTEAD):
         stmt = parse_query(found.probe.canonical)
         expanded = expand_views(stmt, views)
-        ordered = determinise(stmt, as_text=as_text)
+        ordered = determinise(stmt, texts=texts)
         if not (expanded or ordered):
             return found.probe.canonical
         try:
             with rolled_back(found.conn):
                 again = probe(found.conn, print_node(stmt), "pgtrickle_ordered", catalog_path=True)
         except InvalidQuery as error:
-            if as_text or not ordered:
+            if texts is Texts.INSTEAD or not ordered:
                 raise UnsupportedQuery(
                     f"the order that decides the result cannot be made total: {error.message}",
                     clause="order",

@@ -9,10 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
+from enum import Enum
 
 from pglast import ast, enums
 
 from pgtrickle.parse.tree import function_name, walk
+
+
+class Texts(Enum):
+    """Whether the text of an expression takes part in an order."""
+
+    NEVER = "never"
+    BEHIND = "behind"
+    INSTEAD = "instead"
+
 
 #: Aggregates of PostgreSQL whose result depends on the order of their input.
 ORDER_SENSITIVE = frozenset(
@@ -39,12 +49,13 @@ _PEER_AWARE = frozenset({"rank", "dense_rank", "percent_rank", "cume_dist"})
 _FRAME_ROWS = 0x00004
 
 
-def determinise(stmt: ast.SelectStmt, *, as_text: bool = False) -> bool:
+def determinise(stmt: ast.SelectStmt, *, texts: Texts = Texts.NEVER) -> bool:
     """Make all orders total, in place.
 
     Args:
         stmt: the query, views expanded.
-        as_text: order by the text of what is added, for types that have no order (json, xml, point ...).
+        texts: whether to order by the text of what is added too: behind it, if equal values may look different; in its
+            place, for types that have no order (json, xml, point ...).
 
     Returns:
         Whether anything was changed.
@@ -52,28 +63,28 @@ def determinise(stmt: ast.SelectStmt, *, as_text: bool = False) -> bool:
     changed = False
     for node in list(walk(stmt, into_subqueries=True)):
         if isinstance(node, ast.SelectStmt):
-            changed |= _windows(node, as_text)
-            changed |= _picks(node, as_text)
+            changed |= _windows(node, texts)
+            changed |= _picks(node, texts)
     for node in list(walk(stmt, into_subqueries=True)):
         if isinstance(node, ast.FuncCall):
-            changed |= _aggregate(node, as_text)
+            changed |= _aggregate(node, texts)
     return changed
 
 
-def _aggregate(call: ast.FuncCall, as_text: bool) -> bool:
+def _aggregate(call: ast.FuncCall, texts: Texts) -> bool:
     schema, name = function_name(call)
     if schema != "pg_catalog" or name not in ORDER_SENSITIVE:
         return False
     if call.over is not None or call.agg_distinct or call.agg_within_group:
         return False
     arguments = tuple(a for a in call.args or () if any(isinstance(inner, ast.ColumnRef) for inner in walk(a)))
-    order = _extended(call.agg_order, arguments, as_text)
+    order = _extended(call.agg_order, arguments, texts)
     changed = order != (call.agg_order or ())
     call.agg_order = order or None
     return changed
 
 
-def _picks(stmt: ast.SelectStmt, as_text: bool) -> bool:
+def _picks(stmt: ast.SelectStmt, texts: Texts) -> bool:
     """ORDER BY of LIMIT and DISTINCT ON: all output columns behind what the user gave."""
     on = tuple(node for node in stmt.distinctClause or () if node is not None)
     limited = stmt.sortClause and (stmt.limitCount is not None or stmt.limitOffset is not None)
@@ -81,7 +92,7 @@ def _picks(stmt: ast.SelectStmt, as_text: bool) -> bool:
     if ties or not (on or limited):
         return False
     added = (*on, *_outputs(stmt))
-    order = _extended(stmt.sortClause, added, as_text)
+    order = _extended(stmt.sortClause, added, texts)
     changed = order != (stmt.sortClause or ())
     stmt.sortClause = order
     return changed
@@ -102,7 +113,7 @@ def _varies(node: ast.Node) -> bool:
     return any(isinstance(inner, ast.ColumnRef | ast.FuncCall | ast.SubLink) for inner in walk(node))
 
 
-def _windows(stmt: ast.SelectStmt, as_text: bool) -> bool:
+def _windows(stmt: ast.SelectStmt, texts: Texts) -> bool:
     """Orders of window functions that tell peers apart: what identifies a row of this SELECT behind what was given."""
     changed = False
     named = {window.name: window for window in stmt.windowClause or ()}
@@ -111,7 +122,7 @@ def _windows(stmt: ast.SelectStmt, as_text: bool) -> bool:
             window = _inlined(node.over, named)
             if not _tells_peers_apart(node, window):
                 continue
-            order = _extended(window.orderClause, _identity(stmt), as_text)
+            order = _extended(window.orderClause, _identity(stmt), texts)
             changed |= order != (window.orderClause or ())
             window.orderClause = order
             node.over = window
@@ -173,24 +184,35 @@ def _own_nodes(clauses: object) -> Iterator[ast.Node]:
             yield node
 
 
-def _extended(given: tuple[ast.Node, ...] | None, added: tuple[ast.Node, ...], as_text: bool) -> tuple[ast.Node, ...]:
+def _extended(given: tuple[ast.Node, ...] | None, added: tuple[ast.Node, ...], texts: Texts) -> tuple[ast.Node, ...]:
     """The sort items with the expressions that are not yet among them behind."""
     items = tuple(given or ())
     known = {repr(item.node) for item in items}
     for node in added:
-        if repr(node) not in known:
-            known.add(repr(node))
-            items = (*items, _sort_item(node, as_text))
+        for item in _sort_items(node, texts):
+            if repr(item.node) not in known:
+                known.add(repr(item.node))
+                items = (*items, item)
     return items
 
 
-def _sort_item(node: ast.Node, as_text: bool) -> ast.SortBy:
-    expr = copy(node)
-    if as_text and not isinstance(node, ast.A_Const):
-        name = (ast.String(sval="pg_catalog"), ast.String(sval="text"))
-        expr = ast.TypeCast(arg=expr, typeName=ast.TypeName(names=name, typemod=-1))
+def _sort_items(node: ast.Node, texts: Texts) -> tuple[ast.SortBy, ...]:
+    if isinstance(node, ast.A_Const):
+        return (_ascending(node),)
+    name = (ast.String(sval="pg_catalog"), ast.String(sval="text"))
+    image = ast.TypeCast(arg=copy(node), typeName=ast.TypeName(names=name, typemod=-1))
+    match texts:
+        case Texts.NEVER:
+            return (_ascending(copy(node)),)
+        case Texts.BEHIND:
+            return (_ascending(copy(node)), _ascending(image))
+        case Texts.INSTEAD:
+            return (_ascending(image),)
+
+
+def _ascending(node: ast.Node) -> ast.SortBy:
     return ast.SortBy(
-        node=expr,
+        node=node,
         sortby_dir=enums.SortByDir.SORTBY_DEFAULT,
         sortby_nulls=enums.SortByNulls.SORTBY_NULLS_DEFAULT,
     )

@@ -217,7 +217,10 @@ def _finish(cuts: list[_Cut], root_columns: tuple[Column, ...]) -> tuple[Stage, 
     needed: dict[int, set[str]] = {len(cuts) - 1: {column.name for column in cuts[-1].operator.columns}}
     pruned: dict[int, Operator] = {}
     for number in range(len(cuts) - 1, -1, -1):
-        op = prune(push(cuts[number].operator), frozenset(needed.get(number, set())) | _kept(cuts[number]))
+        wanted = frozenset(needed.get(number, set())) | _kept(cuts[number])
+        # A table without columns could not be compared; one column always stays.
+        wanted = wanted or frozenset({cuts[number].operator.columns[0].name})
+        op = prune(push(cuts[number].operator), wanted)
         pruned[number] = op
         for scan in scans_of(op):
             if scan.input.kind == "stage":
