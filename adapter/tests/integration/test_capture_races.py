@@ -244,6 +244,15 @@ def test_logs_are_trimmed_by_number(storage: engine_db.Connection, conn: User) -
     assert capture.trim(storage).deleted == 2
 
 
+def test_buffers_are_trimmed_under_a_publication_of_all_tables(storage: engine_db.Connection, conn: User) -> None:
+    conn.execute("CREATE TABLE s (k integer PRIMARY KEY, j json, p point)")
+    conn.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    consumer = Consumer(storage, need_of(conn, "s")).install().load()
+    conn.execute("INSERT INTO s VALUES (1, '{}', '(1,2)')")
+    consumer.assert_exact()
+    assert capture.trim(storage).deleted == 1
+
+
 def indexed(conn: User) -> bool:
     """Whether the first change buffer has an index."""
     return conn.execute("SELECT to_regclass('pgtrickle_changes.b_1_x') IS NOT NULL").fetchone() == (True,)

@@ -15,6 +15,9 @@ from pgtrickle.catalog.model import Dependency, GateRecord, HistoryEntry, NewStr
 from pgtrickle.errors import InternalError, LockTimeout, StatementFailed, StreamTableNotFound, TransactionConflict
 
 User = psycopg.Connection[Any]
+#: Nothing here differs between versions of the server.
+pytestmark = pytest.mark.newest_only
+
 NOW = datetime(2024, 5, 1, tzinfo=timezone.utc)
 
 

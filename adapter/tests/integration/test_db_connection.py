@@ -17,6 +17,10 @@ from pgtrickle import errors
 User = psycopg.Connection[Any]
 
 
+#: Nothing here differs between versions of the server.
+pytestmark = pytest.mark.newest_only
+
+
 @pytest.fixture
 def engine_conn(db: str) -> engine_db.Connection:
     """A connection of the engine."""
