@@ -17,7 +17,8 @@ class StreamTable:
     Attributes:
         name: qualified name.
         query: the defining query.
-        mode: the mode to create it with; DIFFERENTIAL means it must not be refused.
+        mode: the mode to create it with; DIFFERENTIAL must not be refused; POSSIBLE is DIFFERENTIAL, or AUTO if that
+            is refused.
         classes: how each column is to be compared.
     """
 

@@ -11,7 +11,7 @@ from tests.property.queries import Grammar, Query, Relation
 from tests.property.schemas import Table, create_table, create_types, draw_insert, draw_table
 
 DIFFERENTIAL = "DIFFERENTIAL"
-AUTO = "AUTO"
+POSSIBLE = "POSSIBLE"
 
 
 def draw_case(choices: Choices, *, extras: int = 20) -> Case:
@@ -65,6 +65,6 @@ def _stream_tables(choices: Choices, relations: list[Relation], extras: int) -> 
         if not extra and query.columns[0].type.extremes and chance(choices, 5):
             query = Query(f"{query.sql} ORDER BY 1", query.columns)
         name = f"p.s{number}"
-        stream_tables.append(StreamTable(name, query.sql, AUTO if extra else DIFFERENTIAL, query.classes))
+        stream_tables.append(StreamTable(name, query.sql, POSSIBLE if extra else DIFFERENTIAL, query.classes))
         known.append(Relation(name, query.columns))
     return stream_tables

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -36,7 +36,7 @@ class Outcome:
     Attributes:
         failures: (stream table, kind, text); empty if all is well.
         created: stream table -> the mode it resolved to.
-        refused: stream tables whose query was refused although it belongs to the incremental grammar, and why.
+        refused: stream tables whose query was refused in mode DIFFERENTIAL, and why.
         actions: how often each kind of refresh happened.
         invalid: stream tables whose query PostgreSQL itself refuses.
         spoilt: something was left behind: the database is no good for another case.
@@ -106,14 +106,14 @@ class Replay:
         if self._error_of(each) is not None:
             outcome.invalid.add(each.name)
             return False
+        mode = "DIFFERENTIAL" if each.mode == "POSSIBLE" else each.mode
         try:
-            created = self.engine.create_stream_table(each.name, each.query, refresh_mode=each.mode)
+            created = self.engine.create_stream_table(each.name, each.query, refresh_mode=mode)
         except UnsupportedQuery as refusal:
-            if each.mode != "DIFFERENTIAL":
-                outcome.failures.append((each.name, "AUTO refused", str(refusal)))
-                return False
             outcome.refused[each.name] = str(refusal)
-            outcome.failures.append((each.name, "refused", str(refusal)))
+            if each.mode == "POSSIBLE":
+                return self._create(replace(each, mode="AUTO"), outcome)
+            outcome.failures.append((each.name, f"{mode} refused", str(refusal)))
             return False
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
             outcome.fail(each.name, "creation failed", error)
