@@ -17,7 +17,7 @@ from typing_extensions import Self
 from pgtrickle import capture, db, lifecycle, refresh, schedule
 from pgtrickle.catalog import history, installation, overview, stream_tables
 from pgtrickle.catalog.model import HistoryEntry
-from pgtrickle.errors import LockTimeout, RefreshError, StreamTableNotFound, TransactionConflict
+from pgtrickle.errors import LockTimeout, PermissionDenied, RefreshError, StreamTableNotFound, TransactionConflict
 from pgtrickle.lifecycle.options import check_mode
 from pgtrickle.results import (
     CreateResult,
@@ -380,9 +380,14 @@ class PgTrickle:
 
     def _check(self) -> None:
         """Refuse a database where the catalog is missing or of another version; asked once."""
-        if not self._checked:
+        if self._checked:
+            return
+        try:
             installation.check(self.conn)
-            self._checked = True
+        except PermissionDenied as error:
+            error.hint = error.hint or overview.missing_grant(self.conn)
+            raise
+        self._checked = True
 
     def _refresh_groups(self, relids: Sequence[int], *, manual: bool, full: bool) -> tuple[RefreshResult, ...]:
         """Refresh what belongs together in one transaction, one group after the other."""

@@ -25,3 +25,8 @@ def fetch(conn: db.Connection, stream_table_id: int | None = None) -> tuple[Stat
 def edges(conn: db.Connection) -> tuple[tuple[int, int], ...]:
     """Which stream table reads which: pairs of OIDs (source, dependent)."""
     return tuple((edge.source, edge.dependent) for edge in db.fetch_all(conn, _QUERIES["fetch_edges"], _Edge))
+
+
+def missing_grant(conn: db.Connection) -> str | None:
+    """The GRANT that makes this role one of the engine's; readable without any right on the catalog."""
+    return db.fetch_value(conn, _QUERIES["fetch_grant"], {})

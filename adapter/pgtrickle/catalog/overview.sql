@@ -22,3 +22,7 @@ FROM pgtrickle.dependencies d
 JOIN pgtrickle.stream_tables source ON source.id = d.source_stream_table_id
 JOIN pgtrickle.stream_tables dependent ON dependent.id = d.stream_table_id
 ORDER BY 1, 2
+
+-- name: fetch_grant
+SELECT pg_catalog.format('GRANT %%I TO %%I', pg_catalog.pg_get_userbyid(n.nspowner), current_user)
+FROM pg_catalog.pg_namespace n WHERE n.nspname = 'pgtrickle'

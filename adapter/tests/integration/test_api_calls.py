@@ -11,6 +11,7 @@ from pgtrickle.errors import (
     ConnectionFailed,
     InvalidOption,
     InvalidQuery,
+    PermissionDenied,
     StreamTableNotFound,
     UnsupportedQuery,
 )
@@ -158,10 +159,28 @@ def test_a_role_is_set_for_everything_that_is_created(conn, db):
             trickle.create_stream_table("s", "SELECT id FROM t")
             conn.execute("INSERT INTO t VALUES (1)")
             assert trickle.refresh_stream_table("s").rows_inserted == 1
+        # A runner may be another role: it works in the name of the owner.
+        conn.execute("INSERT INTO t VALUES (2)")
+        with PgTrickle.connect(db) as runner:
+            assert runner.verify("s").proven
+            result = runner.refresh_stream_table("s")
+            assert (result.action, result.rows_inserted) == ("DIFFERENTIAL", 1)
+            assert runner.refresh_stream_table("s", full=True).rows_changed == 0
+            assert runner.conn.execute("SELECT current_user").fetchone() == ("postgres",)
         owner = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 's'::regclass"
         assert conn.execute(owner).fetchone() == ("api_maker",)
     finally:
         conn.execute("DROP OWNED BY api_maker CASCADE; DROP ROLE api_maker")
+
+
+def test_a_role_without_rights_is_told_the_grant(conn, db, engine):
+    conn.execute("CREATE ROLE api_stranger")
+    try:
+        with PgTrickle.connect(db, role="api_stranger") as trickle, pytest.raises(PermissionDenied) as caught:
+            trickle.status()
+        assert "GRANT postgres TO api_stranger" in (caught.value.hint or "")
+    finally:
+        conn.execute("DROP OWNED BY api_stranger; DROP ROLE api_stranger")
 
 
 def test_settings_of_the_creator_stay_in_force_for_other_sessions(conn, db, engine, oracle):
