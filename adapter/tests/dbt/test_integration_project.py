@@ -127,7 +127,7 @@ def project(
         "DBT_SCHEMA": SCHEMA,
         "DBT_PROFILES_DIR": str(directory),
     }
-    if request.param == "package":
+    if installed == "package":
         environment["PYTHONPATH"] = str(ROOT / "adapter")
         (directory / "packages.yml").write_text(f"packages:\n  - local: {ROOT}\n")
     else:
@@ -135,7 +135,7 @@ def project(
         (directory / "packages.yml").unlink()
     prepared = Project(directory, environment, module_db)
     prepared.sql(f'DROP SCHEMA IF EXISTS "{SCHEMA}" CASCADE')
-    if request.param == "package":
+    if installed == "package":
         prepared.dbt("deps")
     yield prepared
     assert "status_report" in prepared.dbt("run-operation", "drop_all_stream_tables", fails=True)
@@ -144,8 +144,10 @@ def project(
     assert prepared.sql("SELECT count(*) FROM pgtrickle.stream_tables_info") == [(0,)]
 
 
-class TestProject:
+class Life:
     """The life of a project, step by step."""
+
+    INSTALLED = ""
 
     def test_first_build_creates_loads_and_passes_its_tests(self, project: Project) -> None:
         project.dbt("build")
@@ -265,3 +267,11 @@ class TestProject:
         assert project.oid("summary")
         project.dbt("run-operation", "orphaned_stream_tables", "--args", "{dry_run: false}")
         assert project.sql(f"SELECT to_regclass('\"{SCHEMA}\".summary')") == [(None,)]
+
+
+class TestAsPackage(Life):
+    INSTALLED = "package"
+
+
+class TestWithTheWheelAlone(Life):
+    INSTALLED = "wheel"
