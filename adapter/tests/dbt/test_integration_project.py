@@ -107,16 +107,12 @@ def build(pip: Sequence[str], *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module", params=["package", "wheel"])
-def project(
-    request: pytest.FixtureRequest,
-    copy: Callable[[str], Path],
-    module_db: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Project]:
-    """The project, installed in one of the two ways."""
+@pytest.fixture(scope="class")
+def project(request: pytest.FixtureRequest, copy: Callable[[str], Path], module_db: str) -> Iterator[Project]:
+    """The project, installed in the way that the test class names."""
+    installed = request.cls.INSTALLED
     parameters = conninfo_to_dict(module_db)
-    directory = copy(request.param)
+    directory = copy(installed)
     environment = {
         **os.environ,
         "PGHOST": str(parameters["host"]),
