@@ -374,14 +374,13 @@ FROM pg_catalog.pg_class c, pgtrickle.installation i
 WHERE c.oid = pg_catalog.to_regclass(%(buffer)s)
 
 -- name: demote_furthest_behind
--- Those that are loading hold back what they must; a locked frontier is being refreshed, and so catches up.
+-- A locked frontier is being loaded or refreshed, and so catches up. One that was never loaded needs nothing yet.
 WITH behind AS (
     SELECT f.stream_table_id AS id
     FROM pgtrickle.frontiers f
-    WHERE f.snapshot IS NOT NULL
-      AND EXISTS (SELECT FROM pgtrickle.dependencies d JOIN pgtrickle.stream_tables t ON t.id = d.stream_table_id
+    WHERE EXISTS (SELECT FROM pgtrickle.dependencies d JOIN pgtrickle.stream_tables t ON t.id = d.stream_table_id
                   WHERE d.source_id = %(id)s AND d.stream_table_id = f.stream_table_id AND NOT t.demoted)
-    ORDER BY pg_catalog.pg_snapshot_xmax(f.snapshot), f.stream_table_id
+    ORDER BY pg_catalog.pg_snapshot_xmax(f.snapshot) NULLS FIRST, f.stream_table_id
     LIMIT 1
     FOR UPDATE OF f SKIP LOCKED
 )

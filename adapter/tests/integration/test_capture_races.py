@@ -222,6 +222,19 @@ def test_consumer_too_far_behind_is_demoted_and_others_go_on(storage: engine_db.
     dead.assert_exact()
 
 
+def test_consumer_that_is_never_loaded_does_not_hold_up_the_others(storage: engine_db.Connection, conn: User) -> None:
+    conn.execute("UPDATE pgtrickle.installation SET buffer_limit_bytes = 200000")
+    conn.execute("CREATE TABLE s (k integer, v text)")
+    alive = Consumer(storage, need_of(conn, "s")).install().load()
+    idle = Consumer(storage, need_of(conn, "s")).install()
+    for _ in range(2):
+        conn.execute("INSERT INTO s SELECT g, repeat('x', 50) FROM generate_series(1, 1500) g")
+        alive.assert_exact()
+    assert capture.trim(storage).demoted == (idle.id,)
+    conn.execute("INSERT INTO s VALUES (1, 'rows again')")
+    alive.assert_exact()
+
+
 def test_logs_are_trimmed_by_number(storage: engine_db.Connection, conn: User) -> None:
     conn.execute("CREATE TABLE s (k integer)")
     upper = Consumer(storage, need_of(conn, "s"))
