@@ -32,6 +32,7 @@ class Request:
         query: its compiled SQL.
         config: what it says about its stream table.
         full_refresh: recompute even if nothing differs.
+        backend_pid: dbt's own session, which waits for the engine and so must not be waited for.
     """
 
     target: PgTrickleRelation
@@ -40,6 +41,7 @@ class Request:
     query: str
     config: StreamTableConfig
     full_refresh: bool
+    backend_pid: int | None = None
 
 
 def request(
@@ -69,6 +71,7 @@ def build(adapter: PgTrickleAdapter, wanted: Request) -> StreamTableResponse:
     that dbt may have touched.
     """
     adapter.connections.end_transaction()
+    wanted = replace(wanted, backend_pid=adapter.connections.backend_pid())
     started = time.monotonic()
     with translated():
         engine = adapter.engine_for_writing()
@@ -102,6 +105,7 @@ def _call(
         refresh_mode=config.refresh_mode,
         initialize=config.initialize if initialize is None else initialize,
         full_refresh=wanted.full_refresh,
+        backend_pid=wanted.backend_pid,
         **config.options,
     )
 

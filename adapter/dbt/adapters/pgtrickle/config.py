@@ -29,6 +29,7 @@ OPTIONS = (
     "pooler_compatibility_mode",
     "max_differential_joins",
     "max_delta_fraction",
+    "install_timeout",
     "output_distribution_column",
 )
 
@@ -53,6 +54,7 @@ class PgTrickleConfig(PostgresConfig):
     initialize: Optional[bool] = None  # noqa: UP045
     status: Optional[str] = None  # noqa: UP045
     max_delta_fraction: Optional[float] = None  # noqa: UP045
+    install_timeout: Optional[float] = None  # noqa: UP045
     cdc_mode: Optional[str] = None  # noqa: UP045
     append_only: Optional[bool] = None  # noqa: UP045
     pooler_compatibility_mode: Optional[bool] = None  # noqa: UP045
