@@ -16,12 +16,14 @@ from pgtrickle.capture.triggers import Trigger
 from pgtrickle.catalog import installation, sources
 from pgtrickle.catalog.model import Source
 from pgtrickle.catalog.sources import SourceTable
-from pgtrickle.errors import CatalogError
+from pgtrickle.errors import CatalogError, StatementFailed, TransactionConflict
 from pgtrickle.names import CHANGES_SCHEMA
 from pgtrickle.sql import comma_separated, qualified
 
 #: The largest change buffer that is indexed while its writers wait, bytes; takes some 20 ms.
 INDEXED_AT_ONCE_BYTES = 4 * 1024 * 1024
+
+_UNDEFINED_TABLE = "42P01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +197,14 @@ def _look(conn: db.Connection, source: Source) -> tuple[_Target, _Actual, _Gap]:
 def _lock(conn: db.Connection, found: Family) -> None:
     """Keep writers out, by OID, before anything that they use changes; where we may only after CREATE TRIGGER does."""
     lockable = [SQL("ONLY {}").format(table.identifier) for table in found.tables if table.may_lock]
-    if lockable:
+    if not lockable:
+        return
+    try:
         db.execute(conn, SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(comma_separated(lockable)))
+    except StatementFailed as error:
+        if error.sqlstate != _UNDEFINED_TABLE:
+            raise
+        raise TransactionConflict(error.message, detail="A partition or child was dropped meanwhile.") from error
 
 
 def _drop_triggers(conn: db.Connection, source: Source, gap: _Gap) -> bool:
