@@ -92,6 +92,8 @@ def _picks(stmt: ast.SelectStmt, texts: Texts) -> bool:
     if ties or not (on or limited):
         return False
     added = (*on, *_outputs(stmt))
+    if stmt.distinctClause and not on:
+        texts = Texts.NEVER  # SELECT DISTINCT leaves no peers, and sorts by output columns only
     order = _extended(stmt.sortClause, added, texts)
     changed = order != (stmt.sortClause or ())
     stmt.sortClause = order
