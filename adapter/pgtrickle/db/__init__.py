@@ -6,11 +6,12 @@ from pgtrickle.db.batch import batch
 from pgtrickle.db.connection import Connection, cancel_all, connect, refuse_extension, server_version
 from pgtrickle.db.errors import translate, wrapped
 from pgtrickle.db.locking import LockPolicy, ddl, under_lock_timeout
-from pgtrickle.db.statements import execute, fetch_all, fetch_one, fetch_value, transaction
+from pgtrickle.db.statements import Query, execute, fetch_all, fetch_one, fetch_value, transaction
 
 __all__ = [
     "Connection",
     "LockPolicy",
+    "Query",
     "batch",
     "cancel_all",
     "connect",

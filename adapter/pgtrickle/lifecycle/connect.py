@@ -9,6 +9,7 @@ from psycopg.sql import SQL, Identifier
 
 from pgtrickle import capture, db, emit
 from pgtrickle.catalog import groups, messages, stream_tables
+from pgtrickle.catalog.model import StreamTable
 from pgtrickle.errors import InternalError
 from pgtrickle.lifecycle import storage
 from pgtrickle.lifecycle.definition import register_stages
@@ -31,28 +32,34 @@ def connect_sources(
     know that yet, so it is waited for: the load's snapshot has to come after it.
     """
     conn = session.conn
-    ids = []
-    for relid in sorted(need.relid for need in needs if need.kind == "stream_table"):
-        parent = stream_tables.fetch_by_relid(conn, relid)
-        if parent is None:
-            raise InternalError("a source is taken for a stream table and is none", object_name=str(relid))
-        _ensure_log(conn, parent.id, relid, parent.name, policy)
-        ids.append(parent.id)
+    parents = [_parent(conn, need.relid) for need in needs if need.kind == "stream_table"]
+    for parent in parents:
+        _ensure_log(conn, parent, policy)
     installed = capture.install(conn, stream_table_id, needs, policy=policy)
-    groups.touch(conn, sorted(ids))
+    for parent in parents:
+        # Again: as long as the dependency was not registered, the drop of another dependent could take the log away.
+        _ensure_log(conn, parent, policy)
+    groups.touch(conn, sorted(parent.id for parent in parents))
     return [Notice("capture", warning) for source in installed for warning in source.warnings]
 
 
-def _ensure_log(conn: db.Connection, parent_id: int, relid: int, name: str, policy: db.LockPolicy) -> None:
-    statements = storage.create_log(parent_id, storage.fetch_columns(conn, relid))
+def _parent(conn: db.Connection, relid: int) -> StreamTable:
+    found = stream_tables.fetch_by_relid(conn, relid)
+    if found is None:
+        raise InternalError("a source is taken for a stream table and is none", object_name=str(relid))
+    return found
+
+
+def _ensure_log(conn: db.Connection, parent: StreamTable, policy: db.LockPolicy) -> None:
+    statements = storage.create_log(parent.id, storage.fetch_columns(conn, parent.relid))
 
     def work() -> None:
         # IF NOT EXISTS does not protect two creations at the same time from each other; the row lock does.
-        groups.touch(conn, [parent_id])
+        groups.touch(conn, [parent.id])
         for statement in statements:
-            db.execute(conn, statement, object_name=name)
+            db.execute(conn, statement, object_name=parent.name)
 
-    db.under_lock_timeout(conn, work, policy=policy, object_name=name)
+    db.under_lock_timeout(conn, work, policy=policy, object_name=parent.name)
 
 
 def imagined_bindings(conn: db.Connection, plan: Plan, stream_table_id: int, target: Relation) -> Bindings:

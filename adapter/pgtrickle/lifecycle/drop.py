@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from psycopg.sql import SQL, Composable, Identifier
+from psycopg.sql import SQL, Identifier
 
 from pgtrickle import capture, db
 from pgtrickle.catalog import groups, sources, stream_tables
 from pgtrickle.catalog.model import StreamTable
+from pgtrickle.db import Query
 from pgtrickle.errors import DependentsExist, StatementFailed
 from pgtrickle.lifecycle import storage
 from pgtrickle.lifecycle.history import record_definition
@@ -121,7 +122,7 @@ def drop_idle_logs(conn: db.Connection, stream_table_ids: Sequence[int]) -> None
         db.under_lock_timeout(conn, work)
 
 
-def _table_statements(relation: Relation | None, *, keep_table: bool) -> list[Composable]:
+def _table_statements(relation: Relation | None, *, keep_table: bool) -> list[Query]:
     if relation is None:
         return []
     if keep_table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from pgtrickle import analyze, capture, db, refresh
 from pgtrickle.analyze import Analysis
 from pgtrickle.catalog import groups, sources, stream_tables
 from pgtrickle.catalog.model import StreamTable
-from pgtrickle.errors import DependencyCycle, DependentsExist
+from pgtrickle.errors import DependencyCycle, DependentsExist, PgTrickleError
 from pgtrickle.lifecycle import storage
 from pgtrickle.lifecycle.columns import ColumnChanges, TableColumn, compare_columns
 from pgtrickle.lifecycle.connect import (
@@ -25,12 +26,16 @@ from pgtrickle.lifecycle.definition import definition_facts, register_objects
 from pgtrickle.lifecycle.drop import drop_idle_logs
 from pgtrickle.lifecycle.target import present_relation
 from pgtrickle.plan import Plan, SourceNeed
-from pgtrickle.refresh import Request, Session
+from pgtrickle.refresh import Request, Session, transaction
 from pgtrickle.refresh.compiled import Compiled, pin
 from pgtrickle.refresh.member import Counts
 from pgtrickle.results import Notice
 
+_log = logging.getLogger(__name__)
+
 _PATIENCE_S = 120.0
+#: Of the locks that keep readers out: those who come after us wait this long at most, then we try again, milliseconds.
+_READERS_WAIT_MS = 200
 
 
 @dataclass(slots=True)
@@ -91,10 +96,9 @@ def redefine(
                 prelude()
     except BaseException:
         session.compiled.pop(stream_table.id, None)
-        if not conn.closed:
-            _narrow(session, stream_table, _old_needs(session, stream_table), policy)
+        _forget_new_sources(session, stream_table, policy)
         raise
-    _narrow(session, stream_table, analysis.plan.sources, policy)
+    capture.release(conn, stream_table.id, keep=analysis.plan.sources, policy=policy)
     drop_idle_logs(conn, [parent for parent in parents if parent is not None])
     return done
 
@@ -121,6 +125,7 @@ def _replace(
     conn, plan = session.conn, analysis.plan
     relation = present_relation(conn, stream_table.relid)
     done.actions[:] = [action for action in done.actions if not action.endswith("_column")]
+    db.execute(conn, transaction.lock_timeout(_READERS_WAIT_MS))
     drop_locator(conn, stream_table.relid)
     columns, moved = _change_columns(conn, stream_table, analysis)
     if moved:
@@ -136,6 +141,7 @@ def _replace(
         )
         if changed
     ]
+    db.execute(conn, transaction.lock_timeout(transaction.LOCK_TIMEOUT_MS))
     storage.drop_stage_tables(conn, stream_table.id)
     bindings = imagined_bindings(conn, plan, stream_table.id, relation)
     build_stages(conn, stream_table.id, plan, bindings)
@@ -249,13 +255,15 @@ def refuse_cycle(conn: db.Connection, stream_table: StreamTable, needs: Sequence
     visit(stream_table.id, ())
 
 
-def _old_needs(session: Session, stream_table: StreamTable) -> tuple[SourceNeed, ...]:
-    """What the definition that stays needs captured."""
+def _forget_new_sources(session: Session, stream_table: StreamTable, policy: db.LockPolicy) -> None:
+    """Capture what the definition that stays needs; the caller raises the error that brought us here."""
     conn = session.conn
-    with db.transaction(conn):
-        pin(conn, stream_table.settings)
-        return analyze.compile_query(conn, stream_table.canonical_query, mode=stream_table.requested_mode).plan.sources
-
-
-def _narrow(session: Session, stream_table: StreamTable, needs: Sequence[SourceNeed], policy: db.LockPolicy) -> None:
-    capture.release(session.conn, stream_table.id, keep=needs, policy=policy)
+    if conn.closed:
+        return
+    try:
+        with db.transaction(conn):
+            pin(conn, stream_table.settings)
+            old = analyze.compile_query(conn, stream_table.canonical_query, mode=stream_table.requested_mode)
+        capture.release(conn, stream_table.id, keep=old.plan.sources, policy=policy)
+    except PgTrickleError as error:
+        _log.warning("sources of a definition that failed stay captured until the next one: %s", error)

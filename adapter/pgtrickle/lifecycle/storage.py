@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from psycopg.sql import SQL, Composable, Identifier
+from psycopg.sql import SQL, Identifier
 
 from pgtrickle import db
 from pgtrickle.capture import output_log_of
 from pgtrickle.catalog import stages
+from pgtrickle.db import Query
 from pgtrickle.errors import DependentsExist, InvalidOption, PgTrickleError, StatementFailed
 from pgtrickle.lifecycle.columns import ColumnChanges, TableColumn
 from pgtrickle.lifecycle.target import QUERIES
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 GUARD = Identifier("pgtrickle_guard")
 
 
-def create_table(relation: Relation, canonical: str) -> list[Composable]:
+def create_table(relation: Relation, canonical: str) -> list[Query]:
     """Statements that create a stream table with exactly the columns, types and collations of its query."""
     name = Identifier(relation.schema, relation.name)
     return [
@@ -43,7 +44,7 @@ def query_text(canonical: str) -> SQL:
     return SQL(cast("LiteralString", canonical.rstrip().rstrip(";")))
 
 
-def unguard(relation: Relation) -> list[Composable]:
+def unguard(relation: Relation) -> list[Query]:
     """Statements that make a stream table an ordinary table."""
     name = Identifier(relation.schema, relation.name)
     return [
@@ -74,7 +75,7 @@ def alter_columns(conn: db.Connection, relation: Relation, changes: ColumnChange
         DependentsExist: a view or another object uses a column that would go or change its type.
     """
     name = Identifier(relation.schema, relation.name)
-    steps: list[Composable] = [SQL("DROP COLUMN {}").format(Identifier(column.name)) for column in changes.drop]
+    steps: list[Query] = [SQL("DROP COLUMN {}").format(Identifier(column.name)) for column in changes.drop]
     steps += [
         SQL("ALTER COLUMN {} TYPE {} USING NULL").format(Identifier(column.name), _type(column))
         for column in changes.alter
@@ -118,7 +119,7 @@ def drop_stage_tables(conn: db.Connection, stream_table_id: int) -> None:
         db.execute(conn, SQL("DROP TABLE IF EXISTS {}").format(listed))
 
 
-def create_log(stream_table_id: int, columns: Sequence[TableColumn]) -> list[Composable]:
+def create_log(stream_table_id: int, columns: Sequence[TableColumn]) -> list[Query]:
     """Statements that create the output log of a stream table, unless it is there."""
     log = output_log_of(stream_table_id)
     name = Identifier(log.schema, log.name)
@@ -136,20 +137,20 @@ def create_log(stream_table_id: int, columns: Sequence[TableColumn]) -> list[Com
     ]
 
 
-def drop_log(stream_table_id: int) -> Composable:
+def drop_log(stream_table_id: int) -> Query:
     """The statement that drops the output log of a stream table."""
     log = output_log_of(stream_table_id)
     return SQL("DROP TABLE IF EXISTS {}").format(Identifier(log.schema, log.name))
 
 
-def alter_log(stream_table_id: int, changes: ColumnChanges, present: Sequence[TableColumn]) -> list[Composable]:
+def alter_log(stream_table_id: int, changes: ColumnChanges, present: Sequence[TableColumn]) -> list[Query]:
     """Statements that give the output log the columns of its stream table after ``changes``.
 
     Columns that are gone stay in the log until it is dropped: attribute numbers are never used twice.
     """
     log = output_log_of(stream_table_id)
     added, altered = {column.name for column in changes.add}, {column.name for column in changes.alter}
-    steps: list[Composable] = [
+    steps: list[Query] = [
         SQL("ADD COLUMN IF NOT EXISTS {} {}").format(Identifier(change_column(column.attnum)), _type(column))
         for column in present
         if column.name in added
@@ -162,7 +163,7 @@ def alter_log(stream_table_id: int, changes: ColumnChanges, present: Sequence[Ta
     return [SQL("ALTER TABLE {} {}").format(Identifier(log.schema, log.name), SQL(", ").join(steps))] if steps else []
 
 
-def create_index(relation: Relation, index: Mapping[str, Any]) -> Composable:
+def create_index(relation: Relation, index: Mapping[str, Any]) -> Query:
     """The statement for one entry of the option ``indexes``; its name follows from what it is."""
     return SQL("CREATE {unique}INDEX IF NOT EXISTS {name} ON {table} USING {method} ({columns})").format(
         unique=SQL("UNIQUE " if index.get("unique") else ""),

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from psycopg.sql import SQL, Composable, Literal
+from psycopg.sql import SQL, Literal
 
 from pgtrickle import analyze, db, emit
 from pgtrickle.catalog.groups import GroupRow
+from pgtrickle.db import Query
 from pgtrickle.plan import Bindings, InputKey, Plan, Stage
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Compiled:
         texts: printed statements.
     """
 
-    version: str | None
+    version: int | None
     plan: Plan
     bindings: Bindings | None = None
     texts: dict[tuple[object, ...], tuple[SQL, ...]] = field(default_factory=dict)
@@ -71,7 +72,7 @@ class Compiled:
         return self.bindings
 
 
-def _printed(conn: db.Connection, statements: Iterable[Composable]) -> tuple[SQL, ...]:
+def _printed(conn: db.Connection, statements: Iterable[Query]) -> tuple[SQL, ...]:
     # Printing a long statement costs milliseconds; its placeholders survive in the text.
     return tuple(SQL(cast("LiteralString", one.as_string(conn))) for one in statements)
 
@@ -99,7 +100,7 @@ def pin(conn: db.Connection, settings: Mapping[str, str]) -> None:
         db.execute(conn, pinned(settings))
 
 
-def pinned(settings: Mapping[str, str]) -> Composable:
+def pinned(settings: Mapping[str, str]) -> Query:
     """One statement that makes these settings the transaction's."""
     calls = [
         SQL("pg_catalog.set_config({}, {}, true)").format(Literal(name), Literal(value))

@@ -6,10 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg.sql import SQL, Composable, Identifier
+from psycopg.sql import SQL, Identifier
 
 from pgtrickle import db
 from pgtrickle.catalog.model import Snapshot
+from pgtrickle.db import Query
 from pgtrickle.errors import InternalError
 from pgtrickle.plan import InputKey, Stage
 from pgtrickle.refresh.compiled import Compiled, pinned
@@ -56,7 +57,7 @@ def execute_member(session: Session, member: Member) -> None:
 def enter(session: Session, member: Member) -> None:
     """Make settings and role those of the stream table."""
     row = member.row
-    statements: list[Composable] = []
+    statements: list[Query] = []
     if row.settings != session.pinned:
         session.pinned = row.settings
         statements.append(pinned(row.settings))
@@ -72,7 +73,7 @@ def leave(session: Session, member: Member) -> None:
         _batch(session, [SQL("SET LOCAL ROLE {}").format(Identifier(row.session_role))], row.name)
 
 
-def _batch(session: Session, statements: list[Composable], name: str) -> None:
+def _batch(session: Session, statements: list[Query], name: str) -> None:
     if statements:
         db.batch(session.conn, statements, dict, object_name=name)
         session.statements += 1

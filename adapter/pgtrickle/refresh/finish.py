@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from psycopg.sql import SQL, Composable
+from psycopg.sql import SQL
 
 from pgtrickle import db
 from pgtrickle.catalog import groups
+from pgtrickle.db import Query
 from pgtrickle.refresh.attempt import cost_of
 from pgtrickle.refresh.cost import CostHistory, learn_differential, learn_full
 from pgtrickle.refresh.member import Member
@@ -25,7 +26,7 @@ def finish(session: Session, members: Sequence[Member]) -> None:
     """Record what the members did, and commit."""
     moved = [member for member in members if member.moved]
     quiet = [member for member in members if member.requested and member.running and not member.moved]
-    statements: list[Composable] = [] if moved else [_LAZY_COMMIT]
+    statements: list[Query] = [] if moved else [_LAZY_COMMIT]
     statements.append(groups.advance([_frontier(member) for member in [*moved, *quiet]]))
     settled = [_settled(member) for member in [*moved, *quiet]]
     statements.append(groups.settle(settled))

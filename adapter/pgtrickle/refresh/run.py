@@ -78,7 +78,8 @@ def run(session: Session, request: Request) -> tuple[Member, ...]:
                 ) from error
             capture.repair(session.conn, error.stream_table_ids)
             continue
-        except PgTrickleError:
+        except BaseException:
+            # Also for what is not an error of ours: the next call must not find this transaction open.
             transaction.rollback(session.conn)
             raise
         time.sleep(pause * random.uniform(0.5, 1.5))  # jitter, no secret

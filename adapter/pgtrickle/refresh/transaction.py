@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from psycopg.sql import SQL, Composable, Identifier, Literal
+from psycopg.sql import SQL, Identifier, Literal
 
 from pgtrickle import db
 from pgtrickle.catalog import groups
 from pgtrickle.catalog.groups import LockedRow
+from pgtrickle.db import Query
 from pgtrickle.refresh.compiled import pinned
 from pgtrickle.refresh.member import Member
 from pgtrickle.refresh.session import Session
@@ -27,8 +28,10 @@ SESSION: Mapping[str, str] = {
     "from_collapse_limit": "12",
 }
 
+#: LOCK TABLE knows tables only; what else is read has no change rows that could contradict it.
+_LOCKABLE = ("r", "p")
+
 _BEGIN = SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE")
-_LOCK_TIMEOUT = SQL("SET LOCAL lock_timeout = {}").format(Literal(LOCK_TIMEOUT_MS))
 #: Read by the guard trigger of stream tables: only a refresh may write to them.
 GUARD = SQL("SELECT pg_catalog.set_config('pgtrickle.refreshing', pg_catalog.pg_backend_pid()::text, true)")
 
@@ -44,7 +47,7 @@ def begin(session: Session, members: Sequence[Member]) -> None:
     running = [member for member in members if member.running]
     session.pinned = running[0].row.settings if running else {}
     settings = pinned({**session.pinned, **SESSION})
-    _lock_frontiers(session, members, [_BEGIN, _LOCK_TIMEOUT, *_source_locks(running), GUARD, settings])
+    _lock_frontiers(session, members, [_BEGIN, lock_timeout(LOCK_TIMEOUT_MS), *_source_locks(running), GUARD, settings])
 
 
 def lock_again(session: Session, members: Sequence[Member]) -> None:
@@ -52,7 +55,7 @@ def lock_again(session: Session, members: Sequence[Member]) -> None:
     _lock_frontiers(session, members, [])
 
 
-def _lock_frontiers(session: Session, members: Sequence[Member], before: Sequence[Composable]) -> None:
+def _lock_frontiers(session: Session, members: Sequence[Member], before: Sequence[Query]) -> None:
     statements = [*before, groups.lock([member.row.id for member in members])]
     locked = {row.id: row for row in db.batch(session.conn, statements, LockedRow)}
     session.statements += 1
@@ -60,13 +63,13 @@ def _lock_frontiers(session: Session, members: Sequence[Member], before: Sequenc
         member.locked = locked.get(member.row.id)
 
 
-def _source_locks(members: Sequence[Member]) -> list[Composable]:
+def _source_locks(members: Sequence[Member]) -> list[Query]:
     """LOCK TABLE takes no snapshot and locks partitions too; what is above a partition is locked by name."""
     tables: dict[int, tuple[str, str]] = {}
     above: set[tuple[str, str]] = set()
     for member in members:
         for source in member.row.sources:
-            if source.schema and source.name and source.relkind in ("r", "p", "f"):
+            if source.schema and source.name and source.relkind in _LOCKABLE:
                 tables[source.relid] = (source.schema, source.name)
             above.update((schema, name) for schema, name in source.above or ())
     names = [tables[relid] for relid in sorted(tables)]
@@ -75,6 +78,11 @@ def _source_locks(members: Sequence[Member]) -> list[Composable]:
         return []
     listed = SQL(", ").join(Identifier(*name) for name in names)
     return [SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed)]
+
+
+def lock_timeout(milliseconds: int) -> Query:
+    """The statement that bounds every wait for a lock in this transaction."""
+    return SQL("SET LOCAL lock_timeout = {}").format(Literal(milliseconds))
 
 
 def savepoint(session: Session) -> None:
@@ -98,6 +106,6 @@ def rollback(conn: db.Connection) -> None:
         db.execute(conn, SQL("ROLLBACK"))
 
 
-def _send(session: Session, statement: Composable) -> None:
+def _send(session: Session, statement: Query) -> None:
     db.execute(session.conn, statement)
     session.statements += 1

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from psycopg.sql import SQL, Composable, Identifier, Literal
+from psycopg.sql import SQL, Identifier, Literal
 
 from pgtrickle import db
 from pgtrickle.capture import buffer_of
 from pgtrickle.catalog.model import Snapshot
+from pgtrickle.db import Query
 from pgtrickle.names import WEIGHT_COLUMN, XID_COLUMN
 from pgtrickle.refresh.plan import Window
 
@@ -48,7 +49,7 @@ def fetch_windows(conn: db.Connection, wanted: Sequence[WindowOf]) -> dict[int, 
     return found
 
 
-def _window(wanted: WindowOf) -> Composable:
+def _window(wanted: WindowOf) -> Query:
     # The xmax arm is a range of the index, the others are single values: no function is called per row.
     buffer = buffer_of(wanted.source_id)
     xids = SQL("({xid} >= {xmax}::xid8 OR {xid} = ANY ({xip}::xid8[]))").format(
