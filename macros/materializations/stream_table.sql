@@ -5,11 +5,11 @@
   `adapter='postgres'` also covers `type: pgtrickle`, whether these macros come from the package or with the adapter.
 #}
 {% materialization stream_table, adapter='postgres', supported_languages=['sql'] %}
-  {%- do pgtrickle_require_adapter() -%}
+  {%- do (dbt_pgtrickle or context).pgtrickle_require_adapter() -%}
 
   {%- set existing_relation = load_cached_relation(this) -%}
   {%- set target_relation = this.incorporate(type='stream_table') -%}
-  {%- set partial_run = flags.EMPTY or flags.SAMPLE -%}
+  {%- set partial_run = adapter.is_partial_run() -%}
 
   {#- ref() is rendered with a filter: such a query must never become the definition. -#}
   {%- if partial_run and not (existing_relation and existing_relation.is_stream_table) -%}

@@ -27,7 +27,6 @@ class TestNames(WithItems):
             "versioned_v1.sql": TOTALS,
             "versioned_v2.sql": TOTALS.replace("sum(v)", "max(v)"),
             "odd.sql": TOTALS.replace("schedule=", "alias='Odd Name; %s {}', schedule="),
-            "folded.sql": TOTALS.replace("schedule=", "alias='FoldedName', schedule="),
             f"{self.LONG}.sql": TOTALS,
             "reader.sql": "{{ config(materialized='stream_table') }} select o.k, v.total from {{ ref('odd') }} o"
             " join {{ ref('versioned', v=2) }} v using (k)",
@@ -41,16 +40,12 @@ models:
 """,
         }
 
-    @pytest.fixture(scope="class")
-    def project_config_update(self) -> dict[str, Any]:
-        return {"models": {"test": {"folded": {"+quoting": {"identifier": False}}}}}
-
     def test_every_name_is_created_found_again_refreshed_and_dropped(self, project: Any) -> None:
         results = run_dbt(["run"])
         assert {result.adapter_response["action"] for result in results} == {"create"}
         again = run_dbt(["run"])
         assert {result.adapter_response["action"] for result in again} == {"none"}
-        names = {"versioned_v1", "versioned_v2", "Odd Name; %s {}", "foldedname", self.LONG, "reader"}
+        names = {"versioned_v1", "versioned_v2", "Odd Name; %s {}", self.LONG, "reader"}
         assert self.registered(project) == names
         project.run_sql("insert into {schema}.items values (30, 0, 500)")
         run_dbt(["run-operation", "refresh_all_stream_tables"])
@@ -58,6 +53,24 @@ models:
         run_dbt(["run-operation", "check_freshness"])
         run_dbt(["run-operation", "drop_all_stream_tables"])
         assert self.registered(project) == set()
+
+
+class TestUnquotedNames(WithItems):
+    @pytest.fixture(scope="class")
+    def models(self) -> dict[str, str]:
+        return {"folded.sql": TOTALS.replace("schedule=", "alias='FoldedName', schedule="), "sources.yml": SOURCES}
+
+    @pytest.fixture(scope="class")
+    def project_config_update(self) -> dict[str, Any]:
+        return {"quoting": {"identifier": False}}
+
+    def test_name_is_folded_as_the_server_does(self, project: Any) -> None:
+        run_dbt(["run"])
+        assert self.registered(project) == {"foldedname"}
+        (again,) = run_dbt(["run"])
+        assert again.adapter_response["action"] == "none"
+        run_dbt(["run-operation", "refresh_all_stream_tables"])
+        run_dbt(["run-operation", "check_freshness"])
 
 
 class TestSnapshotAndSample(WithItems):

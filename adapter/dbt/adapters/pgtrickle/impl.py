@@ -172,6 +172,12 @@ class PgTrickleAdapter(PostgresAdapter):
         """Commit dbt's transaction, if there is one."""
         self.connections.end_transaction()
 
+    @available.parse(lambda *a, **k: False)
+    def is_partial_run(self) -> bool:
+        """Whether ``--empty`` or ``--sample`` make ref() and source() render less than the relation."""
+        arguments = self.config.args
+        return bool(getattr(arguments, "empty", None)) or getattr(arguments, "sample", None) is not None
+
     @available.parse_none
     def stream_table_request(
         self,
@@ -225,7 +231,7 @@ class PgTrickleAdapter(PostgresAdapter):
         full: bool = False,
     ) -> list[dict[str, Any]]:
         """Refresh the project's stream tables, or some of them, in dependency order."""
-        chosen = operations.select(operations.models(graph), names=models, schema=schema, tag=tag)
+        chosen = operations.select(operations.models(graph, self.config.quoting), names=models, schema=schema, tag=tag)
         return operations.refresh(self.engine_for_writing(), chosen, full=full)
 
     @available.parse_list
@@ -239,7 +245,7 @@ class PgTrickleAdapter(PostgresAdapter):
         error_seconds: float = 1800,
     ) -> list[dict[str, Any]]:
         """Fail for stream tables that are missing, never loaded, suspended, erroring or too old."""
-        chosen = operations.select(operations.models(graph), names=models, schema=schema, tag=tag)
+        chosen = operations.select(operations.models(graph, self.config.quoting), names=models, schema=schema, tag=tag)
         return operations.check_freshness(
             self.engine_for_writing(), chosen, warn_seconds=float(warn_seconds), error_seconds=float(error_seconds)
         )
@@ -249,7 +255,7 @@ class PgTrickleAdapter(PostgresAdapter):
         self, graph: Mapping[str, Any], models: Any = None, schema: str | None = None, cascade: bool = False
     ) -> list[str]:
         """Drop the stream tables of the project's models, or of some."""
-        chosen = operations.select(operations.models(graph), names=models, schema=schema)
+        chosen = operations.select(operations.models(graph, self.config.quoting), names=models, schema=schema)
         return operations.drop(self.engine_for_writing(), [model.relation for model in chosen], cascade=cascade)
 
     @available.parse_list
@@ -269,7 +275,7 @@ class PgTrickleAdapter(PostgresAdapter):
     def orphaned_stream_tables(self, graph: Mapping[str, Any], schemas: list[str], drop: bool = False) -> list[str]:
         """Stream tables in these schemas that no model builds; dropped if asked for."""
         engine = self.engine_for_writing()
-        names = operations.orphans(engine, operations.models(graph), schemas)
+        names = operations.orphans(engine, operations.models(graph, self.config.quoting), schemas)
         return operations.drop(engine, names) if drop else names
 
     @available.parse(lambda *a, **k: dict(operations.NOT_FOUND))

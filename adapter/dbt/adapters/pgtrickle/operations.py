@@ -54,14 +54,18 @@ class Model:
     tags: tuple[str, ...]
 
 
-def models(graph: Mapping[str, Any]) -> tuple[Model, ...]:
-    """The stream table models of dbt's graph, by where they are really built: schema, alias and version."""
+def models(graph: Mapping[str, Any], quoting: Mapping[str, Any]) -> tuple[Model, ...]:
+    """The stream table models of dbt's graph, by where they are really built: schema, alias and version.
+
+    Args:
+        graph: dbt's.
+        quoting: which parts of a name the project quotes; the server folds the others to lower case.
+    """
     found = []
     for node in graph.get("nodes", {}).values():
         if node.get("resource_type") != "model" or node["config"].get("materialized") != "stream_table":
             continue
         schema, table = str(node["schema"]), str(node.get("alias") or node["name"])
-        quoting = node.get("quoting") or node["config"].get("quoting") or {}
         parts = (_stored(schema, quoting.get("schema")), _stored(table, quoting.get("identifier")))
         found.append(Model(node["unique_id"], node["name"], parts[0], _quoted(*parts), tuple(node.get("tags") or ())))
     return tuple(sorted(found, key=lambda model: model.unique_id))
