@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +10,7 @@ from psycopg.sql import SQL
 from pgtrickle import db
 from pgtrickle.analyze.check import check_statements
 from pgtrickle.analyze.functions import Function, RuleFacts, by_name, load_functions
+from pgtrickle.analyze.meaning import meaning_of
 from pgtrickle.analyze.probe import Probe, ProbeColumn, pinned_settings, probe, rolled_back
 from pgtrickle.analyze.relations import Relations, describe_relations, find_relations
 from pgtrickle.analyze.types import TypeLoader
@@ -30,16 +30,6 @@ from pgtrickle.rewrite.stages import cut_stages, scans_of, subquery_inputs
 from pgtrickle.sql import load_queries
 
 _QUERIES = load_queries("pgtrickle.analyze")
-
-#: Fields of a stored rule that depend on how a query was written, not on what it means: columns are referred to by
-#: number.
-_WRITING = re.compile(
-    r" :(?:\w*format|rellockmode|location|stmt_location|stmt_len) -?\d+"
-    r"| :(?:alias|eref) (?:<>|\{ALIAS(?:\\.|[^\\}])*\})"
-    r"| :(?:resname|aliasname) (?:\\.|[^\\ ])+"
-    r"| :colnames \((?:\"(?:\\.|[^\"\\])*\" ?)*\)"
-)
-_OWN_OID = re.compile(r":relid (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +176,10 @@ def _reads_the_same(found: _Compilation, query: str, like: str | None = None) ->
 
 
 def _meaning(conn: db.Connection, name: str) -> str:
-    """A stored rule without traces of its writing and of the view's own OID."""
+    """What the rule of a temporary view means."""
     oid = SQL("SELECT {}::pg_catalog.regclass::pg_catalog.oid").format("pg_temp." + name)
     relid = db.fetch_value(conn, oid)
-    rule: str = db.fetch_value(conn, _QUERIES["view_rule"], {"relid": relid})
-    rule = _WRITING.sub("", rule)
-    return _OWN_OID.sub(lambda match: ":relid 0" if int(match[1]) == relid else match[0], rule)
+    return meaning_of(db.fetch_value(conn, _QUERIES["view_rule"], {"relid": relid}), relid)
 
 
 # --- DIFFERENTIAL ---------------------------------------------------------------------------------------------------
@@ -346,15 +334,29 @@ def _full(found: _Compilation, reason: str) -> Plan:
     reference = _bare(found.probe.canonical)
     tree: Operator = Opaque(reference, columns)
     stage = Stage(0, Strategy.ALL, reason, columns, None, inputs, tree)
+    used = _used_columns(found)
     needs = tuple(
         SourceNeed(
-            f.relid, f.kind, {}, rows=False, capturable=f.obstacle in (None, "child in an inheritance hierarchy")
+            f.relid,
+            f.kind,
+            {a.number: a.name for a in f.attributes if {0, a.number} & used.get(f.relid, {0})},
+            rows=False,
+            capturable=f.obstacle in (None, "child in an inheritance hierarchy"),
         )
         for f in sorted(tables, key=lambda f: f.relid)
     )
     moving = any(f.moves for f in found.functions) or any(rule.sql_values for rule in found.rules)
     notices = tuple(found.notices)
     return Plan((stage,), needs, "FULL", found.probe.canonical, notices, reason, moving, reference)
+
+
+def _used_columns(found: _Compilation) -> dict[int, set[int]]:
+    """OID of a relation -> the columns that the query and the views in it read; 0 among them: all."""
+    used: dict[int, set[int]] = {}
+    params = {"views": sorted(found.relations.views)}
+    for row in db.fetch_all(found.conn, _QUERIES["used_columns"], dict, params):
+        used.setdefault(row["relid"], set()).add(row["number"])
+    return used
 
 
 def _bare(query: str) -> str:

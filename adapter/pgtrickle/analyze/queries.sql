@@ -120,3 +120,11 @@ JOIN pg_catalog.pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'hash'
 JOIN pg_catalog.pg_amproc AS p ON p.amprocfamily = c.opcfamily AND p.amproclefttype = c.opcintype
      AND p.amprocrighttype = c.opcintype AND p.amprocnum = 2
 WHERE c.opcdefault
+
+-- name: used_columns
+-- What views read of other relations; 0 stands for the whole row.
+SELECT d.refobjid::bigint AS relid, d.refobjsubid::integer AS number
+FROM pg_catalog.pg_rewrite AS r
+JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid
+WHERE r.ev_class = ANY (%(views)s::oid[] || pg_catalog.to_regclass('pg_temp.pgtrickle_probe')::oid)
+  AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> r.ev_class

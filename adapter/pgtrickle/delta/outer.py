@@ -131,7 +131,7 @@ def _changed_keys(
     """Per key: the net number of matching rows of R that came (or went, if negative)."""
     weight = Column(d.fresh("weight"), INT8)
     exposed = Expose(Project(delta_right, keys, right), weight)
-    known = Filter(exposed, tuple(text(col(key.name), " IS NOT NULL") for key in keys))
+    known = Filter(exposed, tuple(text(col(key.name), " IS DISTINCT FROM NULL") for key in keys))
     total = AggregateCall(Column(d.fresh("came"), INT8), text("sum(", col(weight.name), ")"))
     grouped = Aggregate(known, tuple(key.name for key in keys), (total,))
     return Filter(grouped, (text(col(total.column.name), " <> 0"),))

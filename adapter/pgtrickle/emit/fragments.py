@@ -90,7 +90,12 @@ def same(column: Column, left: Composable, right: Composable, *, nullable: bool 
     condition = equal(column, left, right)
     if not (column.nullable if nullable is None else nullable):
         return condition
-    return SQL("({} OR ({} IS NULL AND {} IS NULL))").format(condition, left, right)
+    return SQL("({} OR ({} AND {}))").format(condition, is_null(left), is_null(right))
+
+
+def is_null(value: Composable) -> Composable:
+    """Whether a value is NULL. ``IS NULL`` would also be true for a row of NULLs, which is a value."""
+    return SQL("{} IS NOT DISTINCT FROM NULL").format(value)
 
 
 def identical(column: Column, left: Composable, right: Composable) -> Composable:

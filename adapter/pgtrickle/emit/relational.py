@@ -6,7 +6,19 @@ from collections import Counter
 
 from psycopg.sql import SQL, Composable, Composed, Placeholder
 
-from pgtrickle.emit.fragments import WEIGHT, Name, commas, conjunction, hashed, names, same, scalar, table, verbatim
+from pgtrickle.emit.fragments import (
+    WEIGHT,
+    Name,
+    commas,
+    conjunction,
+    hashed,
+    is_null,
+    names,
+    same,
+    scalar,
+    table,
+    verbatim,
+)
 from pgtrickle.errors import InternalError
 from pgtrickle.ir import operators as ir
 from pgtrickle.ir.operators import Operator, OuterKind, children_of
@@ -288,10 +300,10 @@ class Printer:
             for column, key in zip(shown, keys, strict=True)
         ]
         if nulls:
-            any_null = SQL(" OR ").join(SQL("{} IS NULL").format(Name(right, key.name)) for key in keys)
+            any_null = SQL(" OR ").join(is_null(Name(right, key.name)) for key in keys)
             pairs = [SQL("{} = {}").format(hashed(shown, left), hashed(keys, right)), *pairs, any_null]
             again, alias = self.source(op.keys)
-            gate = SQL(" OR ").join(SQL("{} IS NULL").format(Name(alias, key.name)) for key in keys)
+            gate = SQL(" OR ").join(is_null(Name(alias, key.name)) for key in keys)
             pairs.append(SQL("EXISTS (SELECT 1 FROM {} WHERE {})").format(again, gate))
         columns = names(op.columns, left)
         return SQL("SELECT {} FROM {} CROSS JOIN {} WHERE {}").format(columns, child, wanted, conjunction(pairs))

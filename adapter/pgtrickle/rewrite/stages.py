@@ -17,8 +17,6 @@ from pgtrickle.ir.operators import (
     InputKey,
     Join,
     Operator,
-    OuterJoin,
-    OuterKind,
     Project,
     Scan,
     Values,
@@ -128,7 +126,10 @@ class _Cutter:
         return Join((child, values), conditions)
 
     def _lower_expand(self, op: Expand) -> Operator:
-        """The rows of a lateral query per combination of the columns it reads, joined back to the rows."""
+        """The rows of a lateral query per combination of the columns it reads, joined back to the rows.
+
+        LEFT JOIN LATERAL is left in the stage: it has a row for every combination then, and an inner join loses none.
+        """
         child = self._lower(op.child)
         refuse_loose_columns(op.child, op.query.refs)
         number, keys = self._domain(op, child)
@@ -136,8 +137,6 @@ class _Cutter:
         columns = (*(replace(key, name=f"{key.name}_of{number}") for key in keys), *op.added)
         rows = Project(self._scan(number, stored), columns, tuple(col(column.name) for column in stored))
         conditions = tuple(null_safe(key, rows.columns[i].name) for i, key in enumerate(keys))
-        if op.outer:
-            return OuterJoin(OuterKind.LEFT, child, rows, conditions)
         return Join((child, rows), conditions)
 
     def _domain(self, op: Apply | Expand, child: Operator) -> tuple[int, tuple[Column, ...]]:
@@ -312,7 +311,11 @@ def refuse_loose_columns(child: Operator, names: frozenset[str]) -> None:
 
 
 def _over(op: Apply | Expand, child: Operator) -> Operator:
-    return Apply(child, op.calls) if isinstance(op, Apply) else replace(op, child=child, outer=False)
+    return Apply(child, op.calls) if isinstance(op, Apply) else replace(op, child=child)
+
+
+#: ``IS NULL`` would also be true for a row of NULLs, which is a value.
+_NULL = " IS NOT DISTINCT FROM NULL"
 
 
 def null_safe(column: Column, other: str) -> Expr:
@@ -322,7 +325,7 @@ def null_safe(column: Column, other: str) -> Expr:
     equality = text("(", mine, f' OPERATOR("{schema}".{operator}) ', theirs, ")")
     if not column.nullable and column.type.fixed:
         return Expr(equality.parts, (mine, theirs))
-    safe = text("(", equality, " OR (", mine, " IS NULL AND ", theirs, " IS NULL))")
+    safe = text("(", equality, " OR (", mine, _NULL, " AND ", theirs, _NULL, "))")
     return Expr(text(_hash_equality(column, other), safe).parts, (mine, theirs))
 
 

@@ -11,7 +11,7 @@ from pgtrickle.ir.operators import AggregateCall
 
 
 def _state(call: AggregateCall) -> tuple[StateColumn, ...]:
-    counted = [text(arg, " IS NOT NULL") for arg in call.args]
+    counted = [text("(", arg, ") IS DISTINCT FROM NULL") for arg in call.args]
     return (StateColumn("n", "pg_catalog.int8", total(call, text("1"), *counted)),)
 
 
