@@ -5,7 +5,7 @@
   `adapter='postgres'` also covers `type: pgtrickle`, whether these macros come from the package or with the adapter.
 #}
 {% materialization stream_table, adapter='postgres', supported_languages=['sql'] %}
-  {%- do (dbt_pgtrickle or context).pgtrickle_require_adapter() -%}
+  {%- do adapter.require_macro_version(1) if adapter.type() == 'pgtrickle' else dbt_pgtrickle.pgtrickle_needs_adapter() -%}
 
   {%- set existing_relation = load_cached_relation(this) -%}
   {%- set target_relation = this.incorporate(type='stream_table') -%}

@@ -5,32 +5,32 @@
 {% endmacro %}
 
 {% macro pgtrickle_create_stream_table() %}
-  {%- do (dbt_pgtrickle or context).pgtrickle_use_instead('pgtrickle_create_stream_table', "a model with materialized='stream_table'", varargs, kwargs) -%}
+  {%- do pgtrickle_use_instead('pgtrickle_create_stream_table', "a model with materialized='stream_table'", varargs, kwargs) -%}
 {% endmacro %}
 
 {% macro pgtrickle_create_or_replace_stream_table() %}
-  {%- do (dbt_pgtrickle or context).pgtrickle_use_instead(
+  {%- do pgtrickle_use_instead(
         'pgtrickle_create_or_replace_stream_table', "a model with materialized='stream_table'", varargs, kwargs) -%}
 {% endmacro %}
 
 {% macro pgtrickle_alter_stream_table() %}
-  {%- do (dbt_pgtrickle or context).pgtrickle_use_instead('pgtrickle_alter_stream_table', "the model's configuration and `dbt run`", varargs, kwargs) -%}
+  {%- do pgtrickle_use_instead('pgtrickle_alter_stream_table', "the model's configuration and `dbt run`", varargs, kwargs) -%}
 {% endmacro %}
 
 {% macro pgtrickle_check_cdc_health() %}
-  {%- do (dbt_pgtrickle or context).pgtrickle_use_instead('pgtrickle_check_cdc_health', '`check_freshness`, or the command `pgtrickle status`') -%}
+  {%- do pgtrickle_use_instead('pgtrickle_check_cdc_health', '`check_freshness`, or the command `pgtrickle status`') -%}
 {% endmacro %}
 
 {% macro pgtrickle_operational_status() %}
-  {%- do (dbt_pgtrickle or context).pgtrickle_use_instead('pgtrickle_operational_status', 'the command `pgtrickle status`') -%}
+  {%- do pgtrickle_use_instead('pgtrickle_operational_status', 'the command `pgtrickle status`') -%}
 {% endmacro %}
 
 {% macro pgtrickle_drain(timeout_s=60) %}
-  {%- do (dbt_pgtrickle or context).pgtrickle_use_instead('pgtrickle_drain', 'SIGTERM for the runner: it finishes what it is doing and stops') -%}
+  {%- do pgtrickle_use_instead('pgtrickle_drain', 'SIGTERM for the runner: it finishes what it is doing and stops') -%}
 {% endmacro %}
 
 {% macro pgtrickle_enable_monitoring() %}
-  {%- do (dbt_pgtrickle or context).pgtrickle_use_instead('pgtrickle_enable_monitoring', 'the view pgtrickle.pg_stat_stream_tables') -%}
+  {%- do pgtrickle_use_instead('pgtrickle_enable_monitoring', 'the view pgtrickle.pg_stat_stream_tables') -%}
 {% endmacro %}
 
 {% macro pgtrickle_use_instead(name, replacement) %}
