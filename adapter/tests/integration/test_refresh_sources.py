@@ -68,6 +68,18 @@ def test_what_leaves_no_change_row_is_noticed(conn, s, oracle, statement):
     assert s.verify("s").proven
 
 
+def test_full_refreshes_notice_a_replaced_column_too(conn, engine, s, oracle):
+    engine.create_stream_table("f", QUERY, refresh_mode="FULL")
+    conn.execute("ALTER TABLE d DROP COLUMN spare")
+    assert engine.refresh_stream_table("f").action == "NO_DATA"
+    conn.execute("ALTER TABLE t DROP COLUMN v")
+    with pytest.raises(RefreshError, match="v"):
+        engine.refresh_stream_table("f")
+    conn.execute("ALTER TABLE t ADD COLUMN v int DEFAULT 5")
+    engine.refresh_stream_table("f")
+    oracle(conn, "f", QUERY)
+
+
 def test_a_changed_type_of_a_source_column_reaches_the_stream_table(conn, s, oracle):
     conn.execute("ALTER TABLE t ALTER COLUMN v TYPE numeric(20, 5) USING v / 3.0")
     s.refresh_stream_table("s")
