@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.property.choices import Choices, chance, pick, weighted
+from tests.property.choices import chance, pick, weighted
 from tests.property.expressions import Scope, Value, draw_predicate, fixed
-from tests.property.queries import Grammar, Query, Relation
+from tests.property.queries import Grammar, Query
 from tests.property.values import BIGINT, INT, TEXT
+
+WHOLE_FRAME = "ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING"
 
 
 class ExtraGrammar(Grammar):
     """Draws one query with a construct of the rest of SQL."""
 
-    def __init__(self, choices: Choices, relations: list[Relation]) -> None:
-        super().__init__(choices, relations)
+    def query(self, depth: int) -> Query:
+        """Also below joins, aggregates and in CTEs."""
+        return self.extra(depth) if chance(self.choices, 35) else super().query(depth)
 
     def extra(self, depth: int) -> Query:
         """A query with a window, set operation, sublink, LIMIT, recursion, DISTINCT ON, LATERAL or grouping sets."""
@@ -29,7 +32,11 @@ class ExtraGrammar(Grammar):
                 (1, self.distinct_on),
                 (2, self.lateral),
                 (2, self.grouping_sets),
-                (1, self.scalar_subquery),
+                (2, self.scalar_subquery),
+                (1, self.set_returning),
+                (1, self.ranked_groups),
+                (1, self.sublink_in_condition),
+                (1, self.chained_sets),
             ],
         )(depth)
 
@@ -48,6 +55,11 @@ class ExtraGrammar(Grammar):
             Value(f"lag({value.sql}) OVER ({partition} ORDER BY {order})", value.type),
             Value(f"count({value.sql}) OVER ({partition} ORDER BY {order} ROWS 1 PRECEDING)", BIGINT),
             Value(f"rank() OVER ({partition} ORDER BY ({value.sql})::text)", BIGINT),
+            Value(f"dense_rank() OVER ({partition} ORDER BY ({value.sql})::text DESC NULLS LAST)", BIGINT),
+            Value(f"ntile(2) OVER ({partition} ORDER BY {order})", INT),
+            Value(f"first_value({value.sql}) OVER ({partition} ORDER BY {order})", value.type),
+            Value(f"nth_value({value.sql}, 2) OVER ({partition} ORDER BY {order} {WHOLE_FRAME})", value.type),
+            Value(f"sum(1) FILTER (WHERE {draw_predicate(self.choices, scope, 0)}) OVER ({partition})", BIGINT),
         ]
         return self._finish("SELECT", [value, pick(self.choices, functions)], f" FROM {source}{self._where(scope)}")
 
@@ -167,6 +179,83 @@ class ExtraGrammar(Grammar):
         )
         total = Value("count(*)", BIGINT)
         return self._finish("SELECT", [left, right, total], f"{source}{self._where(scope)} GROUP BY {sets}")
+
+    def set_returning(self, depth: int) -> Query:
+        """A function that returns rows, in FROM or in the SELECT list."""
+        source, scope = self.item(depth)
+        numbers = [value for value in fixed(scope) if value.type is INT]
+        if not numbers:
+            return self.select(depth)
+        number, value = pick(self.choices, numbers), pick(self.choices, scope)
+        self.aliases += 1
+        alias = f"a{self.aliases}"
+        bounded = f"least({number.sql}, 3)"
+        if chance(self.choices, 40):
+            series = Value(f"generate_series(1, {bounded})", INT)
+            return self._finish("SELECT", [value, series], f" FROM {source}{self._where(scope)}")
+        function = pick(
+            self.choices,
+            (
+                f"generate_series(1, {bounded}) AS {alias}(n)",
+                f"unnest(ARRAY[{number.sql}, 7]) AS {alias}(n)",
+                f"unnest(ARRAY[1, 2]) WITH ORDINALITY AS {alias}(n, o)",
+            ),
+        )
+        join = pick(self.choices, (f"CROSS JOIN {function}", f"LEFT JOIN {function} ON {alias}.n > 1"))
+        return self._finish("SELECT", [value, Value(f"{alias}.n", INT)], f" FROM {source} {join}")
+
+    def ranked_groups(self, depth: int) -> Query:
+        """A window function over the groups of an aggregation."""
+        source, scope = self.joined(depth)
+        keys = [value for value in fixed(scope) if value.type.equality and not value.type.coarse]
+        if not keys:
+            return self.select(depth)
+        key = pick(self.choices, keys)
+        functions = (
+            "rank() OVER (ORDER BY count(*) DESC)",
+            "sum(count(*)) OVER ()::bigint",
+            f'row_number() OVER (ORDER BY ({key.sql})::text COLLATE "C")',
+        )
+        values = [key, Value("count(*)", BIGINT), Value(pick(self.choices, functions), BIGINT)]
+        return self._finish("SELECT", values, f"{source}{self._where(scope)} GROUP BY {key.sql}")
+
+    def sublink_in_condition(self, depth: int) -> Query:
+        """A subquery inside OR, CASE or HAVING."""
+        source, scope = self.item(depth)
+        partner, columns = self.item(0)
+        keys = [value for value in fixed(scope) if value.type is INT]
+        others = [value for value in fixed(columns) if value.type is INT]
+        if not keys or not others:
+            return self.select(depth)
+        key, other = pick(self.choices, keys), pick(self.choices, others)
+        inner = f"SELECT {other.sql} FROM {partner}{self._where(columns)}"
+        if chance(self.choices, 30):
+            having = f" GROUP BY {key.sql} HAVING count(*) > (SELECT count(*) FROM {partner}) / 4"
+            return self._finish("SELECT", [key, Value("count(*)", BIGINT)], f" FROM {source}{having}")
+        conditions = (
+            f"({draw_predicate(self.choices, scope, 0)} OR {key.sql} IN ({inner}))",
+            f"(EXISTS ({inner} LIMIT 1) AND {draw_predicate(self.choices, scope, 0)})",
+            f"CASE WHEN {key.sql} > 1 THEN {key.sql} IN ({inner}) ELSE true END",
+            f"({key.sql}, {key.sql}) IN (SELECT {other.sql}, {other.sql} FROM {partner})",
+            f"{key.sql} = (SELECT max({other.sql}) FROM {partner} WHERE {other.sql} <= {key.sql})",
+            f"{key.sql} > ANY (ARRAY(SELECT {other.sql} FROM {partner} ORDER BY 1))",
+        )
+        values = [pick(self.choices, scope), key]
+        return self._finish("SELECT", values, f" FROM {source} WHERE {pick(self.choices, conditions)}")
+
+    def chained_sets(self, depth: int) -> Query:
+        """Three queries connected by set operations of different kinds."""
+        first = self._exact_select(depth)
+        if not first.columns or not all(column.type.equality for column in first.columns):
+            return self.select(depth)
+        second, third = self._arm_like(first, depth), self._arm_like(first, depth)
+        operators = ("UNION", "INTERSECT", "EXCEPT", "UNION ALL", "EXCEPT ALL")
+        left, right = pick(self.choices, operators), pick(self.choices, operators)
+        columns = tuple(_representative(column) for column in first.columns)
+        text = f"({first.sql}) {left} ({second.sql}) {right} ({third.sql})"
+        if chance(self.choices, 40):
+            text = f"({first.sql}) {left} (({second.sql}) {right} ({third.sql}))"
+        return Query(text, columns)
 
     def _exact_select(self, depth: int) -> Query:
         """A plain query over columns that are determined up to their text."""
