@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pgtrickle.capture.buffers import buffer_of, output_log_of
-from pgtrickle.capture.changes import SourceChanges, changes, own_writes
 from pgtrickle.capture.fingerprint import Difference, Severity, compare, fingerprint, partitions_changed
 from pgtrickle.capture.install import InstalledSource, install, release, repair
 from pgtrickle.capture.relations import restrictions
@@ -14,15 +13,12 @@ __all__ = [
     "Difference",
     "InstalledSource",
     "Severity",
-    "SourceChanges",
     "TrimResult",
     "buffer_of",
-    "changes",
     "compare",
     "fingerprint",
     "install",
     "output_log_of",
-    "own_writes",
     "partitions_changed",
     "rejoin",
     "release",

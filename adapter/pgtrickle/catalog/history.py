@@ -1,4 +1,4 @@
-"""``pgtrickle.refresh_history`` and ``gate_trail``: what was done, what was not, and why."""
+"""``pgtrickle.refresh_history``: what was done, what was not, and why."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 
 from pgtrickle import db
 from pgtrickle.catalog import access
-from pgtrickle.catalog.model import GateRecord, HistoryEntry
+from pgtrickle.catalog.model import HistoryEntry
 
 
 def insert(conn: db.Connection, entry: HistoryEntry) -> int:
@@ -37,22 +37,3 @@ def fetch(
 def prune(conn: db.Connection) -> int:
     """Delete what is older than ``installation.history_retention`` (the latest of each stream table stays)."""
     return access.run(conn, "prune_history")
-
-
-def record_gates(conn: db.Connection, records: Sequence[GateRecord]) -> None:
-    """Replace the trail of these stream tables and gates. ``at`` is now."""
-    for record in records:
-        access.run(
-            conn,
-            "record_gate",
-            id=record.stream_table_id,
-            gate=record.gate,
-            position=record.position,
-            decision=record.decision,
-            reason=record.reason,
-        )
-
-
-def gates(conn: db.Connection, stream_table_id: int) -> tuple[GateRecord, ...]:
-    """The latest decisions about one stream table in gate order."""
-    return access.rows(conn, "fetch_gates", GateRecord, id=stream_table_id)

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from pgtrickle import db
 from pgtrickle.catalog import access
-from pgtrickle.catalog.model import Message
 
 
 def record(conn: db.Connection, stream_table_id: int, code: str, text: str) -> bool:
     """Remember a message; True if it is new and so has to be told."""
     return access.run(conn, "record_message", id=stream_table_id, code=code, text=text) == 1
-
-
-def fetch(conn: db.Connection, stream_table_id: int) -> tuple[Message, ...]:
-    """All messages about one stream table, oldest first."""
-    return access.rows(conn, "fetch_messages", Message, id=stream_table_id)

@@ -90,18 +90,6 @@ class NewStreamTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Frontier:
-    """A row of ``pgtrickle.frontiers``: how far a stream table is. ``snapshot`` is None before the first load."""
-
-    stream_table_id: int
-    snapshot: Snapshot | None
-    refresh_no: int
-    data_timestamp: datetime | None
-    consumed: Mapping[int, int]
-    last_refresh_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
 class Source:
     """A captured base table; its change buffer is ``pgtrickle_changes.b_<id>``.
 
@@ -178,48 +166,6 @@ class HistoryEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class GateRecord:
-    """The latest decision (``PASS``, ``HOLD``, ``REFUSE``) of one gate about one stream table."""
-
-    stream_table_id: int
-    gate: str
-    position: int
-    decision: str
-    reason: str | None = None
-    at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """An implicit act that the user is told once."""
-
-    stream_table_id: int
-    code: str
-    text: str
-    first_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """A row of ``pgtrickle.stream_table_status``. ``status`` is ``NOT_FOUND`` for an unknown name."""
-
-    name: str
-    schema: str | None
-    status: str
-    stale: bool
-    staleness: timedelta | None
-    staleness_seconds: float | None
-    errors: int
-    last_error: str | None
-    mode: str | None
-    reason: str | None
-    populated: bool
-    schedule: str | None
-    last_refresh_at: datetime | None
-    data_timestamp: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
 class Installation:
     """The one row of ``pgtrickle.installation``."""
 
@@ -231,25 +177,3 @@ class Installation:
     buffer_limit_bytes: int
     truncate_rows: int
     history_retention: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class Runner:
-    """A process that runs ``pgtrickle run``."""
-
-    runner_id: str
-    host: str
-    pid: int
-    engine_version: str
-    started_at: datetime
-    heartbeat_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A claim of one runner on one stream table, valid until ``expires_at``."""
-
-    stream_table_id: int
-    runner_id: str
-    acquired_at: datetime
-    expires_at: datetime

@@ -37,53 +37,15 @@ LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.rel
 WHERE (coalesce(n.nspname, st.schema_name), coalesce(c.relname, st.table_name))
     = (%(schema_name)s::name, %(table_name)s::name)
 
--- name: record_failure
-UPDATE pgtrickle.stream_tables
-SET consecutive_errors = consecutive_errors + 1, last_error = %(error)s, retry_at = %(retry_at)s
-WHERE id = %(id)s
-RETURNING consecutive_errors
-
--- name: record_success
-UPDATE pgtrickle.stream_tables SET consecutive_errors = 0, last_error = NULL, retry_at = NULL
-WHERE id = %(id)s AND (consecutive_errors, last_error IS NULL, retry_at IS NULL) IS DISTINCT FROM (0, true, true)
-
 -- name: request_recompute
 UPDATE pgtrickle.stream_tables SET recompute_reason = %(reason)s WHERE id = %(id)s AND recompute_reason IS NULL
 
 -- name: delete_stream_table
 DELETE FROM pgtrickle.stream_tables WHERE id = %(id)s
 
--- name: fetch_frontiers
-SELECT stream_table_id, snapshot::text, refresh_no, data_timestamp, consumed, last_refresh_at
-FROM pgtrickle.frontiers WHERE stream_table_id = ANY (%(ids)s::bigint[]) ORDER BY stream_table_id
-
--- name: lock_frontiers
-SELECT stream_table_id, snapshot::text, refresh_no, data_timestamp, consumed, last_refresh_at
-FROM pgtrickle.frontiers WHERE stream_table_id = ANY (%(ids)s::bigint[]) ORDER BY stream_table_id FOR UPDATE
-
--- name: lock_frontiers_nowait
-SELECT stream_table_id, snapshot::text, refresh_no, data_timestamp, consumed, last_refresh_at
-FROM pgtrickle.frontiers WHERE stream_table_id = ANY (%(ids)s::bigint[]) ORDER BY stream_table_id FOR UPDATE NOWAIT
-
--- name: advance_frontier
-UPDATE pgtrickle.frontiers
-SET snapshot = pg_catalog.pg_current_snapshot(), refresh_no = %(refresh_no)s, consumed = %(consumed)s,
-    last_refresh_at = pg_catalog.now(),
-    data_timestamp = CASE WHEN %(data_changed)s THEN pg_catalog.now() ELSE data_timestamp END
-WHERE stream_table_id = %(id)s
-RETURNING snapshot::text
-
--- name: server_snapshot
-SELECT pg_catalog.pg_current_snapshot()::text
-
 -- name: fetch_sources
 SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation,
        partition_constraint FROM pgtrickle.sources ORDER BY relid
-
--- name: fetch_source_by_relid
-SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation,
-       partition_constraint
-FROM pgtrickle.sources WHERE relid = %(relid)s
 
 -- name: fetch_sources_of
 SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation,
@@ -206,37 +168,14 @@ DELETE FROM pgtrickle.refresh_history h
 WHERE h.finished_at < pg_catalog.now() - (SELECT history_retention FROM pgtrickle.installation)
   AND EXISTS (SELECT FROM pgtrickle.refresh_history l WHERE l.stream_table_id = h.stream_table_id AND l.id > h.id)
 
--- name: record_gate
-INSERT INTO pgtrickle.gate_trail (stream_table_id, gate, position, decision, reason)
-VALUES (%(id)s, %(gate)s, %(position)s, %(decision)s, %(reason)s)
-ON CONFLICT (stream_table_id, gate) DO UPDATE
-SET position = excluded.position, decision = excluded.decision, reason = excluded.reason, at = pg_catalog.now()
-
--- name: fetch_gates
-SELECT stream_table_id, gate, position, decision, reason, at
-FROM pgtrickle.gate_trail WHERE stream_table_id = %(id)s ORDER BY position, gate
-
 -- name: record_message
 INSERT INTO pgtrickle.messages (stream_table_id, code, text) VALUES (%(id)s, %(code)s, %(text)s)
 ON CONFLICT (stream_table_id, code, md5(text)) DO NOTHING
-
--- name: fetch_messages
-SELECT stream_table_id, code, text, first_at FROM pgtrickle.messages WHERE stream_table_id = %(id)s ORDER BY id
-
--- name: fetch_status
-SELECT * FROM pgtrickle.stream_table_status ORDER BY schema, name
-
--- name: fetch_status_of
-SELECT * FROM pgtrickle.stream_table_status(%(name)s) ORDER BY schema, name
 
 -- name: runner_beat
 INSERT INTO pgtrickle.runners (runner_id, host, pid, engine_version)
 VALUES (%(runner_id)s, %(host)s, %(pid)s, %(engine_version)s)
 ON CONFLICT (runner_id) DO UPDATE SET heartbeat_at = pg_catalog.now()
-
--- name: fetch_runners
-SELECT runner_id, host, pid, engine_version, started_at, heartbeat_at
-FROM pgtrickle.runners ORDER BY heartbeat_at DESC, runner_id
 
 -- name: delete_runner
 DELETE FROM pgtrickle.runners WHERE runner_id = %(runner_id)s
@@ -270,9 +209,6 @@ SELECT stream_table_id AS id FROM taken UNION ALL SELECT stream_table_id FROM fr
 
 -- name: release_leases
 DELETE FROM pgtrickle.leases WHERE runner_id = %(runner_id)s AND stream_table_id = ANY (%(ids)s::bigint[])
-
--- name: fetch_leases
-SELECT stream_table_id, runner_id, acquired_at, expires_at FROM pgtrickle.leases ORDER BY stream_table_id
 
 -- name: catalog_version
 SELECT coalesce(max(version), 0) FROM pgtrickle.schema_migrations

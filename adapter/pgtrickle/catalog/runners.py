@@ -6,17 +6,11 @@ from collections.abc import Sequence
 
 from pgtrickle import db
 from pgtrickle.catalog import access
-from pgtrickle.catalog.model import Lease, Runner
 
 
 def beat(conn: db.Connection, runner_id: str, *, host: str, pid: int, engine_version: str) -> None:
     """Register a runner, or say that it is still alive."""
     access.run(conn, "runner_beat", runner_id=runner_id, host=host, pid=pid, engine_version=engine_version)
-
-
-def fetch_all(conn: db.Connection) -> tuple[Runner, ...]:
-    """Every registered runner, the latest heartbeat first."""
-    return access.rows(conn, "fetch_runners", Runner)
 
 
 def delete(conn: db.Connection, runner_id: str) -> None:
@@ -48,8 +42,3 @@ def acquire(conn: db.Connection, runner_id: str, stream_table_ids: Sequence[int]
 def release(conn: db.Connection, runner_id: str, stream_table_ids: Sequence[int]) -> None:
     """Give leases back."""
     access.run(conn, "release_leases", runner_id=runner_id, ids=list(stream_table_ids))
-
-
-def leases(conn: db.Connection) -> tuple[Lease, ...]:
-    """All leases, expired ones too."""
-    return access.rows(conn, "fetch_leases", Lease)

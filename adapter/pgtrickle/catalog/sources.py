@@ -53,11 +53,6 @@ def fetch_all(conn: db.Connection) -> tuple[Source, ...]:
     return tuple(row.source() for row in access.rows(conn, "fetch_sources", _SourceRow))
 
 
-def fetch_by_relid(conn: db.Connection, relid: int) -> Source | None:
-    """The source that this relation is."""
-    row = access.row(conn, "fetch_source_by_relid", _SourceRow, relid=relid)
-    return None if row is None else row.source()
-
 
 def fetch_of(conn: db.Connection, stream_table_ids: Sequence[int]) -> tuple[Source, ...]:
     """The captured sources that any of these stream tables reads, by OID."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from psycopg.sql import SQL, Composable, Identifier, Placeholder
@@ -100,18 +99,6 @@ def update(conn: db.Connection, stream_table_id: int, **changes: Any) -> None:
     )
     if db.execute(conn, statement, {**params, "stream_table_id": stream_table_id}) != 1:
         raise InternalError("the stream table is not registered", object_name=str(stream_table_id))
-
-
-def record_failure(
-    conn: db.Connection, stream_table_id: int, error: Mapping[str, Any], retry_at: datetime | None
-) -> int:
-    """Count one more failed refresh and keep its error; the number of failures in a row."""
-    return access.value(conn, "record_failure", id=stream_table_id, error=Jsonb(dict(error)), retry_at=retry_at)
-
-
-def record_success(conn: db.Connection, stream_table_id: int) -> None:
-    """Forget earlier failures. Writes nothing if there are none."""
-    access.run(conn, "record_success", id=stream_table_id)
 
 
 def request_recompute(conn: db.Connection, stream_table_id: int, reason: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pgtrickle.db.batch import batch
-from pgtrickle.db.connection import Connection, cancel_all, connect, refuse_extension, server_version
+from pgtrickle.db.connection import Connection, cancel_all, connect, refuse_extension
 from pgtrickle.db.errors import translate, wrapped
 from pgtrickle.db.locking import LockPolicy, ddl, under_lock_timeout
 from pgtrickle.db.statements import Query, execute, fetch_all, fetch_one, fetch_value, transaction
@@ -21,7 +21,6 @@ __all__ = [
     "fetch_one",
     "fetch_value",
     "refuse_extension",
-    "server_version",
     "transaction",
     "translate",
     "under_lock_timeout",

@@ -85,10 +85,6 @@ def cancel_all() -> int:
     return len(open_connections)
 
 
-def server_version(conn: Connection) -> int:
-    """``server_version_num``, for instance 180001."""
-    return conn.info.server_version
-
 
 def refuse_extension(conn: Connection) -> None:
     """Raise if the extension pg_trickle is installed: both would use the schema ``pgtrickle``.

@@ -14,7 +14,7 @@ import pytest
 
 from pgtrickle import capture
 from pgtrickle import db as engine_db
-from pgtrickle.catalog import frontiers, sources, stream_tables
+from pgtrickle.catalog import sources, stream_tables
 from pgtrickle.errors import LockTimeout
 from tests.support.consumers import Consumer, need_of
 
@@ -60,7 +60,7 @@ def test_trim_spares_what_a_loading_consumer_has_not_seen(storage: engine_db.Con
             conn.execute("INSERT INTO s VALUES (1)")
             first.assert_exact()
             assert capture.trim(storage).deleted == 0
-            frontiers.advance(other, second.id, refresh_no=1, consumed={}, data_changed=True)
+            second.advance()
         second.assert_exact()
         assert capture.trim(storage).deleted == 1
 

@@ -178,16 +178,6 @@ def test_prepared_transaction_is_captured_when_it_commits(
     consumer.assert_exact()
 
 
-def test_own_writes_are_found(consumer: Consumer, conn: User) -> None:
-    from pgtrickle import capture
-
-    conn.execute("INSERT INTO t VALUES (1, 'committed', 0)")
-    with engine_db.transaction(consumer.conn):
-        assert capture.own_writes(consumer.conn, [consumer.source]) == ()
-        consumer.conn.execute("DELETE FROM t WHERE id = 2")
-        assert capture.own_writes(consumer.conn, [consumer.source]) == (consumer.source,)
-
-
 def test_writer_without_any_right_on_our_schemas_is_captured(consumer: Consumer, conn: User) -> None:
     conn.execute("DROP ROLE IF EXISTS poor_writer")
     conn.execute("CREATE ROLE poor_writer; GRANT INSERT, SELECT, DELETE ON t TO poor_writer")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Composed, Identifier
 
 from pgtrickle import capture, db
-from pgtrickle.catalog import frontiers, sources, stream_tables
-from pgtrickle.catalog.model import Frontier, NewStreamTable, Source
+from pgtrickle.catalog import sources, stream_tables
+from pgtrickle.catalog.model import NewStreamTable, Snapshot, Source
 from pgtrickle.plan import SourceNeed
 
 _numbers = itertools.count(1)
@@ -31,6 +32,14 @@ def need_of(conn: psycopg.Connection[Any], name: str, columns: list[str] | None 
         "SELECT attnum, attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped", (relid,)
     ).fetchall()
     return SourceNeed(relid, "table", {n: a for n, a in found if columns is None or a in columns}, **facts)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a window holds: number of change rows, and whether there is a mark."""
+
+    rows: int
+    marked: bool
 
 
 class Consumer:
@@ -62,36 +71,66 @@ class Consumer:
     def load(self) -> Consumer:
         """Read the source and set the frontier, in one snapshot."""
         with db.transaction(self.conn, repeatable_read=True):
-            frontiers.lock(self.conn, [self.id])
+            self._lock()
             self.content = self._content()
-            frontiers.advance(self.conn, self.id, refresh_no=1, consumed={}, data_changed=True)
+            self.advance()
         return self
 
     @property
     def source(self) -> Source:
         """The captured source."""
-        found = sources.fetch_by_relid(self.conn, self.need.relid)
-        assert found is not None
+        (found,) = [one for one in sources.fetch_of(self.conn, [self.id]) if one.relid == self.need.relid]
         return found
 
-    @property
-    def frontier(self) -> Frontier:
-        """How far it is."""
-        return frontiers.fetch(self.conn, [self.id])[0]
-
-    def changes(self) -> capture.SourceChanges:
-        """The window as the engine counts it."""
-        return capture.changes(self.conn, self.frontier, [self.source])[0]
+    def changes(self) -> Changes:
+        """The window."""
+        return self._changes(self._frontier())
 
     def refresh(self) -> Counter[tuple[Any, ...]]:
         """Apply the window and move the frontier; what the content is then. Fails on a mark."""
         with db.transaction(self.conn, repeatable_read=True):
-            (frontier,) = frontiers.lock(self.conn, [self.id])
-            assert not capture.changes(self.conn, frontier, [self.source])[0].marked, "a mark was captured"
+            frontier = self._lock()
+            assert frontier is not None
+            assert not self._changes(frontier).marked, "a mark was captured"
             self.content.update(self._window(frontier))
-            frontiers.advance(self.conn, self.id, refresh_no=frontier.refresh_no + 1, consumed={}, data_changed=True)
+            self.advance()
         self.content = Counter({row: weight for row, weight in self.content.items() if weight != 0})
         return self.content
+
+    def advance(self) -> None:
+        """Move the frontier to the snapshot of this transaction."""
+        self.conn.execute(
+            "UPDATE pgtrickle.frontiers SET snapshot = pg_current_snapshot(), refresh_no = refresh_no + 1"
+            " WHERE stream_table_id = %s",
+            (self.id,),
+        )
+
+    def _lock(self) -> Snapshot | None:
+        row = self.conn.execute(
+            "SELECT snapshot::text FROM pgtrickle.frontiers WHERE stream_table_id = %s FOR UPDATE", (self.id,)
+        ).fetchone()
+        assert row is not None
+        return None if row[0] is None else Snapshot.parse(row[0])
+
+    def _frontier(self) -> Snapshot:
+        row = self.conn.execute(
+            "SELECT snapshot::text FROM pgtrickle.frontiers WHERE stream_table_id = %s", (self.id,)
+        ).fetchone()
+        assert row is not None
+        return Snapshot.parse(row[0])
+
+    def _rows(self, frontier: Snapshot, columns: SQL | Composed) -> list[tuple[Any, ...]]:
+        buffer = capture.buffer_of(self.source.id)
+        statement = SQL("SELECT {} FROM {} WHERE __x >= %s::xid8 OR __x = ANY (%s::xid8[])").format(
+            columns, Identifier(buffer.schema, buffer.name)
+        )
+        return self.conn.execute(statement, (frontier.xmax, list(frontier.xip))).fetchall()
+
+    def _changes(self, frontier: Snapshot) -> Changes:
+        ((rows, marked),) = self._rows(
+            frontier, SQL("count(*) FILTER (WHERE __w <> 0), coalesce(bool_or(__w = 0), false)")
+        )
+        return Changes(rows, marked)
 
     def assert_exact(self) -> None:
         """Refresh, and compare with the source, image by image."""
@@ -109,17 +148,9 @@ class Consumer:
         assert row is not None
         return SQL(row[0])
 
-    def _window(self, frontier: Frontier) -> Counter[tuple[Any, ...]]:
-        assert frontier.snapshot is not None
-        buffer = capture.buffer_of(self.source.id)
-        images = SQL(", ").join(SQL("{}::text").format(Identifier(f"c{number}")) for number in self.need.columns)
-        rows = self.conn.execute(
-            SQL("SELECT __w, {} FROM {} WHERE __x >= %(xmax)s::xid8 OR __x = ANY (%(xip)s::xid8[])").format(
-                images, Identifier(buffer.schema, buffer.name)
-            ),
-            {"xmax": frontier.snapshot.xmax, "xip": list(frontier.snapshot.xip)},
-        ).fetchall()
+    def _window(self, frontier: Snapshot) -> Counter[tuple[Any, ...]]:
+        images = [SQL("{}::text").format(Identifier(f"c{number}")) for number in self.need.columns]
         found: Counter[tuple[Any, ...]] = Counter()
-        for weight, *row in rows:
+        for weight, *row in self._rows(frontier, SQL(", ").join([SQL("__w"), *images])):
             found[tuple(row)] += weight
         return found
