@@ -85,12 +85,14 @@ def register_stages(conn: db.Connection, stream_table_id: int, plan: Plan, bindi
 
 
 def register_objects(conn: db.Connection, stream_table_id: int, analysis: Analysis) -> None:
-    """Record the views and functions that the query uses; the fingerprint watches them."""
-    sources.delete_dependencies(conn, stream_table_id, ["view", "function"])
+    """Record the views, functions and enums that the query uses; the fingerprint watches them."""
+    sources.delete_dependencies(conn, stream_table_id, ["view", "function", "type"])
     for relid in sorted(analysis.views):
         _register(conn, stream_table_id, "view", relid)
     for oid in sorted(analysis.functions):
         _register(conn, stream_table_id, "function", oid)
+    for row in db.fetch_all(conn, QUERIES["enum_types"], dict, {"relids": list(analysis.relids)}):
+        _register(conn, stream_table_id, "type", row["oid"])
 
 
 def _register(conn: db.Connection, stream_table_id: int, kind: str, oid: int) -> None:

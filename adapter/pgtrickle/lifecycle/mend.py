@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pgtrickle import db, refresh
-from pgtrickle.catalog import stream_tables
+from pgtrickle.analyze import Analysis
+from pgtrickle.catalog import sources, stream_tables
+from pgtrickle.catalog.model import StreamTable
 from pgtrickle.errors import InvalidQuery, PgTrickleError, RefreshError, UnsupportedQuery
 from pgtrickle.lifecycle.definition import compile_definition
 from pgtrickle.lifecycle.redefine import Redefinition, empty_if_needed, redefine
+from pgtrickle.lifecycle.target import QUERIES
+from pgtrickle.parse.rename import rename_relations
 from pgtrickle.refresh import Member, NeedsReanalysis, Request, Session
 from pgtrickle.refresh.plan import Action, MemberPlan
 from pgtrickle.results import VerifyResult
@@ -92,9 +96,7 @@ def _mend(session: Session, stream_table_id: int, policy: db.LockPolicy | None) 
     if found is None:
         return None
     try:
-        analysis = compile_definition(
-            session.conn, found.canonical_query, found.requested_mode, settings=found.settings
-        )
+        analysis = _compile(session.conn, found)
     except InvalidQuery as error:
         raise RefreshError(
             f"The defining query does not work any more: {error.message}",
@@ -110,3 +112,30 @@ def _mend(session: Session, stream_table_id: int, policy: db.LockPolicy | None) 
         reason=_REASON,
         policy=policy or db.LockPolicy(),
     )
+
+
+def _compile(conn: db.Connection, found: StreamTable) -> Analysis:
+    """Compile the recorded definition; a source that was renamed is followed unless its old name is taken."""
+    try:
+        return compile_definition(conn, found.canonical_query, found.requested_mode, settings=found.settings)
+    except InvalidQuery:
+        renamed = _renamed_sources(conn, found.id)
+        # Only of differential plans it was checked that the query survives being parsed and printed.
+        if not renamed or found.effective_mode != "DIFFERENTIAL":
+            raise
+        text = rename_relations(found.canonical_query, renamed)
+        return compile_definition(conn, text, found.requested_mode, settings=found.settings)
+
+
+def _renamed_sources(conn: db.Connection, stream_table_id: int) -> dict[tuple[str, str], tuple[str, str]]:
+    """Recorded name -> present name of the sources whose recorded name stands for nothing any more."""
+    renamed: dict[tuple[str, str], tuple[str, str]] = {}
+    for dependency in sources.dependencies(conn, stream_table_id):
+        if dependency.kind not in ("table", "stream_table", "uncaptured"):
+            continue
+        recorded = (dependency.schema_name, dependency.object_name)
+        params = {"schema": recorded[0], "name": recorded[1]}
+        row = db.fetch_one(conn, QUERIES["present_name"], dict, {"relid": dependency.relid})
+        if row is not None and db.fetch_value(conn, QUERIES["relid_of"], params) is None:
+            renamed[recorded] = (row["schema_name"], row["table_name"])
+    return renamed

@@ -80,6 +80,28 @@ def test_full_refreshes_notice_a_replaced_column_too(conn, engine, s, oracle):
     oracle(conn, "f", QUERY)
 
 
+def test_a_renamed_source_is_followed(conn, s, oracle):
+    conn.execute("CREATE SCHEMA elsewhere; ALTER TABLE t RENAME TO moved; ALTER TABLE d SET SCHEMA elsewhere")
+    query = QUERY.replace("FROM t", "FROM moved t").replace("JOIN d", "JOIN elsewhere.d")
+    s.refresh_stream_table("s")
+    oracle(conn, "s", query)
+    conn.execute("INSERT INTO moved VALUES (100, 1, 1); UPDATE elsewhere.d SET name = 'other' WHERE k = 2")
+    result = s.refresh_stream_table("s")
+    assert result.action == "DIFFERENTIAL"
+    oracle(conn, "s", query)
+
+
+def test_a_renamed_stream_table_is_followed_by_its_dependents(conn, s, oracle):
+    s.create_stream_table("below", "SELECT name, count(*) AS n FROM s GROUP BY name", refresh_mode="DIFFERENTIAL")
+    conn.execute("ALTER TABLE s RENAME TO renamed")
+    conn.execute("INSERT INTO t VALUES (100, 1, 1)")
+    s.refresh_stream_table("below")
+    oracle(conn, "below", "SELECT name, count(*) AS n FROM renamed GROUP BY name")
+    conn.execute("DELETE FROM t WHERE id < 4")
+    assert s.refresh_stream_table("below").action == "DIFFERENTIAL"
+    oracle(conn, "below", "SELECT name, count(*) AS n FROM renamed GROUP BY name")
+
+
 def test_a_changed_type_of_a_source_column_reaches_the_stream_table(conn, s, oracle):
     conn.execute("ALTER TABLE t ALTER COLUMN v TYPE numeric(20, 5) USING v / 3.0")
     s.refresh_stream_table("s")
@@ -130,6 +152,18 @@ def test_a_changed_view_and_a_changed_function_are_noticed(conn, engine, oracle)
     oracle(conn, "s", query)
     conn.execute("DROP VIEW w; CREATE VIEW w AS SELECT id, v + 10 AS v FROM t")
     engine.refresh_stream_table("s")
+    oracle(conn, "s", query)
+
+
+def test_renamed_labels_of_an_enum_are_noticed_and_new_ones_cost_nothing(conn, engine, oracle):
+    conn.execute("CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE t (id int PRIMARY KEY, m mood, l mood[])")
+    conn.execute("INSERT INTO t VALUES (1, 'sad', '{ok,sad}'), (2, 'ok', '{}')")
+    query = "SELECT id, m::text AS m, l::text AS l FROM t"
+    engine.create_stream_table("s", query, refresh_mode="DIFFERENTIAL")
+    conn.execute("ALTER TYPE mood ADD VALUE 'happy'")
+    assert engine.refresh_stream_table("s").action == "NO_DATA"
+    conn.execute("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'")
+    assert engine.refresh_stream_table("s").action == "FULL"
     oracle(conn, "s", query)
 
 
