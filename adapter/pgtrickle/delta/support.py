@@ -37,7 +37,7 @@ SUPPORT: tuple[Support, ...] = (
     Support("DISTINCT", True, _STATE, "columns of which equal values look different: by key"),
     Support("GROUP BY, HAVING", True, _STATE, "by key unless every aggregate is kept by adding and subtracting"),
     Support("count, bool_and, bool_or, every", True, _STATE),
-    Support("sum, avg, variance, stddev of integers and numeric(p, s)", True, _STATE),
+    Support("sum, avg, variance, stddev of integers and numeric", True, _STATE),
     Support("sum, avg, variance, stddev of other types", True, _KEYS, "floats: equal up to the order of addition"),
     Support("min, max", True, _KEYS),
     Support(

@@ -6,26 +6,34 @@ from collections.abc import Mapping
 
 from pgtrickle.delta.aggregates.booleans import BOOL_AND, BOOL_OR
 from pgtrickle.delta.aggregates.count import COUNT
+from pgtrickle.delta.aggregates.loose import (
+    LOOSE_AVG,
+    LOOSE_STDDEV_POP,
+    LOOSE_STDDEV_SAMP,
+    LOOSE_SUM,
+    LOOSE_VAR_POP,
+    LOOSE_VAR_SAMP,
+)
 from pgtrickle.delta.aggregates.rule import COUNT_REF, WEIGHT_REF, AggregateRule, StateColumn
 from pgtrickle.delta.aggregates.sums import AVG, SUM
 from pgtrickle.delta.aggregates.variance import STDDEV_POP, STDDEV_SAMP, VAR_POP, VAR_SAMP
 from pgtrickle.ir.operators import AggregateCall
 from pgtrickle.ir.schema import Column
 
-#: By name in pg_catalog. Adding one is one file and one line here.
-AGGREGATES: Mapping[str, AggregateRule] = {
-    "count": COUNT,
-    "sum": SUM,
-    "avg": AVG,
-    "variance": VAR_SAMP,
-    "var_samp": VAR_SAMP,
-    "var_pop": VAR_POP,
-    "stddev": STDDEV_SAMP,
-    "stddev_samp": STDDEV_SAMP,
-    "stddev_pop": STDDEV_POP,
-    "bool_and": BOOL_AND,
-    "every": BOOL_AND,
-    "bool_or": BOOL_OR,
+#: By name in pg_catalog; the first rule that accepts the argument types is taken. Adding one is one file and one line.
+AGGREGATES: Mapping[str, tuple[AggregateRule, ...]] = {
+    "count": (COUNT,),
+    "sum": (SUM, LOOSE_SUM),
+    "avg": (AVG, LOOSE_AVG),
+    "variance": (VAR_SAMP, LOOSE_VAR_SAMP),
+    "var_samp": (VAR_SAMP, LOOSE_VAR_SAMP),
+    "var_pop": (VAR_POP, LOOSE_VAR_POP),
+    "stddev": (STDDEV_SAMP, LOOSE_STDDEV_SAMP),
+    "stddev_samp": (STDDEV_SAMP, LOOSE_STDDEV_SAMP),
+    "stddev_pop": (STDDEV_POP, LOOSE_STDDEV_POP),
+    "bool_and": (BOOL_AND,),
+    "every": (BOOL_AND,),
+    "bool_or": (BOOL_OR,),
 }
 
 
@@ -36,16 +44,17 @@ def rule_for(call: AggregateCall, columns: tuple[Column, ...]) -> AggregateRule 
         call: the aggregate.
         columns: the columns of the operator below the grouping.
     """
-    rule = AGGREGATES.get(call.function or "")
-    if rule is None or not call.plain:
+    rules = AGGREGATES.get(call.function or "", ())
+    if not rules or not call.plain:
         return None
-    if rule is COUNT:
-        return rule
+    if rules == (COUNT,):
+        return COUNT
     types = {column.name: column.type for column in columns}
     names = [arg.column for arg in call.args]
     if any(name is None for name in names):
         return None
-    return rule if rule.accepts(tuple(types[name] for name in names if name)) else None
+    given = tuple(types[name] for name in names if name)
+    return next((rule for rule in rules if rule.accepts(given)), None)
 
 
 __all__ = ["AGGREGATES", "COUNT_REF", "WEIGHT_REF", "AggregateRule", "StateColumn", "rule_for"]

@@ -23,25 +23,31 @@ def _state(call: AggregateCall) -> tuple[StateColumn, ...]:
     return (*totals(call), StateColumn("squares", "pg_catalog.numeric", squares))
 
 
-def _variance(state: Mapping[str, str], sample: bool) -> Expr:
-    n = text(col(state["n"]), "::pg_catalog.numeric")
-    spread = text("(", n, " * ", col(state["squares"]), " - ", col(state["sum"]), " * ", col(state["sum"]), ")")
-    divisor = text("(", n, " * (", n, " - 1))") if sample else text("(", n, " * ", n, ")")
+def spread(n: Expr, total_sum: Expr, squares: Expr, *, sample: bool) -> Expr:
+    """The variance from count, sum and sum of squares."""
+    count = text(n, "::pg_catalog.numeric")
+    difference = text("(", count, " * ", squares, " - ", total_sum, " * ", total_sum, ")")
+    divisor = text("(", count, " * (", count, " - 1))") if sample else text("(", count, " * ", count, ")")
     # PostgreSQL gives a plain 0 for values without spread, not a 0 with the scale of a division.
-    exact = text("CASE WHEN ", spread, " <= 0 THEN 0::pg_catalog.numeric ELSE ", spread, " / ", divisor, " END")
-    return text("CASE WHEN ", col(state["nan"]), " > 0 THEN 'NaN'::pg_catalog.numeric ELSE ", exact, " END")
+    return text("CASE WHEN ", difference, " <= 0 THEN 0::pg_catalog.numeric ELSE ", difference, " / ", divisor, " END")
+
+
+def deviation(variance: Expr, *, root: bool) -> Expr:
+    """The variance itself, or its root at the scale of the variance, as PostgreSQL takes it."""
+    if not root:
+        return variance
+    value = text("(", variance, ")")
+    scale = text("COALESCE(pg_catalog.scale(", value, "), 0)")
+    return text("pg_catalog.round(pg_catalog.sqrt(", value, "), ", scale, ")")
 
 
 def _result(sample: bool, root: bool) -> Callable[[AggregateCall, Mapping[str, str]], Expr]:
     enough = 1 if sample else 0
 
     def result(call: AggregateCall, state: Mapping[str, str]) -> Expr:
-        variance = _variance(state, sample)
-        if root:
-            # PostgreSQL takes the root at the scale of the variance.
-            scale = text("COALESCE(pg_catalog.scale(", variance, "), 0)")
-            variance = text("pg_catalog.round(pg_catalog.sqrt(", variance, "), ", scale, ")")
-        return text("CASE WHEN ", col(state["n"]), f" > {enough} THEN ", variance, " END")
+        finite = spread(col(state["n"]), col(state["sum"]), col(state["squares"]), sample=sample)
+        value = text("CASE WHEN ", col(state["nan"]), " > 0 THEN 'NaN'::pg_catalog.numeric ELSE ", finite, " END")
+        return text("CASE WHEN ", col(state["n"]), f" > {enough} THEN ", deviation(value, root=root), " END")
 
     return result
 
