@@ -10,10 +10,10 @@ from typing import Any
 from psycopg.sql import SQL
 
 from pgtrickle import db
+from pgtrickle.catalog import access
 
 Facts = Mapping[str, Any]
 
-_FINGERPRINT = SQL("SELECT stream_table_id, facts FROM pgtrickle.fingerprint(%(ids)s::bigint[])")
 _FAMILIES = SQL(
     "SELECT r.relid, (SELECT pg_catalog.string_agg(t.relid::oid::text, ' ' ORDER BY t.relid::oid)"
     " FROM pg_catalog.pg_partition_tree(r.relid) t) AS family"
@@ -67,7 +67,7 @@ def fingerprint(conn: db.Connection, stream_table_ids: Sequence[int]) -> dict[in
     Usable in any transaction; in REPEATABLE READ it is one with the snapshot that the refresh reads. Needs the
     rights of the engine's role, so call it before SET LOCAL ROLE.
     """
-    found = db.fetch_all(conn, _FINGERPRINT, _Fingerprint, {"ids": list(stream_table_ids)})
+    found = access.rows(conn, "fingerprint", _Fingerprint, ids=list(stream_table_ids))
     return {row.stream_table_id: row.facts for row in found}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from psycopg.sql import SQL, Composed
+from psycopg.sql import SQL
 
 from pgtrickle import db
 from pgtrickle.capture.buffers import buffer_name, buffer_of
@@ -14,44 +14,6 @@ from pgtrickle.catalog import access, sources
 from pgtrickle.catalog.model import Source
 from pgtrickle.names import STATE_SCHEMA
 from pgtrickle.sql import qualified
-
-# One statement, so that consumers and rows are seen through one snapshot. A consumer whose frontier is NULL is
-# loading: its row was committed before its snapshot was taken, so it has to hold back everything.
-_TRIM_BUFFER = SQL(
-    """
-    WITH consumers AS MATERIALIZED (
-        SELECT f.snapshot
-        FROM pgtrickle.dependencies d
-        JOIN pgtrickle.stream_tables st ON st.id = d.stream_table_id AND NOT st.demoted
-        LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
-        WHERE d.source_id = %(id)s
-    )
-    DELETE FROM {buffer} b
-    WHERE NOT EXISTS (
-        SELECT FROM consumers c
-        WHERE c.snapshot IS NULL OR NOT pg_catalog.pg_visible_in_snapshot(b.__x, c.snapshot))
-    """
-)
-_TRIM_OUTPUT_LOG = SQL(
-    """
-    WITH consumers AS MATERIALIZED (
-        SELECT coalesce(min(CASE WHEN d.stream_table_id IS NOT NULL
-                             THEN coalesce((f.consumed ->> s.relid::text)::bigint, -1) END), s.last) AS consumed
-        FROM (SELECT st.relid, f.refresh_no AS last FROM pgtrickle.stream_tables st
-              JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id WHERE st.id = %(id)s) s
-        LEFT JOIN (pgtrickle.dependencies d
-                   JOIN pgtrickle.stream_tables t ON t.id = d.stream_table_id AND NOT t.demoted
-                   LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = t.id) ON d.source_stream_table_id = %(id)s
-        GROUP BY s.last
-    )
-    DELETE FROM {log} l USING consumers c WHERE l.__n <= c.consumed
-    """
-)
-_TRIM_STAGE_LOG = SQL(
-    """
-    DELETE FROM {log} l USING pgtrickle.frontiers f WHERE f.stream_table_id = %(id)s AND l.__n <= f.refresh_no
-    """
-)
 
 #: Autovacuum would come a minute later; until then every refresh would read the dead rows.
 _MANY_ROWS = 10_000
@@ -116,7 +78,7 @@ def _trim_buffer(conn: db.Connection, source: Source) -> int:
     with db.transaction(conn):
         if sources.lock(conn, source.id, skip_locked=True) is None or _size(conn, source) is None:
             return 0
-        deleted = db.execute(conn, _TRIM_BUFFER.format(buffer=buffer_name(source.id)), {"id": source.id})
+        deleted = access.run_on(conn, "trim_buffer", buffer_name(source.id), id=source.id)
     size = _size(conn, source)
     if size is not None and (deleted >= _MANY_ROWS or (deleted and size.bytes > size.limit_bytes // 2)):
         # Windows are looked for in the whole file, and capture looks at its size: an emptied one has to shrink.
@@ -142,14 +104,11 @@ def _demote(conn: db.Connection, source: Source) -> int | None:
 
 
 def _trim_log(conn: db.Connection, log: _Log) -> int:
-    is_output = log.schema_name != STATE_SCHEMA
-    statement: Composed = (_TRIM_OUTPUT_LOG if is_output else _TRIM_STAGE_LOG).format(
-        log=qualified(log.schema_name, log.table_name)
-    )
+    name = "trim_stage_log" if log.schema_name == STATE_SCHEMA else "trim_output_log"
     with db.transaction(conn):
         if not access.rows(conn, "lock_stream_table_or_skip", _Id, id=log.stream_table_id):
             return 0
-        return db.execute(conn, statement, {"id": log.stream_table_id})
+        return access.run_on(conn, name, qualified(log.schema_name, log.table_name), id=log.stream_table_id)
 
 
 def rejoin(conn: db.Connection, stream_table_ids: Sequence[int]) -> tuple[int, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from psycopg.sql import Identifier
+
 from pgtrickle import db
 from pgtrickle.sql import load_queries
 
@@ -30,3 +32,8 @@ def value(conn: db.Connection, name: str, /, **params: Any) -> Any:
 def run(conn: db.Connection, name: str, /, **params: Any) -> int:
     """Run a named statement; the number of rows it touched."""
     return db.execute(conn, _QUERIES[name], params)
+
+
+def run_on(conn: db.Connection, name: str, table: Identifier, /, **params: Any) -> int:
+    """Run a named statement with the hole ``{table}``; the number of rows it touched."""
+    return db.execute(conn, _QUERIES[name].format(table=table), params)

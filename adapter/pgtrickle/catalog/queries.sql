@@ -346,3 +346,39 @@ SELECT id FROM pgtrickle.stream_tables WHERE id = %(id)s FOR NO KEY UPDATE SKIP 
 
 -- name: release_everything
 DELETE FROM pgtrickle.dependencies
+
+-- name: trim_buffer
+-- One statement, so that consumers and rows are seen through one snapshot. A consumer whose frontier is NULL is
+-- loading: its row was committed before its snapshot was taken, so it has to hold back everything.
+WITH consumers AS MATERIALIZED (
+    SELECT f.snapshot
+    FROM pgtrickle.dependencies d
+    JOIN pgtrickle.stream_tables st ON st.id = d.stream_table_id AND NOT st.demoted
+    LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
+    WHERE d.source_id = %(id)s
+)
+DELETE FROM {table} b
+WHERE NOT EXISTS (
+    SELECT FROM consumers c
+    WHERE c.snapshot IS NULL OR NOT pg_catalog.pg_visible_in_snapshot(b.__x, c.snapshot))
+
+-- name: trim_output_log
+-- What all dependents have consumed; all of it if there is none.
+WITH consumers AS MATERIALIZED (
+    SELECT coalesce(min(CASE WHEN d.stream_table_id IS NOT NULL
+                         THEN coalesce((f.consumed ->> s.relid::text)::bigint, -1) END), s.last) AS consumed
+    FROM (SELECT st.relid, f.refresh_no AS last FROM pgtrickle.stream_tables st
+          JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id WHERE st.id = %(id)s) s
+    LEFT JOIN (pgtrickle.dependencies d
+               JOIN pgtrickle.stream_tables t ON t.id = d.stream_table_id AND NOT t.demoted
+               LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = t.id) ON d.source_stream_table_id = %(id)s
+    GROUP BY s.last
+)
+DELETE FROM {table} l USING consumers c WHERE l.__n <= c.consumed
+
+-- name: trim_stage_log
+-- Stages read it within the refresh that wrote it.
+DELETE FROM {table} l USING pgtrickle.frontiers f WHERE f.stream_table_id = %(id)s AND l.__n <= f.refresh_no
+
+-- name: fingerprint
+SELECT stream_table_id, facts FROM pgtrickle.fingerprint(%(ids)s::bigint[])

@@ -53,7 +53,6 @@ def fetch_all(conn: db.Connection) -> tuple[Source, ...]:
     return tuple(row.source() for row in access.rows(conn, "fetch_sources", _SourceRow))
 
 
-
 def fetch_of(conn: db.Connection, stream_table_ids: Sequence[int]) -> tuple[Source, ...]:
     """The captured sources that any of these stream tables reads, by OID."""
     return tuple(row.source() for row in access.rows(conn, "fetch_sources_of", _SourceRow, ids=list(stream_table_ids)))
