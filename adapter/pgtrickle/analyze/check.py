@@ -22,8 +22,7 @@ from pgtrickle.plan import (
     TableBinding,
 )
 
-#: Up to this many inputs every subset of changed ones is prepared; beyond, the single ones, all pairs and all
-#: together.
+#: Up to this many inputs every subset of changed ones is prepared; beyond, the single ones and all together.
 _ALL_SUBSETS = 4
 _PARAMETERS = {b"%(xmax)s": b"'1'", b"%(xip)s": b"'{}'", b"%(refresh_no)s": b"1::bigint"}
 
@@ -61,7 +60,7 @@ def _statements(plan: Plan, bindings: Bindings) -> Iterator[Composable]:
 def subsets(inputs: frozenset[InputKey]) -> Iterator[frozenset[InputKey]]:
     """The sets of changed inputs for which a statement is prepared."""
     ordered = sorted(inputs, key=lambda key: (key.kind, key.ident))
-    sizes = range(1, len(ordered) + 1) if len(ordered) <= _ALL_SUBSETS else (1, 2, len(ordered))
+    sizes = range(1, len(ordered) + 1) if len(ordered) <= _ALL_SUBSETS else (1, len(ordered))
     for size in sizes:
         for chosen in combinations(ordered, size):
             yield frozenset(chosen)

@@ -190,6 +190,12 @@ def _differential(found: _Compilation) -> Plan:
     try:
         with found.conn.transaction():
             return _compiled(found)
+    except RecursionError as error:
+        raise UnsupportedQuery(
+            "the query is nested too deeply for the compiler",
+            clause="depth",
+            hint="Split it with views or stream tables on stream tables; until then AUTO runs it FULL.",
+        ) from error
     except StatementFailed as error:
         raise UnsupportedQuery(
             f"PostgreSQL refuses a statement of the differential plan: {error.message}",
