@@ -65,4 +65,13 @@ def _operator(node: Tree) -> str | None:
 
 
 def _text(tree: Tree) -> str:
-    return "".join(part if isinstance(part, str) else _text(part) for part in tree)
+    # Not recursive: a rule may be nested more deeply than Python's stack allows.
+    parts: list[str] = []
+    waiting: list[str | Tree] = [tree]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            parts.append(part)
+        else:
+            waiting.extend(reversed(part))
+    return "".join(parts)
