@@ -80,13 +80,16 @@ class FromClause:
             found = self.cte(node.relname)
             if found is not None:
                 return self._aliased(found, node.alias, node.relname)
-        facts = self.expressions.facts.relations.get((node.schemaname or "", node.relname))
+        # Printed with search_path = pg_catalog, so what has no schema and is no common table expression is there.
+        facts = self.expressions.facts.relations.get((node.schemaname or "pg_catalog", node.relname))
         if facts is None:
             raise InternalError(f"nothing is known of the relation {node.schemaname}.{node.relname}")
         if not node.inh and facts.kind == "table":
             raise unsupported("FROM ONLY", "capture cannot tell rows of a table from those of its children")
         if facts.obstacle:
             raise unsupported(facts.obstacle, "its changes cannot be captured", detail=f"{facts.schema}.{facts.name}")
+        if facts.kind == "view":
+            raise unsupported("system view", "its changes cannot be captured", detail=f"{facts.schema}.{facts.name}")
         operator, visible = self._scan(facts, node.alias.aliasname if node.alias else facts.name)
         return self._aliased((operator, visible), node.alias, facts.name, schema=facts.schema)
 
