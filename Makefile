@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest adapter/tests -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup servers check test test-all demo soak wheel clean
@@ -34,12 +34,12 @@ check: $(STAMP) ## style, types, layers and house rules
 	$(BIN)/python tools/check_house.py
 
 test: setup check ## the default suite: everything on PostgreSQL 18, the server part on 14 to 17 too
-	$(PYTEST) --pg-major 14,15,16,17,18
+	$(PYTEST) --pg-major=14,15,16,17,18
 
 test-all: $(STAMP) ## the default suite, where a missing tool is a failure, and the slow tests
 	$(BIN)/python tools/fetch_servers.py --strict
 	$(MAKE) check
-	$(PYTEST) --pg-major 14,15,16,17,18 --strict-tools --run-slow
+	$(PYTEST) --pg-major=14,15,16,17,18 --strict-tools --run-slow
 
 demo: $(STAMP) ## real data, live changes, proof; KEEP=1 leaves the server running
 	@KEEP=$(KEEP) $(BIN)/python demo/run.py
