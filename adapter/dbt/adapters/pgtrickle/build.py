@@ -15,10 +15,14 @@ from dbt.adapters.pgtrickle.relation import PgTrickleRelation, PgTrickleRelation
 from dbt.adapters.pgtrickle.response import StreamTableResponse, respond, skipped
 from dbt_common.exceptions import CompilationError, DbtRuntimeError
 
-from pgtrickle.api import PgTrickle, ReplaceResult
+from pgtrickle.api import HistoryRow, PgTrickle, ReplaceResult
 
 if TYPE_CHECKING:
     from dbt.adapters.pgtrickle.impl import PgTrickleAdapter
+
+
+#: Actions of the history that wrote rows.
+LOADS = ("INITIAL", "RECOMPUTE", "FULL", "DIFFERENTIAL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +89,15 @@ def build(adapter: PgTrickleAdapter, wanted: Request) -> StreamTableResponse:
             result = _create(adapter, engine, wanted, wanted.target)
         else:
             result = _take_place(adapter, engine, wanted, wanted.existing)
-        last = engine.history(wanted.target.engine_name, limit=1) if result.changed else ()
+        load = _load(engine, wanted.target) if {"create", "recompute"} & set(result.actions) else None
     warn_of(wanted.target.engine_name, result.notices)
-    return respond(result, last[0] if last else None, (time.monotonic() - started) * 1000)
+    return respond(result, load, (time.monotonic() - started) * 1000)
+
+
+def _load(engine: PgTrickle, target: PgTrickleRelation) -> HistoryRow | None:
+    """The refresh that a creation or recomputation has just done."""
+    last = engine.history(target.engine_name, limit=3)
+    return next((row for row in last if row.action in LOADS), None)
 
 
 def _call(
