@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
-from typing import Any
-
 from pgtrickle import db, emit, gates
 from pgtrickle.analyze import Analysis
 from pgtrickle.catalog import groups
 from pgtrickle.catalog.groups import GroupRow
 from pgtrickle.errors import InternalError
 from pgtrickle.gates import GateFacts
-from pgtrickle.ir.operators import Operator
+from pgtrickle.ir.describe import describe_tree
 from pgtrickle.lifecycle.connect import imagined_bindings
 from pgtrickle.lifecycle.definition import compile_definition, notices_of
 from pgtrickle.lifecycle.target import resolve_stream_table
@@ -91,7 +88,7 @@ def _stage(conn: db.Connection, plan: Plan, stage: Stage, bindings: Bindings) ->
         strategy=stage.strategy.value,
         reason=stage.reason,
         inputs=tuple(sorted(_input(bindings, key) for key in stage.inputs)),
-        tree="\n".join(_tree(stage.operator, bindings)),
+        tree="\n".join(describe_tree(stage.operator, lambda key: _input(bindings, key))),
         delta_sql=None if statement is None else statement.as_string(conn),
     )
 
@@ -103,20 +100,3 @@ def _input(bindings: Bindings, key: InputKey) -> str:
 def _name(bindings: Bindings, kind: str, relid: int) -> str:
     found = bindings.stream_tables.get(relid) if kind == "stream_table" else bindings.tables.get(relid)
     return str(relid) if found is None else f"{found.relation.schema}.{found.relation.name}"
-
-
-def _tree(operator: Operator, bindings: Bindings, depth: int = 0) -> list[str]:
-    """One operator per line, children indented; generic, so that a new operator is shown without a line here."""
-    children, facts = [], []
-    for field in fields(operator) if is_dataclass(operator) else ():
-        value: Any = getattr(operator, field.name)
-        if isinstance(value, Operator):
-            children.append(value)
-        elif isinstance(value, tuple) and value and all(isinstance(one, Operator) for one in value):
-            children += value
-        elif isinstance(value, InputKey):
-            facts.append(_input(bindings, value))
-        elif field.name == "columns":
-            facts.append(f"({', '.join(column.name for column in value)})")
-    line = " ".join([f"{'  ' * depth}{type(operator).__name__}", *facts])
-    return [line, *(line for child in children for line in _tree(child, bindings, depth + 1))]
