@@ -85,7 +85,6 @@ def cancel_all() -> int:
     return len(open_connections)
 
 
-
 def refuse_extension(conn: Connection) -> None:
     """Raise if the extension pg_trickle is installed: both would use the schema ``pgtrickle``.
 
