@@ -54,7 +54,7 @@ from dbt.tests.adapter.persist_docs.test_persist_docs import (
     BasePersistDocsQuotedDescriptionNotAppliedOnMismatch,
 )
 
-pytestmark = [pytest.mark.newest_only, pytest.mark.filterwarnings("ignore::pytest.PytestRemovedIn10Warning")]
+pytestmark = pytest.mark.newest_only
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from dbt.tests.util import run_dbt, run_dbt_and_capture, write_file
 
 from tests.dbt.items import SOURCES, TOTALS, WithItems
 
-pytestmark = [pytest.mark.newest_only, pytest.mark.filterwarnings("ignore::pytest.PytestRemovedIn10Warning")]
+pytestmark = pytest.mark.newest_only
 
 
 class TestNames(WithItems):

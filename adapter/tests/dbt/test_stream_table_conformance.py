@@ -20,7 +20,7 @@ from dbt.tests.adapter.unit_testing.test_case_insensitivity import BaseUnitTestC
 from dbt.tests.adapter.unit_testing.test_types import BaseUnitTestingTypes
 from dbt.tests.util import run_dbt
 
-pytestmark = [pytest.mark.newest_only, pytest.mark.filterwarnings("ignore::pytest.PytestRemovedIn10Warning")]
+pytestmark = pytest.mark.newest_only
 
 TABLE = re.compile(r"(materialized\s*[=:]\s*)(['\"]?)table\2")
 BY_DEFAULT = {"models": {"+materialized": "stream_table"}}

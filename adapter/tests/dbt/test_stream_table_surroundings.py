@@ -44,6 +44,17 @@ class TestReplacement(WithItems):
         assert "security_barrier=true" in project.run_sql(options, fetch="one")[0]
         project.run_sql("drop view {schema}.reader")
 
+    def test_materialized_view_becomes_a_stream_table_and_back_only_by_hand(self, project: Any) -> None:
+        self.as_kind(project, "materialized_view")
+        run_dbt(["run"])
+        self.as_kind(project, "stream_table")
+        run_dbt(["run"])
+        assert self.registered(project) == {"totals"}
+        self.as_kind(project, "materialized_view")
+        (result,) = run_dbt(["run"], expect_pass=False)
+        assert "run-operation drop_stream_table" in result.message
+        assert self.registered(project) == {"totals"}
+
     def test_what_cannot_follow_stops_the_run_and_is_listed(self, project: Any) -> None:
         run_dbt(["run"])
         project.run_sql("create materialized view {schema}.fixed as select k from {schema}.totals")

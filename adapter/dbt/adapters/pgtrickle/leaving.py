@@ -10,7 +10,7 @@ from __future__ import annotations
 from threading import local
 from typing import TYPE_CHECKING, Any
 
-from dbt.adapters.pgtrickle import swap
+from dbt.adapters.pgtrickle import queries, swap
 from dbt.adapters.pgtrickle.failures import translated
 from dbt.adapters.pgtrickle.relation import PgTrickleRelation
 from dbt_common.exceptions import CompilationError
@@ -75,5 +75,8 @@ def drop_stream_table(adapter: PgTrickleAdapter, relation: PgTrickleRelation) ->
         try:
             engine.drop_stream_table(relation.engine_name, if_exists=True)
         except DependentsExist:
-            engine.refresh_all()
+            # A refresh looks names up again and finds the successor.
+            reading = adapter.fetch(queries.reading_stream_tables(relation.stored_schema, relation.stored_identifier))
+            adapter.connections.end_transaction()
+            engine.refresh_all([row["name"] for row in reading])
             engine.drop_stream_table(relation.engine_name, if_exists=True)

@@ -51,6 +51,18 @@ WHERE k.contype = 'f' AND n.nspname = {} AND t.relname = {}
 ORDER BY 1, 2, 3
 """)
 
+_READING = SQL("""
+SELECT DISTINCT pg_catalog.format('%I.%I', rn.nspname, r.relname) AS name
+FROM pg_catalog.pg_class t
+JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+JOIN pgtrickle.dependencies d ON d.relid = t.oid
+JOIN pgtrickle.stream_tables s ON s.id = d.stream_table_id
+JOIN pg_catalog.pg_class r ON r.oid = s.relid
+JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+WHERE n.nspname = {} AND t.relname = {}
+ORDER BY 1
+""")
+
 _COMMENTS = SQL("""
 SELECT a.attname::text AS column_name, d.description::text AS comment
 FROM pg_catalog.pg_class c
@@ -92,6 +104,11 @@ def dependent_views(schema: str, name: str) -> Composed:
 def referencing_keys(schema: str, name: str) -> Composed:
     """The foreign keys of other tables that point to a table."""
     return _REFERENCING.format(Literal(schema), Literal(name))
+
+
+def reading_stream_tables(schema: str, name: str) -> Composed:
+    """The stream tables that read a relation, by their quoted names."""
+    return _READING.format(Literal(schema), Literal(name))
 
 
 def comments(schema: str, name: str) -> Composed:
