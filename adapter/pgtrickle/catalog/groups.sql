@@ -67,7 +67,8 @@ UPDATE pgtrickle.frontiers SET refresh_no = refresh_no WHERE stream_table_id = A
 UPDATE pgtrickle.frontiers f
 SET snapshot = CASE WHEN n.moved THEN pg_catalog.pg_current_snapshot() ELSE f.snapshot END,
     refresh_no = n.refresh_no,
-    data_timestamp = CASE WHEN n.moved THEN pg_catalog.transaction_timestamp() ELSE f.data_timestamp END,
+    -- Where nothing had changed, the content equals the query at this later moment too.
+    data_timestamp = pg_catalog.transaction_timestamp(),
     consumed = n.consumed, cost = n.cost, last_refresh_at = pg_catalog.transaction_timestamp()
 FROM pg_catalog.jsonb_to_recordset({members})
      AS n (id bigint, moved boolean, refresh_no bigint, consumed jsonb, cost jsonb)
