@@ -92,6 +92,15 @@ class TestReplacement(WithItems):
         assert self.rows(project, "upper") == [(0, 8), (1, 8), (2, 8)]
 
 
+@pytest.mark.slow
+class TestReplacementWithAutocommit(TestReplacement):
+    """The same where every statement of dbt commits by itself."""
+
+    @pytest.fixture(scope="class")
+    def dbt_profile_target(self, dbt_profile_target: dict[str, Any]) -> dict[str, Any]:
+        return {**dbt_profile_target, "autocommit": True}
+
+
 class TestHooks(WithItems):
     """Four points, and no deadlock with a hook that touches a source."""
 

@@ -164,7 +164,7 @@ def _dropped_on_failure(adapter: PgTrickleAdapter, engine: PgTrickle, created: P
         finished = True
     finally:
         if not finished:
-            adapter.connections.rollback_if_open()
+            adapter.connections.end_transaction()
             engine.drop_stream_table(created.engine_name, if_exists=True)
 
 
@@ -174,9 +174,9 @@ def _apply_constraints(adapter: PgTrickleAdapter, wanted: Request, target: PgTri
     want = constraints.wanted(
         wanted.model, wanted.target.stored_identifier, adapter.render_raw_model_constraint, adapter.quote
     )
-    for statement in constraints.changes(adapter.fetch, target, want):
-        adapter.run(statement)
-    adapter.connections.end_transaction()
+    with adapter.connections.transaction():
+        for statement in constraints.changes(adapter.fetch, target, want):
+            adapter.run(statement)
 
 
 def _take_place(
@@ -189,13 +189,12 @@ def _take_place(
     backup = _suffixed(existing, "__dbt_backup")
     engine.drop_stream_table(beside.engine_name, if_exists=True)
     result = _create(adapter, engine, wanted, beside)
-    with _dropped_on_failure(adapter, engine, beside):
+    with _dropped_on_failure(adapter, engine, beside), adapter.connections.transaction():
         views = swap.readers(adapter.fetch, existing)
         adapter.run(swap.rename(existing, backup.stored_identifier))
         adapter.run(swap.rename(beside, wanted.target.stored_identifier))
         swap.point_to_new(adapter.run, existing, views)
         adapter.run(swap.drop(backup))
-        adapter.connections.end_transaction()
     adapter.forget(existing)
     adapter.cache_added(wanted.target.incorporate(type=PgTrickleRelationType.StreamTable))
     return result

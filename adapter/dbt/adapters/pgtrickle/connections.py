@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import SpawnContext
 from typing import Any, cast
@@ -48,6 +50,25 @@ class PgTrickleConnectionManager(PostgresConnectionManager):
         if connection is not None and handle is not None:
             handle.commit()
             connection.transaction_open = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Statements on dbt's connection that count all or not at all, also with the profile's ``autocommit``."""
+        self.end_transaction()
+        explicit = cast("PgTrickleCredentials", self.profile.credentials).autocommit is True
+        if explicit:
+            self.add_query("BEGIN", auto_begin=False)
+        finished = False
+        try:
+            yield
+            finished = True
+        finally:
+            if explicit:
+                self.add_query("COMMIT" if finished else "ROLLBACK", auto_begin=False)
+            elif finished:
+                self.end_transaction()
+            else:
+                self.rollback_if_open()
 
     def backend_pid(self) -> int | None:
         """The server process of dbt's connection on this thread, if it is open."""
