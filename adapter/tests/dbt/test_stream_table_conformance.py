@@ -147,6 +147,7 @@ class TestConstraintsRollback(BaseConstraintsRollback):
         return streamed(constraint_models.my_model_with_nulls_sql)
 
 
+@pytest.mark.slow
 class TestUnitTestingTypes(BaseUnitTestingTypes):
     @pytest.fixture(scope="class")
     def project_config_update(self) -> dict[str, Any]:

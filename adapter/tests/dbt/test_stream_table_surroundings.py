@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -165,6 +166,32 @@ models:
         (result,) = run_dbt(["run"])
         assert result.adapter_response["action"] == "none"
         assert project.run_sql(kinds, fetch="one")[0] == "cp"
+        assert project.run_sql(index, fetch="one")[0] == 1
+
+    def test_constraint_that_the_contract_gives_up_does_not_stop_new_content(self, project: Any) -> None:
+        run_dbt(["run"])
+        self.write(project, "totals.sql", TOTALS.replace("count(*) as n", "count(*) + 100 as n"))
+        run_dbt(["run"], expect_pass=False)
+        properties = (Path(project.project_root) / "models" / "properties.yml").read_text()
+        self.write(project, "properties.yml", properties.replace("n < 5", "n < 500"))
+        run_dbt(["run"])
+        assert self.rows(project, "totals", "n")[0] == (104,)
+        self.write(project, "totals.sql", TOTALS.replace("count(*) as n", "nullif(count(*), 4) as n"))
+        run_dbt(["run"], expect_pass=False)
+        self.write(project, "properties.yml", properties.replace("constraints: [{type: not_null}]", "description: x"))
+        run_dbt(["run"])
+        assert self.rows(project, "totals", "n")[0] == (None,)
+
+    def test_indexes_are_made_once_after_a_table_was_replaced(self, project: Any) -> None:
+        run_dbt(["run-operation", "drop_all_stream_tables"])
+        self.write(project, "totals.sql", TOTALS.replace("stream_table", "table"))
+        run_dbt(["run"])
+        project.run_sql("create table {schema}.totals__dbt_backup (a int)")
+        self.write(project, "totals.sql", TOTALS.replace("schedule='1h'", "indexes=[{'columns': ['total', 'k']}]"))
+        run_dbt(["run"])
+        (result,) = run_dbt(["run"])
+        assert result.adapter_response["action"] == "none"
+        index = "select count(*) from pg_indexes where schemaname = '{schema}' and indexdef like '%(total, k)'"
         assert project.run_sql(index, fetch="one")[0] == 1
 
     def test_refresh_that_would_violate_one_fails_and_leaves_the_content(self, project: Any) -> None:

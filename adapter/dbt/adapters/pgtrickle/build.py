@@ -83,6 +83,7 @@ def build(adapter: PgTrickleAdapter, wanted: Request) -> StreamTableResponse:
             refused = _hold(engine, wanted)
             if refused is not None:
                 return refused
+            _apply_constraints(adapter, wanted, wanted.target, obsolete=True)
             result = _call(engine, wanted, wanted.target)
             _apply_constraints(adapter, wanted, wanted.target)
         elif wanted.existing is None:
@@ -168,36 +169,57 @@ def _dropped_on_failure(adapter: PgTrickleAdapter, engine: PgTrickle, created: P
             engine.drop_stream_table(created.engine_name, if_exists=True)
 
 
-def _apply_constraints(adapter: PgTrickleAdapter, wanted: Request, target: PgTrickleRelation) -> None:
+def _apply_constraints(
+    adapter: PgTrickleAdapter, wanted: Request, target: PgTrickleRelation, *, obsolete: bool = False
+) -> None:
+    """Make the table's constraints those of the contract; or only drop what is obsolete, before new content comes."""
     if not wanted.config.constraints:
         return
     want = constraints.wanted(
         wanted.model, wanted.target.stored_identifier, adapter.render_raw_model_constraint, adapter.quote
     )
     with adapter.connections.transaction():
-        for statement in constraints.changes(adapter.fetch, target, want):
+        statements = (constraints.obsolete if obsolete else constraints.missing)(adapter.fetch, target, want)
+        for statement in statements:
             adapter.run(statement)
 
 
 def _take_place(
     adapter: PgTrickleAdapter, engine: PgTrickle, wanted: Request, existing: PgTrickleRelation
 ) -> ReplaceResult:
-    """Replace a table, view or materialized view: load beside it, then change places in one short transaction."""
+    """Replace a table, view or materialized view: load beside it, then change places in one short transaction.
+
+    Indexes come last: their names are made from the table's.
+    """
     swap.readers(adapter.fetch, existing)
-    adapter.connections.end_transaction()
     beside = _suffixed(wanted.target, "__dbt_tmp")
     backup = _suffixed(existing, "__dbt_backup")
-    engine.drop_stream_table(beside.engine_name, if_exists=True)
-    result = _create(adapter, engine, wanted, beside)
+    for leftover in (beside, backup):
+        _clear(adapter, engine, leftover)
+    options = {key: value for key, value in wanted.config.options.items() if key != "indexes"}
+    plain = replace(wanted, config=replace(wanted.config, options=options))
+    result = _create(adapter, engine, plain, beside)
     with _dropped_on_failure(adapter, engine, beside), adapter.connections.transaction():
         views = swap.readers(adapter.fetch, existing)
         adapter.run(swap.rename(existing, backup.stored_identifier))
         adapter.run(swap.rename(beside, wanted.target.stored_identifier))
         swap.point_to_new(adapter.run, existing, views)
         adapter.run(swap.drop(backup))
+    if "indexes" in wanted.config.options:
+        engine.alter_stream_table(wanted.target.engine_name, indexes=wanted.config.options["indexes"])
     adapter.forget(existing)
     adapter.cache_added(wanted.target.incorporate(type=PgTrickleRelationType.StreamTable))
     return result
+
+
+def _clear(adapter: PgTrickleAdapter, engine: PgTrickle, leftover: PgTrickleRelation) -> None:
+    """Remove what an interrupted run left under one of dbt's own names."""
+    found = adapter.get_relation(leftover.database or "", leftover.schema or "", leftover.identifier or "")
+    if found is not None and not found.is_stream_table:
+        adapter.run(swap.drop(found))
+        adapter.forget(found)
+    adapter.connections.end_transaction()
+    engine.drop_stream_table(leftover.engine_name, if_exists=True)
 
 
 def _suffixed(relation: PgTrickleRelation, suffix: str) -> PgTrickleRelation:

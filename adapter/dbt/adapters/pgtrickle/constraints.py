@@ -77,21 +77,36 @@ def _rendered(raw: list[dict[str, Any]], table: str, render: Render) -> Iterator
             yield Constraint(one.get("name") or f"{table[:50]}_{digest}", definition)
 
 
-def changes(fetch: Fetch, relation: PgTrickleRelation, want: Wanted) -> list[Composed]:
-    """The statements that give a table exactly these constraints (and leave alone those that are not ours)."""
+def obsolete(fetch: Fetch, relation: PgTrickleRelation, want: Wanted) -> list[Composed]:
+    """The statements that drop what the contract does not ask for any more; the engine itself makes no constraints."""
+    table = Identifier(relation.stored_schema, relation.stored_identifier)
+    gone = sorted(_present(fetch, relation) - {(one.name, one.mark) for one in want.constraints})
+    rows = fetch(queries.not_null_columns(relation.stored_schema, relation.stored_identifier))
+    free = sorted(row["name"] for row in rows if row["name"] not in want.not_null and not row["in_key"])
+    return [
+        *(SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, Identifier(name)) for name, _ in gone),
+        *(SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(table, Identifier(column)) for column in free),
+    ]
+
+
+def missing(fetch: Fetch, relation: PgTrickleRelation, want: Wanted) -> list[Composed]:
+    """The statements that add what the table lacks; constraints that are not ours are left alone."""
     place = (relation.stored_schema, relation.stored_identifier)
-    rows = fetch(queries.marked_constraints(*place))
-    have = {(row["name"], row["mark"]) for row in rows if row["mark"].startswith(MARK)}
-    target = {(one.name, one.mark): one for one in want.constraints}
-    table = Identifier(*place)
-    gone = sorted(have - set(target))
-    statements = [SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, Identifier(old)) for old, _ in gone]
-    for key, one in target.items():
-        if key not in have:
+    have, table = _present(fetch, relation), Identifier(*place)
+    statements: list[Composed] = []
+    for one in want.constraints:
+        if (one.name, one.mark) not in have:
             # A constraint's expression is SQL of the model's author, as everything in a model.
             name, definition = Identifier(one.name), SQL(cast(LiteralString, one.definition))
             statements.append(SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, definition))
             statements.append(SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(name, table, Literal(one.mark)))
-    missing = sorted(want.not_null - {row["name"] for row in fetch(queries.not_null_columns(*place))})
-    statements += [SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(table, Identifier(one)) for one in missing]
+    nullable = sorted(want.not_null - {row["name"] for row in fetch(queries.not_null_columns(*place))})
+    statements += [
+        SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(table, Identifier(one)) for one in nullable
+    ]
     return statements
+
+
+def _present(fetch: Fetch, relation: PgTrickleRelation) -> set[tuple[str, str]]:
+    rows = fetch(queries.marked_constraints(relation.stored_schema, relation.stored_identifier))
+    return {(row["name"], row["mark"]) for row in rows if row["mark"].startswith(MARK)}

@@ -83,7 +83,9 @@ WHERE n.nspname = {} AND c.relname = {}
 """)
 
 _NOT_NULL = SQL("""
-SELECT a.attname::text AS name
+SELECT a.attname::text AS name,
+       EXISTS (SELECT FROM pg_catalog.pg_index i
+               WHERE i.indrelid = c.oid AND i.indisprimary AND a.attnum = ANY (i.indkey)) AS in_key
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -122,5 +124,5 @@ def marked_constraints(schema: str, name: str) -> Composed:
 
 
 def not_null_columns(schema: str, name: str) -> Composed:
-    """The columns of a table that refuse NULL."""
+    """The columns of a table that refuse NULL, and whether its primary key needs them to."""
     return _NOT_NULL.format(Literal(schema), Literal(name))
