@@ -97,10 +97,12 @@ ON CONFLICT (source_id, relid) DO UPDATE SET place = excluded.place, triggers = 
 DELETE FROM pgtrickle.source_tables WHERE source_id = %(id)s AND relid <> ALL (%(keep)s::oid[])
 
 -- name: source_needs
+-- Columns of consumers that need no rows count too: where there are rows, an update that changes no column in the buffer
+-- leaves none.
 SELECT coalesce(array_agg(DISTINCT c.attnum) FILTER (WHERE c.attnum IS NOT NULL), '{}') AS columns,
        coalesce(bool_or(d.rows), false) AS rows, count(DISTINCT d.stream_table_id) AS consumers
 FROM pgtrickle.dependencies d
-LEFT JOIN LATERAL unnest(CASE WHEN d.rows THEN d.columns ELSE '{}' END) AS c (attnum) ON true
+LEFT JOIN LATERAL unnest(d.columns) AS c (attnum) ON true
 WHERE d.source_id = %(id)s
 
 -- name: fetch_dependencies

@@ -8,7 +8,7 @@ from typing import Any
 from psycopg.sql import SQL, Identifier
 
 from pgtrickle import capture, db, emit
-from pgtrickle.catalog import groups, messages, stream_tables
+from pgtrickle.catalog import groups, messages, sources, stream_tables
 from pgtrickle.catalog.model import StreamTable
 from pgtrickle.errors import InternalError
 from pgtrickle.lifecycle import storage
@@ -56,6 +56,9 @@ def _ensure_log(conn: db.Connection, parent: StreamTable, policy: db.LockPolicy)
     def work() -> None:
         # IF NOT EXISTS does not protect two creations at the same time from each other; the row lock does.
         groups.touch(conn, [parent.id])
+        if not sources.dependents(conn, parent.id):
+            # One that was left behind by a dependent that died has the columns of that time.
+            db.execute(conn, storage.drop_log(parent.id))
         for statement in statements:
             db.execute(conn, statement, object_name=parent.name)
 

@@ -9,7 +9,14 @@ from pgtrickle import db, refresh
 from pgtrickle.analyze import Analysis
 from pgtrickle.catalog import sources, stream_tables
 from pgtrickle.catalog.model import StreamTable
-from pgtrickle.errors import InvalidQuery, PgTrickleError, RefreshError, UnsupportedQuery
+from pgtrickle.errors import (
+    ConnectionFailed,
+    InvalidQuery,
+    LockTimeout,
+    PgTrickleError,
+    RefreshError,
+    TransactionConflict,
+)
 from pgtrickle.lifecycle.definition import compile_definition
 from pgtrickle.lifecycle.redefine import Redefinition, empty_if_needed, redefine
 from pgtrickle.lifecycle.target import QUERIES
@@ -18,7 +25,8 @@ from pgtrickle.refresh import Member, NeedsReanalysis, Request, Session
 from pgtrickle.refresh.plan import Action, MemberPlan
 from pgtrickle.results import VerifyResult
 
-_ROUNDS = 3
+#: In a chain each round finds the next one whose source has just changed.
+_ROUNDS = 20
 _REASON = "a source was replaced or altered"
 
 
@@ -86,7 +94,9 @@ def _mend_all(
             done = _mend(session, stream_table_id, policy)
             if done is not None:
                 mended[stream_table_id] = done
-        except (InvalidQuery, UnsupportedQuery, RefreshError) as error:
+        except (ConnectionFailed, LockTimeout, TransactionConflict):
+            raise
+        except PgTrickleError as error:
             failed[stream_table_id] = error
     return failed
 
@@ -111,6 +121,7 @@ def _mend(session: Session, stream_table_id: int, policy: db.LockPolicy | None) 
         changes={},
         reason=_REASON,
         policy=policy or db.LockPolicy(),
+        refresh_group=lambda session, request: refresh_group(session, request, policy),
     )
 
 

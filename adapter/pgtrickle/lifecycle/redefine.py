@@ -26,7 +26,7 @@ from pgtrickle.lifecycle.definition import definition_facts, register_objects
 from pgtrickle.lifecycle.drop import drop_idle_logs
 from pgtrickle.lifecycle.target import present_relation
 from pgtrickle.plan import Plan, SourceNeed
-from pgtrickle.refresh import Request, Session, transaction
+from pgtrickle.refresh import Member, Request, Session, transaction
 from pgtrickle.refresh.compiled import Compiled, pin
 from pgtrickle.refresh.member import Counts
 from pgtrickle.results import Notice
@@ -55,6 +55,7 @@ def redefine(
     changes: Mapping[str, Any],
     reason: str,
     policy: db.LockPolicy,
+    refresh_group: Callable[[Session, Request], tuple[Member, ...]],
     load: bool = True,
 ) -> Redefinition:
     """Replace the plan of a stream table.
@@ -69,6 +70,7 @@ def redefine(
         changes: columns of ``pgtrickle.stream_tables`` to be set besides those that follow from ``analysis``.
         reason: for the history.
         policy: how to wait for locks on sources.
+        refresh_group: how to refresh: an ancestor may have to be compiled again, too.
         load: False for a stream table that was never loaded.
 
     Raises:
@@ -89,7 +91,8 @@ def redefine(
 
     try:
         if load:
-            _recompute(session, stream_table, prelude, done)
+            request = Request(relids=(stream_table.relid,), prelude=prelude, patience_s=_PATIENCE_S, override=True)
+            _report(session, stream_table, refresh_group(session, request), done)
         else:
             with db.transaction(conn, object_name=stream_table.name):
                 groups.touch(conn, [stream_table.id])
@@ -103,9 +106,7 @@ def redefine(
     return done
 
 
-def _recompute(session: Session, stream_table: StreamTable, prelude: Callable[[], None], done: Redefinition) -> None:
-    request = Request(relids=(stream_table.relid,), prelude=prelude, patience_s=_PATIENCE_S, override=True)
-    members = refresh.run(session, request)
+def _report(session: Session, stream_table: StreamTable, members: tuple[Member, ...], done: Redefinition) -> None:
     found = refresh.result(session, members, stream_table.relid, 0)
     done.counts = Counts(found.rows_deleted, found.rows_updated, found.rows_inserted)
     done.actions.append("recompute")
@@ -264,6 +265,8 @@ def _forget_new_sources(session: Session, stream_table: StreamTable, policy: db.
         with db.transaction(conn):
             pin(conn, stream_table.settings)
             old = analyze.compile_query(conn, stream_table.canonical_query, mode=stream_table.requested_mode)
+        registered = sources.dependencies(conn, stream_table.id)
         capture.release(conn, stream_table.id, keep=old.plan.sources, policy=policy)
+        drop_idle_logs(conn, [one.source_stream_table_id for one in registered if one.source_stream_table_id])
     except PgTrickleError as error:
         _log.warning("sources of a definition that failed stay captured until the next one: %s", error)

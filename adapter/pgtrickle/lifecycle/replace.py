@@ -140,6 +140,7 @@ def _redefine(
         changes=given,
         reason="the defining query changed" if query is not None else "the refresh mode changed",
         policy=configuration.policy,
+        refresh_group=lambda session, request: refresh_group(session, request, configuration.policy),
         load=old.is_populated or configuration.initialize,
     )
     if old.status == "SUSPENDED":

@@ -95,8 +95,19 @@ def attempt(session: Session, members: Sequence[Member], request: Request) -> Se
     _check_fingerprints(session, running)
     exclude_orphans(members)
     _move(session, members, request)
+    if request.prelude is not None:
+        _require_moved(members)
     _check_end(session, [member for member in running if member.moved])
     return members
+
+
+def _require_moved(members: Sequence[Member]) -> None:
+    """A new definition must not be committed without its content."""
+    for member in members:
+        if member.requested and member.error is not None:
+            raise member.error
+        if member.requested and member.skipped is not None:
+            raise RefreshError(f"Not refreshed: {member.skipped}", object_name=member.row.name)
 
 
 def _check_locked(members: Sequence[Member]) -> None:

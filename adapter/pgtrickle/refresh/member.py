@@ -24,7 +24,8 @@ class Request:
         prove: maintain differentially or not at all; for ``verify``.
         patience_s: how long to try again while others hold locks, seconds.
         prelude: run inside the transaction when everything is locked and before anything is read: a new definition
-            that has to appear together with its content.
+            that has to appear together with its content. If those asked for cannot be moved then, nothing is
+            committed and the error is raised.
         override: gates do not count; the definition is being replaced.
         recompute: stream table id -> why its changes could not be applied in an attempt before this one.
         broken: stream table id -> why it cannot take part.

@@ -93,6 +93,9 @@ def _once(session: Session, members: Sequence[Member], request: Request) -> tupl
         raise
     except PgTrickleError as error:
         transaction.rollback(session.conn)
+        if request.prelude is not None:
+            # The definition that stays has not failed.
+            raise
         if error.sqlstate in _GONE and any(member.locked is None for member in members if member.running):
             raise
         _blame(members, error)

@@ -151,6 +151,21 @@ def test_a_new_query_that_fails_leaves_the_old_definition_working(conn, engine, 
     assert conn.execute("SELECT count(*) FROM pgtrickle.sources WHERE table_name = 'extra'").fetchone() == (0,)
 
 
+def test_a_failed_change_in_a_chain_leaves_definition_content_and_status(conn, engine, s, oracle):
+    below = "SELECT k, sum(v) AS v FROM s GROUP BY k"
+    engine.create_stream_table("below", below, refresh_mode="DIFFERENTIAL")
+    conn.execute("INSERT INTO t VALUES (500, 'k1', 0)")
+    with pytest.raises(PgTrickleError, match="division by zero"):
+        engine.create_or_replace_stream_table("below", "SELECT k, sum(10 / v) AS v FROM s GROUP BY k")
+    with pytest.raises(DependentsExist):
+        engine.create_or_replace_stream_table("s", "SELECT id FROM t")
+    assert {(row.status, row.consecutive_errors) for row in engine.status()} == {("ACTIVE", 0)}
+    assert [one.action for one in engine.refresh_all()] == ["DIFFERENTIAL", "DIFFERENTIAL"]
+    oracle(conn, "s", BASE)
+    oracle(conn, "below", below)
+    assert engine.verify("below").proven
+
+
 def test_a_circle_is_refused(conn, engine, s, oracle):
     engine.create_stream_table("below", "SELECT id FROM s")
     with pytest.raises(DependencyCycle, match="below"):

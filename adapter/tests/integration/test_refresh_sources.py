@@ -68,6 +68,16 @@ def test_what_leaves_no_change_row_is_noticed(conn, s, oracle, statement):
     assert s.verify("s").proven
 
 
+def test_a_full_consumer_notices_columns_that_a_differential_one_does_not_read(conn, s, oracle):
+    query = "SELECT id, k, v FROM t"
+    s.create_stream_table("counted", "SELECT count(*) AS n FROM t", refresh_mode="DIFFERENTIAL")
+    s.drop_stream_table("s")
+    s.create_stream_table("f", query, refresh_mode="FULL")
+    conn.execute("UPDATE t SET k = k + 1")
+    assert s.refresh_stream_table("f").action == "FULL"
+    oracle(conn, "f", query)
+
+
 def test_full_refreshes_notice_a_replaced_column_too(conn, engine, s, oracle):
     engine.create_stream_table("f", QUERY, refresh_mode="FULL")
     conn.execute("ALTER TABLE d DROP COLUMN spare")
