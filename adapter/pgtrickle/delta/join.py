@@ -29,7 +29,8 @@ def delta_join(op: Join, d: Differentiation) -> Operator:
     rest = tuple(op.inputs[i] for i in order[last + 1 :])
     assert prefix.delta is not None
     conditions = tuple(c for c in op.conditions if c not in prefix.used)
-    return _ordered(Join((prefix.delta, *rest), conditions), op.columns)
+    joined = Join((prefix.delta, *rest), conditions) if rest or conditions else prefix.delta
+    return _ordered(joined, op.columns)
 
 
 class _Prefix:
