@@ -226,7 +226,10 @@ def _compiled(found: _Compilation) -> Plan:
     typed = Typing(found.conn, found.types, bindings).annotate(tree)
     stages = cut_stages(typed, tuple(column.name for column in found.probe.columns))
     notices = _notices(found, stages)
-    plan = Plan(stages, _needs(stages), "DIFFERENTIAL", found.probe.canonical, notices, reference=_bare(reference))
+    needs = _needs(found, stages)
+    plan = Plan(stages, needs, "DIFFERENTIAL", found.probe.canonical, notices, reference=_bare(reference))
+        stages, _needs(found, stages), "DIFFERENTIAL", found.probe.canonical, notices, reference=_bare(reference)
+    )
     check_statements(found.conn, plan, bindings)
     return plan
 
@@ -283,18 +286,31 @@ def _refuse_moving(found: _Compilation) -> None:
         )
 
 
-def _needs(stages: tuple[Stage, ...]) -> tuple[SourceNeed, ...]:
+def _needs(found: _Compilation, stages: tuple[Stage, ...]) -> tuple[SourceNeed, ...]:
     columns: dict[InputKey, dict[int, str]] = {}
+    inner = frozenset[InputKey]().union(*(subquery_inputs(stage.operator) for stage in stages))
+    read = _read_columns(found) if inner else {}
     for stage in stages:
         for scan in scans_of(stage.operator):
             if scan.input.kind != "stage":
                 columns.setdefault(scan.input, {}).update(dict(scan.attributes))
-        for key in subquery_inputs(stage.operator):
-            columns.setdefault(key, {})
+    for key in inner:
+        columns.setdefault(key, {}).update(read[key.ident])
     return tuple(
-        SourceNeed(key.ident, key.kind, dict(sorted(found.items())))
-        for key, found in sorted(columns.items(), key=lambda item: item[0].ident)
+        SourceNeed(key.ident, key.kind, dict(sorted(names.items())))
+        for key, names in sorted(columns.items(), key=lambda item: item[0].ident)
     )
+
+
+def _read_columns(found: _Compilation) -> dict[int, dict[int, str]]:
+    """OID of a relation -> the columns of it that the query reads anywhere, also where no operator shows them.
+
+    A subquery that is evaluated as it stands is one expression to the plan; an UPDATE of what it reads must still be
+    captured, and capture ignores updates that change no needed column.
+    """
+    used = _used_columns(found)
+    facts = describe_relations(found.conn, found.relations, found.types).values()
+    return {f.relid: {a.number: a.name for a in f.attributes if {0, a.number} & used.get(f.relid, {0})} for f in facts}
 
 
 def _notices(found: _Compilation, stages: tuple[Stage, ...]) -> tuple[tuple[str, str], ...]:
@@ -340,12 +356,12 @@ def _full(found: _Compilation, reason: str) -> Plan:
     reference = _bare(found.probe.canonical)
     tree: Operator = Opaque(reference, columns)
     stage = Stage(0, Strategy.ALL, reason, columns, None, inputs, tree)
-    used = _used_columns(found)
+    read = _read_columns(found)
     needs = tuple(
         SourceNeed(
             f.relid,
             f.kind,
-            {a.number: a.name for a in f.attributes if {0, a.number} & used.get(f.relid, {0})},
+            read[f.relid],
             rows=False,
             capturable=f.obstacle in (None, "child in an inheritance hierarchy"),
         )
