@@ -228,8 +228,6 @@ def _compiled(found: _Compilation) -> Plan:
     notices = _notices(found, stages)
     needs = _needs(found, stages)
     plan = Plan(stages, needs, "DIFFERENTIAL", found.probe.canonical, notices, reference=_bare(reference))
-        stages, _needs(found, stages), "DIFFERENTIAL", found.probe.canonical, notices, reference=_bare(reference)
-    )
     check_statements(found.conn, plan, bindings)
     return plan
 
