@@ -7,6 +7,7 @@ identifiers (``"My Schema"."T"``), as PostgreSQL reads it. Inside, everything is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,7 @@ from typing_extensions import Self
 from pgtrickle import capture, db, lifecycle, refresh, schedule
 from pgtrickle.catalog import history, installation, overview, stream_tables
 from pgtrickle.catalog.model import HistoryEntry
-from pgtrickle.errors import LockTimeout, PermissionDenied, RefreshError, StreamTableNotFound, TransactionConflict
+from pgtrickle.errors import ConnectionFailed, LockTimeout, PermissionDenied, PgTrickleError, TransactionConflict
 from pgtrickle.lifecycle.options import check_mode
 from pgtrickle.results import (
     CreateResult,
@@ -47,6 +48,9 @@ __all__ = [
     "VerifyResult",
 ]
 
+#: After this many consumed change rows a connection trims by itself.
+TRIM_AFTER = 10_000
+
 
 class PgTrickle:
     """One connection to one database with the engine's calls on it. Not to be shared between threads.
@@ -64,6 +68,7 @@ class PgTrickle:
         self.conn = conn
         self._session = refresh.Session(conn, initiated_by)
         self._checked = False
+        self._consumed = 0
 
     @classmethod
     def connect(
@@ -297,7 +302,11 @@ class PgTrickle:
         found = lifecycle.resolve_stream_table(self.conn, name)
         before = self._session.statements
         members = lifecycle.refresh_group(self._session, refresh.Request((found.relid,), full=full))
-        return refresh.result(self._session, members, found.relid, self._session.statements - before)
+        result = refresh.result(self._session, members, found.relid, self._session.statements - before)
+        self._consumed += sum(member.need_plan().changes for member in members if member.moved)
+        if self._consumed >= TRIM_AFTER:
+            self._trim()
+        return result
 
     def refresh_all(self, names: Iterable[str] | None = None, *, full: bool = False) -> tuple[RefreshResult, ...]:
         """Refresh all, or these and their ancestors, in dependency order.
@@ -309,7 +318,9 @@ class PgTrickle:
             relids = [table.relid for table in stream_tables.fetch_all(self.conn)]
         else:
             relids = [lifecycle.resolve_stream_table(self.conn, name).relid for name in names]
-        return self._refresh_groups(relids, manual=True, full=full)
+        results = self._refresh_groups(relids, manual=True, full=full)
+        self._trim()
+        return results
 
     def refresh_due(self, relids: Iterable[int]) -> tuple[RefreshResult, ...]:
         """What the runner calls: refresh these stream tables and their stale ancestors, if their gates are open.
@@ -389,6 +400,13 @@ class PgTrickle:
             raise
         self._checked = True
 
+    def _trim(self) -> None:
+        """Drop consumed changes: where no runner runs, nobody else does."""
+        self._consumed = 0
+        # Somebody else is at work on a buffer; what is left now goes with the next trim.
+        with suppress(LockTimeout, TransactionConflict):
+            capture.trim(self.conn)
+
     def _refresh_groups(self, relids: Sequence[int], *, manual: bool, full: bool) -> tuple[RefreshResult, ...]:
         """Refresh what belongs together in one transaction, one group after the other."""
         known = {table.relid: table.name for table in stream_tables.fetch_all(self.conn)}
@@ -398,7 +416,9 @@ class PgTrickle:
             request = refresh.Request(group, manual=manual, full=full)
             try:
                 members = lifecycle.refresh_group(self._session, request)
-            except (RefreshError, LockTimeout, TransactionConflict, StreamTableNotFound) as error:
+            except ConnectionFailed:
+                raise
+            except PgTrickleError as error:
                 done += [RefreshResult(known[relid], "FAILED", fallback_reason=error.message) for relid in group]
                 continue
             done += refresh.results(self._session, members, self._session.statements - before)
