@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Literal
 from pgtrickle import analyze, db, emit
 from pgtrickle.catalog.groups import GroupRow
 from pgtrickle.db import Query
+from pgtrickle.errors import InternalError
 from pgtrickle.plan import Bindings, InputKey, Plan, Stage
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class Compiled:
 
     @property
     def _bound(self) -> Bindings:
-        assert self.bindings is not None, "bind() comes first"
+        if self.bindings is None:
+            raise InternalError("a plan is printed before it is bound to tables")
         return self.bindings
 
 
