@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging.config
 from pathlib import Path
 
 from importlinter import api
@@ -16,4 +17,6 @@ def test_imports_keep_every_contract(monkeypatch):
     assert "Layers point downwards" in names
     from importlinter.cli import lint_imports
 
+    # It would switch off every logger that exists by now, for all tests that follow.
+    monkeypatch.setattr(logging.config, "dictConfig", lambda _: None)
     assert lint_imports(config_filename="pyproject.toml", no_cache=True) == 0
