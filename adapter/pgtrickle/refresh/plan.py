@@ -9,6 +9,9 @@ from enum import Enum
 from pgtrickle.plan import InputKey, Plan, Stage
 from pgtrickle.refresh.cost import COUNT_CAP
 
+#: The reason of a recompute that a caller wanted.
+ASKED_FOR = "asked for"
+
 
 class Action(Enum):
     """What is done to one stream table; the words of the history."""
@@ -97,7 +100,7 @@ def _choose(facts: MemberFacts, changed: frozenset[InputKey], changes: int) -> t
     if not facts.populated:
         return Action.INITIAL, "first load", False
     if facts.forced:
-        return Action.RECOMPUTE, "asked for", False
+        return Action.RECOMPUTE, ASKED_FOR, False
     if facts.recompute_reason:
         return Action.RECOMPUTE, facts.recompute_reason, False
     if facts.plan.mode == "FULL":

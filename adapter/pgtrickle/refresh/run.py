@@ -24,9 +24,9 @@ from pgtrickle.refresh.failure import record_failures
 from pgtrickle.refresh.finish import finish
 from pgtrickle.refresh.group import build_group
 from pgtrickle.refresh.member import Member, Request
-from pgtrickle.refresh.plan import Action
+from pgtrickle.refresh.plan import ASKED_FOR, Action, MemberPlan
 from pgtrickle.refresh.session import Session
-from pgtrickle.results import RefreshResult
+from pgtrickle.results import Notice, RefreshResult
 
 _log = logging.getLogger(__name__)
 
@@ -208,4 +208,14 @@ def _result(member: Member, statements: int) -> RefreshResult:
         snapshot=member.need_locked().now_snapshot,
         refresh_no=member.refresh_no,
         statements=statements,
+        notices=_notices(name, plan),
     )
+
+
+def _notices(name: str, plan: MemberPlan) -> tuple[Notice, ...]:
+    """What nobody asked for."""
+    if plan.by_cost:
+        return (Notice("auto_full", f"{name} was refreshed FULL: {plan.reason}"),)
+    if plan.action is Action.RECOMPUTE and plan.reason != ASKED_FOR:
+        return (Notice("recompute", f"{name} was recomputed: {plan.reason}"),)
+    return ()

@@ -60,7 +60,8 @@ def test_what_does_not_matter_costs_nothing(conn, s, oracle, statement):
 )
 def test_what_leaves_no_change_row_is_noticed(conn, s, oracle, statement):
     conn.execute(statement)
-    s.refresh_stream_table("s")
+    result = s.refresh_stream_table("s")
+    assert [notice.code for notice in result.notices] == (["recompute"] if result.action == "FULL" else [])
     oracle(conn, "s", QUERY)
     conn.execute("INSERT INTO t (id, k, v) VALUES (100, 1, 1); UPDATE d SET name = 'other' WHERE k = 1")
     s.refresh_stream_table("s")
