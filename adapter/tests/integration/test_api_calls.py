@@ -16,6 +16,8 @@ from pgtrickle.errors import (
     UnsupportedQuery,
 )
 
+pytestmark = pytest.mark.edges_only
+
 QUERY = "SELECT d.name, count(*) AS n, sum(t.v) AS v FROM t JOIN d ON d.k = t.k GROUP BY d.name"
 
 

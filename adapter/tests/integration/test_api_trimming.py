@@ -10,6 +10,8 @@ import pytest
 from pgtrickle import api
 from pgtrickle.api import PgTrickle
 
+pytestmark = pytest.mark.edges_only
+
 
 def kept(conn: psycopg.Connection[Any]) -> int:
     (buffer,) = conn.execute("SELECT tablename FROM pg_tables WHERE tablename LIKE 'b\\_%'").fetchone() or ("",)

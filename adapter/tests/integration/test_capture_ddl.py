@@ -14,6 +14,8 @@ from pgtrickle.catalog import sources
 from pgtrickle.catalog.model import Dependency
 from tests.support.consumers import Consumer, need_of, relid_of
 
+pytestmark = pytest.mark.edges_only
+
 User = psycopg.Connection[Any]
 
 REANALYSE, RECOMPUTE, REPAIR, HARMLESS = (

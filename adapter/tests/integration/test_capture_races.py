@@ -18,6 +18,8 @@ from pgtrickle.catalog import sources, stream_tables
 from pgtrickle.errors import LockTimeout
 from tests.support.consumers import Consumer, need_of
 
+pytestmark = pytest.mark.edges_only
+
 User = psycopg.Connection[Any]
 Connect = Callable[..., User]
 

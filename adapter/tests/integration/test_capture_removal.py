@@ -14,6 +14,8 @@ from pgtrickle.catalog import installation, sources
 from pgtrickle.errors import CatalogError, DependentsExist, LockTimeout
 from tests.support.consumers import Consumer, need_of
 
+pytestmark = pytest.mark.edges_only
+
 User = psycopg.Connection[Any]
 
 IMPATIENT = engine_db.LockPolicy(lock_timeout_ms=50, give_up_after_s=0.2)

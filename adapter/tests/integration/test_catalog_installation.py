@@ -12,6 +12,8 @@ from pgtrickle import db as engine_db
 from pgtrickle.catalog import installation
 from pgtrickle.errors import CatalogError, PermissionDenied
 
+pytestmark = pytest.mark.edges_only
+
 User = psycopg.Connection[Any]
 
 

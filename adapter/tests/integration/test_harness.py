@@ -7,6 +7,8 @@ import pytest
 
 from tests.support import oracle as oracles
 
+pytestmark = pytest.mark.edges_only
+
 
 def test_each_test_gets_a_server_of_the_version_it_asked_for(conn, pg_major):
     assert conn.info.server_version // 10000 == pg_major

@@ -16,6 +16,8 @@ from pgtrickle.errors import (
     UnsupportedQuery,
 )
 
+pytestmark = pytest.mark.edges_only
+
 LEFT_BEHIND = """
 SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname IN ('pgtrickle_changes', 'pgtrickle_state') AND c.relkind IN ('r', 'v')

@@ -7,6 +7,8 @@ import pytest
 
 from pgtrickle.errors import DependentsExist, RefreshError, StreamTableNotFound
 
+pytestmark = pytest.mark.edges_only
+
 OURS = """
 SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname IN ('pgtrickle_changes', 'pgtrickle_state') AND c.relkind = 'r' ORDER BY 1

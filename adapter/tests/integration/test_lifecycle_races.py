@@ -12,6 +12,8 @@ import pytest
 from pgtrickle.api import PgTrickle
 from pgtrickle.errors import PgTrickleError, RefreshError
 
+pytestmark = pytest.mark.edges_only
+
 QUERY = "SELECT k, count(*) AS n, sum(v) AS v FROM t GROUP BY k"
 
 

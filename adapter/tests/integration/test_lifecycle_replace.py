@@ -8,6 +8,8 @@ import pytest
 
 from pgtrickle.errors import DependencyCycle, DependentsExist, PgTrickleError, StreamTableNotFound
 
+pytestmark = pytest.mark.edges_only
+
 BASE = "SELECT id, k, v FROM t"
 
 

@@ -13,6 +13,8 @@ from pgtrickle import capture
 from pgtrickle.api import PgTrickle
 from pgtrickle.errors import RefreshBusy
 
+pytestmark = pytest.mark.edges_only
+
 QUERY = (
     "SELECT d.name, count(*) AS orders, sum(o.amount) AS amount FROM orders o JOIN dim d ON d.k = o.k GROUP BY d.name"
 )

@@ -18,6 +18,8 @@ from tests.support import servers
 from tests.support.oracle import compare
 from tests.support.runners import RunnerProcess, eventually
 
+pytestmark = pytest.mark.edges_only
+
 Connection = psycopg.Connection[Any]
 Oracle = Callable[..., None]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.edges_only
+
 QUERY = "SELECT k, count(*) AS n, sum(v) AS v FROM t GROUP BY k"
 
 
