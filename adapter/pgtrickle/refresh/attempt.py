@@ -26,6 +26,8 @@ from pgtrickle.refresh.plan import Action, MemberFacts, Window, plan_member
 from pgtrickle.refresh.session import Session
 from pgtrickle.refresh.windows import WindowOf, fetch_own_writes, fetch_windows
 
+#: A relation is not there any more: a source, buffer or log was renamed or dropped since the group was read.
+GONE = frozenset({"42P01", "3F000"})
 #: How the reason of a recompute begins where a fault of the engine was found and got over.
 INTERNAL = "internal error"
 
@@ -248,6 +250,8 @@ def _run(session: Session, member: Member, *, savepoint: bool, prove: bool) -> N
     except (TransactionConflict, ConnectionFailed):
         raise
     except PgTrickleError as error:
+        if error.sqlstate in GONE:
+            raise
         if member.need_plan().action is Action.DIFFERENTIAL and not is_retryable(error.sqlstate) and not prove:
             raise ChangesRefused(member.row.id, _refusal(error)) from error
         if not savepoint:

@@ -19,7 +19,7 @@ from pgtrickle.errors import (
     TransactionConflict,
 )
 from pgtrickle.refresh import transaction
-from pgtrickle.refresh.attempt import ChangesRefused, NeedsReanalysis, NeedsRepair, attempt
+from pgtrickle.refresh.attempt import GONE, ChangesRefused, NeedsReanalysis, NeedsRepair, attempt
 from pgtrickle.refresh.failure import record_failures
 from pgtrickle.refresh.finish import finish
 from pgtrickle.refresh.group import build_group
@@ -34,8 +34,7 @@ _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 0.5
 #: Partitions may come and go again while their capture is repaired.
 _MOST_REPAIRS = 5
-#: A relation that is not there any more when it is locked: it was renamed or dropped since the group was read.
-_GONE = frozenset({"42P01", "3F000"})
+_MOST_GONE = 3
 
 
 def run(session: Session, request: Request) -> tuple[Member, ...]:
@@ -56,11 +55,11 @@ def run(session: Session, request: Request) -> tuple[Member, ...]:
         members: list[Member] = []
         try:
             members = build_group(session, request)
-            return _once(session, members, request)
+            return _once(session, members, request, patient=gone < _MOST_GONE)
         except (TransactionConflict, LockTimeout, StatementFailed) as error:
             transaction.rollback(session.conn)
-            gone += error.sqlstate in _GONE
-            if isinstance(error, StatementFailed) and (error.sqlstate not in _GONE or gone > 2):
+            gone += error.sqlstate in GONE
+            if isinstance(error, StatementFailed) and (error.sqlstate not in GONE or gone > _MOST_GONE):
                 raise
             if time.monotonic() + pause > deadline:
                 raise _give_up(error, members) from error
@@ -86,17 +85,16 @@ def run(session: Session, request: Request) -> tuple[Member, ...]:
         pause = min(pause * 2, _LONGEST_PAUSE_S)
 
 
-def _once(session: Session, members: Sequence[Member], request: Request) -> tuple[Member, ...]:
+def _once(session: Session, members: Sequence[Member], request: Request, *, patient: bool) -> tuple[Member, ...]:
+    """One attempt with its records; ``patient``: what has vanished under it is to be tried again, not recorded."""
     try:
         members = attempt(session, members, request)
     except (TransactionConflict, LockTimeout, ConnectionFailed, NeedsReanalysis, NeedsRepair, ChangesRefused):
         raise
     except PgTrickleError as error:
         transaction.rollback(session.conn)
-        if request.prelude is not None:
-            # The definition that stays has not failed.
-            raise
-        if error.sqlstate in _GONE and any(member.locked is None for member in members if member.running):
+        # With a prelude it is not the definition that stays which has failed.
+        if request.prelude is not None or (patient and error.sqlstate in GONE):
             raise
         _blame(members, error)
     else:
