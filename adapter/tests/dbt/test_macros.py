@@ -37,3 +37,17 @@ def test_there_is_one_materialization_and_it_serves_package_and_wheel() -> None:
     found = [path for path in MACROS if "{% materialization" in path.read_text()]
     assert [path.name for path in found] == ["stream_table.sql"]
     assert "adapter='postgres'" in found[0].read_text()
+
+
+def test_macros_of_another_version_are_refused_with_both_ways_out() -> None:
+    from dbt.adapters.pgtrickle.impl import MACRO_VERSION, PgTrickleAdapter
+    from dbt_common.exceptions import CompilationError
+
+    for path in MACROS:
+        assert (
+            f"require_macro_version({MACRO_VERSION})" in path.read_text()
+            or path.parent.name == "adapters"
+            or (path.name == "upstream_names.sql")
+        )
+    with pytest.raises(CompilationError, match=r"dbt deps.*pip"):
+        PgTrickleAdapter.require_macro_version(None, MACRO_VERSION + 1)  # type: ignore[arg-type]
