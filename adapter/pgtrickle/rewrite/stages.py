@@ -106,7 +106,7 @@ class _Cutter:
         return self._lowered[id(op)][1]
 
     def _lower_new(self, op: Operator) -> Operator:
-        if self._chain(op)[1] is not None:
+        if op.columns and self._chain(op)[1] is not None:  # a projection to nothing is no table: cut below it
             return self._scan(self.cut(op), op.columns)
         if isinstance(op, Apply):
             return self._lower_apply(op)
