@@ -126,6 +126,8 @@ def _replace(
     conn, plan = session.conn, analysis.plan
     relation = present_relation(conn, stream_table.relid)
     done.actions[:] = [action for action in done.actions if not action.endswith("_column")]
+    # A trim locks this row before it deletes from a log, so it comes before our locks on logs too.
+    stream_tables.update(conn, stream_table.id, recompute_reason=reason)
     db.execute(conn, transaction.lock_timeout(_READERS_WAIT_MS))
     drop_locator(conn, stream_table.relid)
     columns, moved = _change_columns(conn, stream_table, analysis)
