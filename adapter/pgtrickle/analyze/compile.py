@@ -67,19 +67,21 @@ class _Compilation:
     settings: dict[str, str]
     notices: list[tuple[str, str]] = field(default_factory=list)
     described: Mapping[tuple[str, str], RelationFacts] = field(default_factory=dict)
+    check: bool = True
 
     @property
     def rules(self) -> tuple[RuleFacts, ...]:
         return (self.probe.view.rule, *(view.rule for view in self.relations.views.values()))
 
 
-def compile_query(conn: db.Connection, query: str, *, mode: str = "AUTO") -> Analysis:
+def compile_query(conn: db.Connection, query: str, *, mode: str = "AUTO", check: bool = True) -> Analysis:
     """Analyse a defining query with the session's settings and role; leaves nothing behind.
 
     Args:
         conn: a connection; its search_path resolves unqualified names.
         query: the text of one SELECT.
         mode: ``DIFFERENTIAL`` (or fail), ``AUTO`` (differential if possible) or ``FULL``.
+        check: have the server prepare every statement of the plan. Not needed to compare with a plan that is in use.
 
     Raises:
         InvalidQuery: PostgreSQL refuses the query.
@@ -89,6 +91,7 @@ def compile_query(conn: db.Connection, query: str, *, mode: str = "AUTO") -> Ana
     settings = dict(pinned_settings(conn))
     with rolled_back(conn):
         found = _learn(conn, query, settings)
+        found.check = check
         plan = _plan(found, query, mode)
         return Analysis(
             plan=plan,
@@ -228,7 +231,8 @@ def _compiled(found: _Compilation) -> Plan:
     notices = _notices(found, stages)
     needs = _needs(found, stages)
     plan = Plan(stages, needs, "DIFFERENTIAL", found.probe.canonical, notices, reference=_bare(reference))
-    check_statements(found.conn, plan, bindings)
+    if found.check:
+        check_statements(found.conn, plan, bindings)
     return plan
 
 

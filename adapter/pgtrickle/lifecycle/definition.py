@@ -18,7 +18,7 @@ from pgtrickle.results import Notice
 
 
 def compile_definition(
-    conn: db.Connection, query: str, mode: str, *, settings: Mapping[str, str] | None = None
+    conn: db.Connection, query: str, mode: str, *, settings: Mapping[str, str] | None = None, check: bool = True
 ) -> Analysis:
     """Compile a query; where rows of a source cannot be captured, AUTO runs FULL.
 
@@ -27,11 +27,12 @@ def compile_definition(
         query: the defining query.
         mode: ``AUTO``, ``DIFFERENTIAL`` or ``FULL``.
         settings: session settings to compile under; None: the session's own.
+        check: see ``analyze.compile_query``.
 
     Raises:
         InvalidQuery, UnsupportedQuery: see ``analyze.compile_query``.
     """
-    analysis = _compile(conn, query, mode, settings)
+    analysis = _compile(conn, query, mode, settings, check)
     if analysis.plan.mode == "FULL":
         return analysis
     for need in analysis.plan.sources:
@@ -42,17 +43,17 @@ def compile_definition(
             raise UnsupportedQuery(
                 f"The changes of a source cannot be captured: {reason}", clause="FROM", hint="Use refresh_mode='AUTO'."
             )
-        full = _compile(conn, query, "FULL", settings)
+        full = _compile(conn, query, "FULL", settings, check)
         return replace(full, plan=replace(full.plan, full_reason=reason))
     return analysis
 
 
-def _compile(conn: db.Connection, query: str, mode: str, settings: Mapping[str, str] | None) -> Analysis:
+def _compile(conn: db.Connection, query: str, mode: str, settings: Mapping[str, str] | None, check: bool) -> Analysis:
     if settings is None:
-        return analyze.compile_query(conn, query, mode=mode)
+        return analyze.compile_query(conn, query, mode=mode, check=check)
     with db.transaction(conn):
         pin(conn, settings)
-        return analyze.compile_query(conn, query, mode=mode)
+        return analyze.compile_query(conn, query, mode=mode, check=check)
 
 
 def definition_facts(analysis: Analysis, version: int) -> dict[str, Any]:

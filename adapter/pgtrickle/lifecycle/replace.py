@@ -74,9 +74,11 @@ def _replace(
         # The caller's own names are looked up along the caller's search_path; a mode alone changes no name.
         settings = None if query is not None else old.settings
         text = old.canonical_query if query is None else query
-        analysis = compile_definition(session.conn, text, mode, settings=settings)
+        analysis = compile_definition(session.conn, text, mode, settings=settings, check=False)
         # A creator that died left INITIALIZING behind: nobody knows how far it came, so everything is done again.
         unfinished = old.status == "INITIALIZING"
+        if unfinished or definition_differs(old, analysis):
+            analysis = compile_definition(session.conn, text, mode, settings=settings)
         differs = unfinished or definition_differs(old, analysis)
         if mode != old.requested_mode:
             changes["requested_mode"] = mode
