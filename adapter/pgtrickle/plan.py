@@ -141,13 +141,15 @@ class StageBinding:
     ``output`` is the stream table for the root. ``log`` holds the net changes of each refresh (``__n`` = refresh
     number, ``__w``, then ``c1..cn`` in the order of the stage's columns); a root without dependents has none.
     ``state`` exists for strategy AGGREGATE only. ``log_columns`` replaces ``c1..cn`` for a root: its log is read by
-    attribute number (``c<attnum>``), and numbers have gaps once a column was dropped.
+    attribute number (``c<attnum>``), and numbers have gaps once a column was dropped. ``locator`` is the name of the
+    index by which refreshes find rows; it does not follow from that of the table, which may be renamed.
     """
 
     output: Relation
     log: Relation | None
     state: Relation | None
     log_columns: tuple[str, ...] = ()
+    locator: str = "pgtrickle_locator"
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,8 @@ def _scratch(conn: db.Connection, plan: Plan, sources: Bindings) -> Bindings:
         own = Relation("pg_temp", f"pgtrickle_stage_{stage.number}")
         state = Relation("pg_temp", f"{own.name}_state") if stage.strategy is Strategy.AGGREGATE else None
         log = Relation("pg_temp", f"{own.name}_log") if stage is not plan.root else None
-        stages[stage.number] = StageBinding(own if stage is not plan.root else root, log, state)
+        output = own if stage is not plan.root else root
+        stages[stage.number] = StageBinding(output, log, state, locator=f"pgtrickle_locator_{stage.number}")
     return Bindings(tables, streams, stages)
 
 

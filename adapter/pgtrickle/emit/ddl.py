@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from psycopg.sql import SQL, Composable, Composed
 
 from pgtrickle.emit.fragments import Name, commas, hashed, names, table
@@ -34,18 +32,19 @@ def stage_tables(plan: Plan, bindings: Bindings) -> tuple[Composed, ...]:
 
 def locator_index(plan: Plan, bindings: Bindings) -> tuple[Composed, ...]:
     """The indexes by which a refresh finds rows of the stream table."""
-    return _locators(output_target(plan, plan.root, bindings), plan.root)
+    return _locators(output_target(plan, plan.root, bindings), plan.root, bindings)
 
 
-def _locators(target: Target, stage: Stage) -> tuple[Composed, ...]:
+def _locators(target: Target, stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
     unique = stage.strategy in (Strategy.AGGREGATE, Strategy.KEYS)
-    indexes = _locator(target, unique=unique)
+    name = bindings.stages[stage.number].locator
+    indexes = _locator(target, name, unique=unique)
     if stage.group is None:
         return indexes
     found = finder(target, stage)
     if found.locator == target.locator:
         return indexes
-    return (*indexes, *_locator(found, unique=False, suffix="_group"))
+    return (*indexes, *_locator(found, f"{name}_group", unique=False))
 
 
 def _output(plan: Plan, stage: Stage, bindings: Bindings) -> list[Composed]:
@@ -60,7 +59,7 @@ def _output(plan: Plan, stage: Stage, bindings: Bindings) -> list[Composed]:
     statements = [SQL("CREATE TABLE {} AS {} WITH NO DATA").format(table(binding.output), empty)]
     statements += _owned(binding.output)
     target = output_target(plan, stage, bindings)
-    statements += _locators(target, stage)
+    statements += _locators(target, stage, bindings)
     statements += _join_indexes(plan, stage, target)
     if binding.log is not None:
         weighted = SQL("SELECT 0::pg_catalog.int8 AS __n, 0::pg_catalog.int8 AS __w, {} FROM {}").format(
@@ -85,7 +84,11 @@ def _state(stage: Stage, bindings: Bindings, relation: Relation) -> list[Compose
     _, grouping = grouping_of(stage.operator)
     rows = as_weighted(Printer(bindings).select(grouping.child), grouping.child.columns)
     statements = [SQL("CREATE TABLE {} AS {} WITH NO DATA").format(table(relation), state.added_up(rows))]
-    return [*statements, *_owned(relation), *_locator(state.target, unique=True)]
+    return [
+        *statements,
+        *_owned(relation),
+        *_locator(state.target, f"{bindings.stages[stage.number].locator}_state", unique=True),
+    ]
 
 
 def _owned(relation: Relation) -> list[Composed]:
@@ -96,18 +99,12 @@ def _owned(relation: Relation) -> list[Composed]:
     ]
 
 
-def _locator(target: Target, *, unique: bool, suffix: str = "") -> tuple[Composed, ...]:
+def _locator(target: Target, index: str, *, unique: bool) -> tuple[Composed, ...]:
     if not target.locator:
         return ()
-    name = Name(_index_name(target.relation) + suffix)
+    name = Name(index)
     if target.plain_index:
         kind = SQL("UNIQUE INDEX") if unique else SQL("INDEX")
         return (SQL("CREATE {} {} ON {} ({})").format(kind, name, table(target.relation), names(target.locator)),)
     expression: Composable = hashed(target.locator)
     return (SQL("CREATE INDEX {} ON {} (({}))").format(name, table(target.relation), expression),)
-
-
-def _index_name(relation: Relation) -> str:
-    """A name that says whose it is and cannot clash within the schema."""
-    digest = hashlib.sha256(f"{relation.schema}.{relation.name}".encode()).hexdigest()[:8]
-    return f"pgtrickle_locator_{digest}"

@@ -46,6 +46,7 @@ def stage_bindings(plan: Plan, stream_table_id: int, target: Relation) -> dict[i
             output=target if stage is plan.root else state_table(stream_table_id, stage.number),
             log=None if stage is plan.root else state_table(stream_table_id, stage.number, "log"),
             state=state_table(stream_table_id, stage.number, "state") if stage.strategy is Strategy.AGGREGATE else None,
+            locator=f"pgtrickle_locator_{stream_table_id}_{stage.number}",
         )
         for stage in plan.stages
     }

@@ -177,3 +177,14 @@ def test_implicit_acts_are_told_once(engine, t):
     assert {notice.code for notice in first.notices} >= {"auto_full"}
     again = engine.create_or_replace_stream_table("s", "SELECT id, random() AS r FROM t")
     assert again.notices == ()
+
+
+def test_the_old_name_of_a_renamed_stream_table_is_free(conn: psycopg.Connection[Any], engine: PgTrickle) -> None:
+    conn.execute("CREATE TABLE t (k integer PRIMARY KEY, g text); INSERT INTO t VALUES (1, 'a'), (2, 'b')")
+    engine.create_stream_table("s", "SELECT g, count(*) AS n FROM t GROUP BY g")
+    conn.execute("ALTER TABLE s RENAME TO older")
+    engine.create_stream_table("s", "SELECT g, max(k) AS n FROM t GROUP BY g")
+    conn.execute("UPDATE t SET k = k + 10")
+    for name in ("s", "older"):
+        engine.refresh_stream_table(name)
+        assert engine.verify(name).proven
