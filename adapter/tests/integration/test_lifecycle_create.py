@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 import pytest
 
+from pgtrickle.api import PgTrickle
 from pgtrickle.errors import (
     InvalidOption,
     InvalidQuery,
