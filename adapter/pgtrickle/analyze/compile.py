@@ -112,7 +112,10 @@ def _learn(conn: db.Connection, query: str, settings: dict[str, str]) -> _Compil
     params = {"oids": collations or [0], "relids": sorted(relations.rows) or [0]}
     coarse = bool(db.fetch_value(conn, _QUERIES["nondeterministic_collations"], params))
     functions = load_functions(conn, rules)
-    return _Compilation(conn, probed, relations, functions, TypeLoader(conn, coarse_text=coarse), settings)
+    types = TypeLoader(conn, coarse_text=coarse)
+    found = _Compilation(conn, probed, relations, functions, types, settings)
+    found.described = describe_relations(conn, relations, types)
+    return found
 
 
 def _plan(found: _Compilation, query: str, mode: str) -> Plan:
@@ -210,7 +213,6 @@ def _differential(found: _Compilation) -> Plan:
 
 def _compiled(found: _Compilation) -> Plan:
     _refuse_moving(found)
-    found.described = describe_relations(found.conn, found.relations, found.types)
     reference = _determinised(found)
     stmt = parse_query(reference)
     if Names.RESERVED in reference:
@@ -311,7 +313,7 @@ def _read_columns(found: _Compilation) -> dict[int, dict[int, str]]:
     captured, and capture ignores updates that change no needed column.
     """
     used = _used_columns(found)
-    facts = describe_relations(found.conn, found.relations, found.types).values()
+    facts = found.described.values()
     return {f.relid: {a.number: a.name for a in f.attributes if {0, a.number} & used.get(f.relid, {0})} for f in facts}
 
 
@@ -352,7 +354,7 @@ def _comparable(column: ProbeColumn, kind: Type) -> Type:
 def _full(found: _Compilation, reason: str) -> Plan:
     types = found.types.load((column.type_oid, column.typmod) for column in found.probe.columns)
     columns = tuple(Column(c.name, _comparable(c, types[c.type_oid, c.typmod])) for c in found.probe.columns)
-    facts = describe_relations(found.conn, found.relations, found.types)
+    facts = found.described
     tables = [f for f in facts.values() if f.kind != "view"]
     inputs = frozenset(InputKey(f.kind, f.relid) for f in tables)
     reference = _bare(found.probe.canonical)
