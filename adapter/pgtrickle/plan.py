@@ -76,6 +76,19 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewrite:
+    """A change of form that the compiler made on the way to the plan, for ``explain``.
+
+    Attributes:
+        step: stable word, for example ``semi join``, ``push``, ``prune``.
+        text: one sentence for people: what became what.
+    """
+
+    step: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How one stream table is maintained.
 
@@ -90,6 +103,7 @@ class Plan:
         full_reason: why the plan is FULL; None for DIFFERENTIAL.
         unwatched: the result can change although no source does (``now()``, volatile functions, functions that read
             tables): every refresh has to look.
+        rewrites: what was done to the query on the way, in order.
     """
 
     stages: tuple[Stage, ...]
@@ -100,6 +114,7 @@ class Plan:
     full_reason: str | None = None
     unwatched: bool = False
     reference: str = ""
+    rewrites: tuple[Rewrite, ...] = ()
 
     @property
     def root(self) -> Stage:

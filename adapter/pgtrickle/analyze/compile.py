@@ -25,7 +25,18 @@ from pgtrickle.parse.facts import Facts, RelationFacts
 from pgtrickle.parse.names import Names
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.select import QueryParser, parse_query
-from pgtrickle.plan import Bindings, Plan, Relation, SourceNeed, Stage, Strategy, StreamTableBinding, TableBinding
+from pgtrickle.plan import (
+    Bindings,
+    Plan,
+    Relation,
+    Rewrite,
+    SourceNeed,
+    Stage,
+    Strategy,
+    StreamTableBinding,
+    TableBinding,
+)
+from pgtrickle.rewrite.record import rewrites_between
 from pgtrickle.rewrite.stages import cut_stages, scans_of, subquery_inputs
 from pgtrickle.sql import load_queries
 
@@ -66,6 +77,7 @@ class _Compilation:
     types: TypeLoader
     settings: dict[str, str]
     notices: list[tuple[str, str]] = field(default_factory=list)
+    rewrites: list[Rewrite] = field(default_factory=list)
     described: Mapping[tuple[str, str], RelationFacts] = field(default_factory=dict)
     check: bool = True
 
@@ -225,14 +237,17 @@ def _compiled(found: _Compilation) -> Plan:
             hint="Please report the query; until then it runs with refresh_mode AUTO or FULL.",
         )
     facts = Facts(found.described, by_name(found.functions))
-    parser = QueryParser(Expressions(facts, Names()), UNKNOWN, found.notices)
+    expressions = Expressions(facts, Names(), found.rewrites)
+    parser = QueryParser(expressions, UNKNOWN, found.notices)
     tree, _ = parser.parse(stmt, top=True)
     bindings = _bindings(found)
     typed = Typing(found.conn, found.types, bindings).annotate(tree)
     stages = cut_stages(typed, tuple(column.name for column in found.probe.columns))
     notices = _notices(found, stages)
     needs = _needs(found, stages)
-    plan = Plan(stages, needs, "DIFFERENTIAL", found.probe.canonical, notices, reference=_bare(reference))
+    rewrites = tuple(dict.fromkeys((*found.rewrites, *rewrites_between(typed, stages))))
+    canonical = found.probe.canonical
+    plan = Plan(stages, needs, "DIFFERENTIAL", canonical, notices, reference=_bare(reference), rewrites=rewrites)
     if found.check:
         check_statements(found.conn, plan, bindings)
     return plan
@@ -268,7 +283,11 @@ def _determinised(found: _Compilation) -> str:
                     hint="Order by a unique key, or use refresh_mode AUTO or FULL.",
                 ) from error
         else:
+            if expanded:
+                views_read = ", ".join(sorted(f"{schema}.{name}" for schema, name in views))
+                found.rewrites.append(Rewrite("views", f"views are replaced by their queries: {views_read}"))
             if ordered:
+                found.rewrites.append(Rewrite("order", "orders that the query leaves free are made total"))
                 found.notices.append(("order_made_total", "an order that the query leaves free is made total"))
             return again.canonical
     raise InternalError("an order was neither made total nor refused")

@@ -62,7 +62,7 @@ def delta_anti(op: Anti, d: Differentiation) -> Operator:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pairs:
+class Pairs:
     """Equalities between the sides, and what the right side alone has to meet."""
 
     left: tuple[Expr, ...]
@@ -70,7 +70,7 @@ class _Pairs:
     right_only: tuple[Expr, ...]
 
 
-def _pairs(op: Anti) -> _Pairs | None:
+def equality_pairs(op: Anti | OuterJoin) -> Pairs | None:
     """The conditions taken apart, or None if some condition is neither an equality nor about the right side alone."""
     mine = {column.name for column in op.left.columns}
     theirs = {column.name for column in op.right.columns}
@@ -90,12 +90,12 @@ def _pairs(op: Anti) -> _Pairs | None:
             return None
         left.append(a)
         right.append(b)
-    return _Pairs(tuple(left), tuple(right), tuple(alone)) if left else None
+    return Pairs(tuple(left), tuple(right), tuple(alone)) if left else None
 
 
 def _keyed(op: Anti, d: Differentiation) -> Operator | None:
     """The rule for equality conditions: decide per key of the changed rows of R, then look up the rows of L."""
-    pairs = _pairs(op)
+    pairs = equality_pairs(op)
     if pairs is None:
         return None
     right = Filter(op.right, pairs.right_only) if pairs.right_only else op.right
@@ -117,7 +117,7 @@ def _keyed(op: Anti, d: Differentiation) -> Operator | None:
     return UnionAll(tuple(terms), op.columns)
 
 
-def _conditions(pairs: _Pairs) -> tuple[Expr, ...]:
+def _conditions(pairs: Pairs) -> tuple[Expr, ...]:
     return tuple(_equality(a, b) for a, b in zip(pairs.left, pairs.right, strict=True))
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from pgtrickle.ir.expr import Expr
 from pgtrickle.ir.operators import (
     Aggregate,
     Anti,
     Apply,
+    Change,
     Expand,
     Filter,
     InputKey,
     Join,
+    Lookup,
+    Named,
     Operator,
     OuterJoin,
     Project,
+    Restrict,
     Scan,
+    Weigh,
     Window,
     children_of,
 )
@@ -25,31 +31,97 @@ from pgtrickle.ir.operators import (
 _WIDTH = 80
 
 
-def describe_tree(op: Operator, name_of: Callable[[InputKey], str], depth: int = 0) -> list[str]:
-    """One operator per line, children indented.
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An operator of a tree in words.
+
+    Attributes:
+        number: position in the tree, from 0, parents first; the same wherever a shared operator occurs.
+        operator: the operator itself.
+        title: what it is: ``LeftJoin``, ``Scan public.orders (id, amount)``.
+        details: conditions, keys, expressions; may be empty.
+        children: numbers of the operators below.
+    """
+
+    number: int
+    operator: Operator
+    title: str
+    details: str
+    children: tuple[int, ...]
+
+
+def nodes_of(op: Operator, name_of: Callable[[InputKey], str]) -> tuple[Node, ...]:
+    """Every operator of a tree once, parents first, by number.
 
     Args:
         op: the tree.
         name_of: the name of what a scan reads.
-        depth: indentation of the first line.
     """
-    line = "  " * depth + " ".join(filter(None, (_title(op, name_of), _details(op))))
-    return [line, *(one for child in children_of(op) for one in describe_tree(child, name_of, depth + 1))]
+    numbers: dict[int, int] = {}
+    order: list[Operator] = []
+    stack = [op]
+    while stack:
+        node = stack.pop()
+        if id(node) not in numbers:
+            numbers[id(node)] = len(order)
+            order.append(node)
+            stack.extend(reversed(_shown_children(node)))
+    return tuple(
+        Node(number, node, title(node, name_of), details(node), tuple(numbers[id(c)] for c in _shown_children(node)))
+        for number, node in enumerate(order)
+    )
 
 
-def _title(op: Operator, name_of: Callable[[InputKey], str]) -> str:
+def tree_lines(nodes: tuple[Node, ...], note: Callable[[Node], str] = lambda _: "") -> list[str]:
+    """One operator per line, children indented; what occurs again is only named again, with its number.
+
+    Args:
+        nodes: of `nodes_of`.
+        note: what to add to a line.
+    """
+    uses = [child for node in nodes for child in node.children]
+    shared = {number for number in set(uses) if uses.count(number) > 1}
+    return list(_lines(nodes, 0, 0, shared, set(), note))
+
+
+def _lines(
+    nodes: tuple[Node, ...], number: int, depth: int, shared: set[int], seen: set[int], note: Callable[[Node], str]
+) -> Iterator[str]:
+    node = nodes[number]
+    label = f"#{number}" if number in shared else ""
+    if number in seen:
+        yield "  " * depth + f"{label} again ({node.title.split(' ')[0]})"
+        return
+    seen.add(number)
+    yield "  " * depth + " ".join(filter(None, (label, node.title, node.details, note(node))))
+    for child in node.children:
+        yield from _lines(nodes, child, depth + 1, shared, seen, note)
+
+
+def _shown_children(op: Operator) -> tuple[Operator, ...]:
+    """A change names its source itself."""
+    return () if isinstance(op, Change) else children_of(op)
+
+
+def title(op: Operator, name_of: Callable[[InputKey], str]) -> str:
+    """What an operator is, with the name of what it reads."""
     match op:
         case Scan():
             return f"Scan {name_of(op.input)} ({', '.join(name for _, name in op.attributes)})"
+        case Change():
+            return f"Change of {name_of(op.scan.input)}"
         case OuterJoin():
             return f"{op.kind.value.title()}Join"
         case Anti():
             return "SemiJoin" if op.semi else "AntiJoin"
+        case Named():
+            return f"Named {op.name}"
         case _:
             return type(op).__name__
 
 
-def _details(op: Operator) -> str:
+def details(op: Operator) -> str:
+    """Conditions, keys and expressions of an operator."""
     match op:
         case Filter() | Join() | OuterJoin() | Anti():
             return _listed("on" if not isinstance(op, Filter) else "where", map(show, op.conditions))
@@ -63,8 +135,15 @@ def _details(op: Operator) -> str:
             return " ".join((_listed("partitioned by", op.keys), _listed("of", calls))).strip()
         case Apply():
             return _listed("of", (show(call.expr) for call in op.calls))
+        case Lookup():
+            calls = (show(call.expr) for call in op.calls)
+            return " ".join((_listed("of", calls), _listed("on", map(show, op.conditions))))
         case Expand():
             return show(op.query)
+        case Weigh():
+            return f"by {show(op.weight)}"
+        case Restrict():
+            return _listed("to", op.key)
         case _:
             return ""
 

@@ -8,7 +8,7 @@ from pgtrickle.catalog import groups
 from pgtrickle.catalog.groups import GroupRow
 from pgtrickle.errors import InternalError
 from pgtrickle.gates import GateFacts
-from pgtrickle.ir.describe import describe_tree
+from pgtrickle.ir.describe import nodes_of, tree_lines
 from pgtrickle.lifecycle.connect import imagined_bindings
 from pgtrickle.lifecycle.definition import compile_definition, notices_of
 from pgtrickle.lifecycle.target import resolve_stream_table
@@ -88,7 +88,7 @@ def _stage(conn: db.Connection, plan: Plan, stage: Stage, bindings: Bindings) ->
         strategy=stage.strategy.value,
         reason=stage.reason,
         inputs=tuple(sorted(_input(bindings, key) for key in stage.inputs)),
-        tree="\n".join(describe_tree(stage.operator, lambda key: _input(bindings, key))),
+        tree="\n".join(tree_lines(nodes_of(stage.operator, lambda key: _input(bindings, key)))),
         delta_sql=None if statement is None else statement.as_string(conn),
     )
 

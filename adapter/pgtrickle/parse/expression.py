@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pglast import ast, enums
 
@@ -13,6 +13,7 @@ from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.refuse import refuse_in_expression
 from pgtrickle.parse.scope import Scope
 from pgtrickle.parse.tree import function_name, transform, walk
+from pgtrickle.plan import Rewrite
 
 _AGGREGATE_NODES = (ast.JsonObjectAgg, ast.JsonArrayAgg)
 
@@ -23,6 +24,11 @@ class Expressions:
 
     facts: Facts
     names: Names
+    rewrites: list[Rewrite] = field(default_factory=list)
+
+    def note(self, step: str, text: str) -> None:
+        """Tell what was read as something else; ``explain`` shows it."""
+        self.rewrites.append(Rewrite(step, text))
 
     def convert(self, node: ast.Node, scope: Scope) -> Expr:
         """The expression for a node whose columns are resolved in this scope.

@@ -138,6 +138,10 @@ class FromClause:
         left, right = self._item(node.larg), self._item(node.rarg)
         using = tuple(part.sval for part in node.usingClause or ())
         equalities, merged = self._using(using, left.scope, right.scope, node.jointype)
+        if using:
+            self.expressions.note("using", f"USING ({', '.join(using)}) becomes equalities and merged columns")
+        if node.jointype == enums.JoinType.JOIN_RIGHT:
+            self.expressions.note("right join", "RIGHT JOIN becomes LEFT JOIN with its sides swapped")
         scope = left.scope.joined(right.scope, merged)
         conditions = equalities + self.expressions.conjuncts(node.quals, scope)
         operator = _join_of_kind(node.jointype, left.operator, right.operator, conditions)

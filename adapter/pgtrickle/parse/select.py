@@ -73,6 +73,7 @@ class QueryParser:
         convert = partial(self.expressions.convert, scope=scope)
         order = Ordering.of(stmt, self.expressions, tuple(visible.expr for visible in shown), convert)
         picked = pick(rows, order, stmt, self.expressions, self.unknown)
+        self.expressions.note("pick", "LIMIT becomes row numbers and a filter on them")
         exprs = tuple(col(column.name) for column in rows.columns)
         return self._project(picked, tuple(column.name for column in rows.columns), exprs), names
 
@@ -91,12 +92,14 @@ class QueryParser:
                 continue
             operator, names = inner.parse(cte.ctequery)
             inner.cte_texts[cte.ctename] = printed
+            self.expressions.note("with", f"{cte.ctename} is put in the place of its name")
             renames = tuple(part.sval for part in cte.aliascolnames or ())
             inner.outer_ctes[cte.ctename] = (operator, renames + names[len(renames) :])
         return inner
 
     def _select(self, stmt: ast.SelectStmt) -> Parsed:
-        hoist_conditions(stmt)
+        if hoist_conditions(stmt):
+            self.expressions.note("hoist", "conditions of ON with subqueries move to WHERE")
         child, scope = self._from(stmt)
         child = self._where(stmt, child, scope)
         child = self._below_grouping(stmt, child, scope)
@@ -117,6 +120,10 @@ class QueryParser:
             inside = self._subqueries(convert)
             having = tuple(grouping.convert(inside.lift(part)) for part in split_and(stmt.havingClause))
             child = _filtered(inside.under(grouping.operator(child)), having)
+            if having:
+                self.expressions.note("having", "HAVING becomes a filter over the grouping")
+        if len(windows.calls) > 1:
+            self.expressions.note("windows", f"window functions become {len(windows.calls)} operators, by PARTITION BY")
         child = sets.under(above.under(windows.operator(child)), self.unknown)
         rows = self._project(child, names, targets)
         if order is not None:
@@ -164,6 +171,7 @@ class QueryParser:
     def _picked(self, stmt: ast.SelectStmt, rows: Project, child: Operator, order: Ordering) -> Operator:
         """DISTINCT ON and LIMIT: number the rows in their order, keep the first ones."""
         plain_distinct = bool(stmt.distinctClause) and stmt.distinctClause[0] is None
+        self.expressions.note("pick", "DISTINCT ON or LIMIT becomes row numbers and a filter on them")
         if plain_distinct:
             result = pick(self._distinct(rows), order.over(rows), stmt, self.expressions, self.unknown)
         else:
@@ -188,6 +196,7 @@ class QueryParser:
         return Project(child, tuple(columns), exprs)
 
     def _distinct(self, child: Operator) -> Aggregate:
+        self.expressions.note("distinct", "removing duplicates becomes a grouping by all columns")
         return Aggregate(child, tuple(column.name for column in child.columns), ())
 
     def _values(self, stmt: ast.SelectStmt) -> Parsed:
@@ -212,6 +221,8 @@ class QueryParser:
 
     def _tagged(self, left: Operator, right: Operator, intersect: bool, every: bool) -> Operator:
         """INTERSECT and EXCEPT count, per distinct row, how often each side has it."""
+        word = "INTERSECT" if intersect else "EXCEPT"
+        self.expressions.note("set operation", f"{word} becomes a count per row of how often each side has it")
         tagged = []
         for number, branch in enumerate((left, right)):
             tag = Column(self.expressions.names.fresh("side"), self.unknown)

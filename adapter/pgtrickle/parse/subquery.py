@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from pglast import ast, enums
 
+from pgtrickle.ir.describe import show
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import Anti, Apply, InputKey, Operator, SubqueryCall
 from pgtrickle.ir.schema import Column, Type
@@ -59,6 +60,7 @@ class Subqueries:
         expr = self.expressions.names.split(print_node(node))
         column = Column(self.expressions.names.fresh("subquery"), self.unknown)
         self.calls.append(SubqueryCall(column, expr, inputs, test - subselect.refs))
+        self.expressions.note("subquery", f"{show(expr)} becomes a column that is computed below the expression")
         return self.expressions.names.placeholder(col(column.name))
 
     def text_of(self, query: ast.SelectStmt, known: frozenset[str] = frozenset()) -> tuple[Expr, frozenset[InputKey]]:
@@ -219,11 +221,20 @@ def join_membership(
         theirs = expressions.convert(found.subselect.targetList[0].val, scope)
         equality = Expr(text("(", mine, ") = (", theirs, ")").parts, (mine, theirs))
         conditions.append(text("(", equality, ") IS NOT FALSE") if found.negated else equality)
+    word = "EXISTS" if found.test is None else "IN"
+    if found.negated:
+        expressions.note("anti join", f"NOT {word} becomes an anti join")
+    else:
+        expressions.note("semi join", f"{word} becomes a semi join")
     return Anti(outer, inner, tuple(conditions), semi=not found.negated)
 
 
-def hoist_conditions(stmt: ast.SelectStmt) -> None:
-    """Move conditions with subqueries from the ON of inner joins to WHERE, where they mean the same."""
+def hoist_conditions(stmt: ast.SelectStmt) -> bool:
+    """Move conditions with subqueries from the ON of inner joins to WHERE, where they mean the same.
+
+    Returns:
+        Whether there was any.
+    """
     moved: list[ast.Node] = []
 
     def visit(node: ast.Node) -> None:
@@ -243,6 +254,7 @@ def hoist_conditions(stmt: ast.SelectStmt) -> None:
         visit(item)
     if moved:
         stmt.whereClause = _all_of((*split_and(stmt.whereClause), *moved))
+    return bool(moved)
 
 
 def _all_of(parts: tuple[ast.Node, ...]) -> ast.Node | None:

@@ -1,0 +1,156 @@
+"""Which rule follows the changes of an operator, and why that one: for ``explain``.
+
+What a rule says is the first sentence of its docstring, so the explanation is the rule's own. A unit test fails for an
+operator or a strategy that nobody described here; in production it is shown without a description.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pgtrickle.delta import RULES
+from pgtrickle.delta.aggregates import AGGREGATES, rule_for
+from pgtrickle.delta.outer import equality_pairs
+from pgtrickle.ir.describe import show
+from pgtrickle.ir.operators import (
+    Aggregate,
+    AggregateCall,
+    Anti,
+    Apply,
+    Expand,
+    Filter,
+    Join,
+    Operator,
+    OuterJoin,
+    Project,
+    Scan,
+    UnionAll,
+    Values,
+    Window,
+    children_of,
+)
+from pgtrickle.ir.schema import Column
+from pgtrickle.plan import Stage, Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The rule of one operator: its name, what it does, why it was chosen."""
+
+    rule: str
+    says: str
+    why: str
+
+
+#: Strategy -> what happens to the operator on top of a stage.
+STRATEGIES: Mapping[Strategy, str] = {
+    Strategy.ROWS: "The delta is computed from the changes alone.",
+    Strategy.AGGREGATE: "Totals per group are kept in a state table; the delta is added to them.",
+    Strategy.KEYS: "The keys that the delta touches are computed again and compared with what is stored.",
+    Strategy.ALL: "Everything is computed again and compared with what is stored; only differences are written.",
+}
+
+
+def _linear(_: Operator) -> str:
+    return "linear: works on the changed rows alone"
+
+
+def _matching(op: Anti | OuterJoin) -> str:
+    pairs = equality_pairs(op)
+    if pairs is not None:
+        columns = ", ".join(show(expr) for expr in pairs.left)
+        return f"joined by equality: whether a row has a match is decided once per changed value of {columns}"
+    return "not joined by equalities alone: the matches of each affected row are counted"
+
+
+def _join(op: Join) -> str:
+    return f"bilinear in {len(op.inputs)} inputs: only those that changed take part, the smallest step first"
+
+
+#: Operator -> why its rule in `RULES` is the one.
+REASONS: Mapping[type, Callable[[Any], str]] = {
+    Scan: lambda _: "a source: its changes were captured",
+    Values: lambda _: "constants",
+    Filter: _linear,
+    Project: _linear,
+    UnionAll: _linear,
+    Expand: lambda _: "linear: the function reads no table",
+    Join: _join,
+    OuterJoin: _matching,
+    Anti: _matching,
+}
+
+#: Operators that stand on top of a stage: the stage's strategy is their rule.
+ON_TOP: tuple[type, ...] = (Aggregate, Window, Apply, Expand)
+
+
+def choices(stage: Stage) -> Mapping[int, Choice]:
+    """The rule of every operator of a stage, by the node's id."""
+    found: dict[int, Choice] = {}
+    if stage.strategy is Strategy.ALL:
+        whole = Choice(stage.strategy.value, STRATEGIES[stage.strategy], stage.reason)
+        _fill(found, stage.operator, lambda _: whole)
+        return found
+    node = stage.operator
+    if stage.strategy is not Strategy.ROWS:
+        says = "Computed over the affected keys before and after, which gives the difference."
+        above = Choice("before and after", says, "it stands above the operator that the strategy is about")
+        while isinstance(node, Project | Filter):
+            found[id(node)] = above
+            node = node.child
+        found[id(node)] = _on_top(node, stage)
+    for child in (node,) if stage.strategy is Strategy.ROWS else children_of(node):
+        _fill(found, child, choose)
+    return found
+
+
+def _fill(found: dict[int, Choice], op: Operator, choice: Callable[[Operator], Choice]) -> None:
+    if id(op) not in found:
+        found[id(op)] = choice(op)
+        for child in children_of(op):
+            _fill(found, child, choice)
+
+
+def choose(op: Operator) -> Choice:
+    """The delta rule of an operator that stands below the top of its stage."""
+    rule = RULES.get(type(op))
+    if rule is None:
+        return Choice("", "", "")
+    reason = REASONS.get(type(op))
+    return Choice(rule.__name__, first_sentence(rule), reason(op) if reason else "")
+
+
+def _on_top(op: Operator, stage: Stage) -> Choice:
+    why = stage.reason
+    if isinstance(op, Aggregate):
+        details = [f"{show(call.expr)}: {aggregate_reason(call, op.child.columns)}" for call in op.calls]
+        why = "; ".join((why, *details))
+    return Choice(stage.strategy.value, STRATEGIES.get(stage.strategy, ""), why)
+
+
+def aggregate_reason(call: AggregateCall, columns: tuple[Column, ...]) -> str:
+    """By what an aggregate is kept, or why it is computed again per group.
+
+    Args:
+        call: the aggregate.
+        columns: the columns of the operator below the grouping.
+    """
+    rule = rule_for(call, columns)
+    if rule is not None:
+        module = inspect.getmodule(rule.result)
+        return f"totals of {rule.result.__module__.rpartition('.')[2]} ({first_sentence(module).rstrip('.')})"
+    if call.function is None or call.function not in AGGREGATES:
+        return "computed again, no rule adds it up" if call.plain else "computed again, it looks at its rows in order"
+    if not call.plain:
+        return "computed again, DISTINCT or ORDER BY cannot be added up"
+    return "computed again, its rules are not exact for this type"
+
+
+def first_sentence(documented: object) -> str:
+    """The first sentence of a docstring."""
+    text = " ".join((inspect.getdoc(documented) or "").split())
+    return re.split(r"(?<=\.) (?=[A-Z])", text, maxsplit=1)[0]
