@@ -124,7 +124,7 @@ def _learn(conn: db.Connection, query: str, settings: dict[str, str]) -> _Compil
     params = {"oids": collations or [0], "relids": sorted(relations.rows) or [0]}
     coarse = bool(db.fetch_value(conn, _QUERIES["nondeterministic_collations"], params))
     functions = load_functions(conn, rules)
-    types = TypeLoader(conn, coarse_text=coarse)
+    types = TypeLoader(conn, coarse_text=coarse, exact_floats=int(settings.get("extra_float_digits", "1")) > 0)
     found = _Compilation(conn, probed, relations, functions, types, settings)
     found.described = describe_relations(conn, relations, types)
     return found

@@ -20,6 +20,7 @@ _EXACT = frozenset(
     | {INET, CIDR, 829, 774, 1560, 1562, 790, 3220, 24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191}
     | {5069, 27}
 )
+_FLOATS = frozenset({700, 701})
 _TEXTUAL = frozenset({TEXT, VARCHAR, BPCHAR, NAME})
 #: Longest declared text that surely fits into a btree entry, in characters of up to four bytes.
 _SHORT_TEXT = 200
@@ -58,11 +59,13 @@ class TypeLoader:
     Args:
         conn: the connection of the analysis.
         coarse_text: some collation of the query is non-deterministic, so no text type is exact.
+        exact_floats: floats are shown with all their digits.
     """
 
-    def __init__(self, conn: db.Connection, *, coarse_text: bool = False) -> None:
+    def __init__(self, conn: db.Connection, *, coarse_text: bool = False, exact_floats: bool = True) -> None:
         self._conn = conn
         self._coarse_text = coarse_text
+        self._exact_floats = exact_floats
         self._rows: dict[int, TypeRow] = {}
         self._names: dict[tuple[int, int], str] = {}
         operators = db.fetch_all(conn, _QUERIES["equality_operators"], _Operator)
@@ -113,6 +116,7 @@ class TypeLoader:
             if base.send_schema and base.send_name
             else (base.output_schema, base.output_name),
             image_is_text=not base.send_name,
+            exact_text=self._exact_floats or base.oid not in _FLOATS,
         )
 
     def _base(self, oid: int) -> TypeRow:

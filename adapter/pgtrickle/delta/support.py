@@ -38,7 +38,12 @@ SUPPORT: tuple[Support, ...] = (
     Support("GROUP BY, HAVING", True, _STATE, "by key unless every aggregate is kept by adding and subtracting"),
     Support("count, bool_and, bool_or, every", True, _STATE),
     Support("sum, avg, variance, stddev of integers and numeric", True, _STATE),
-    Support("sum, avg, variance, stddev of other types", True, _KEYS, "floats: equal up to the order of addition"),
+    Support(
+        "sum, avg, variance, stddev of floats", True, _STATE, "equal up to rounding; totals kept as exact decimals"
+    ),
+    Support("covar_pop, covar_samp, regr_count, regr_avg*, regr_sxx, regr_sxy, regr_syy", True, _STATE),
+    Support("corr, regr_r2, regr_slope, regr_intercept", True, _KEYS),
+    Support("sum and avg of interval, sum of money", True, _STATE),
     Support("min, max", True, _KEYS),
     Support(
         "array_agg, string_agg, json_agg ...", True, _KEYS, "ordered by their arguments where the query leaves it free"

@@ -128,22 +128,24 @@ class State:
             Column(f"c{i + 1}", by_name[key].type, by_name[key].nullable) for i, key in enumerate(grouping.keys)
         )
         totals = []
-        number = 0
+        known: dict[Expr, str] = {}
         for call in grouping.calls:
             rule = rule_for(call, grouping.child.columns)
             if rule is None:
                 raise InternalError("an aggregate without a rule reached a stage that adds and subtracts")
-            columns = []
-            for column in rule.state(call):
-                number += 1
-                columns.append((column.name, f"s{number}", column.change))
+            # Several aggregates of one argument share what they count.
+            columns = [(c.name, known.setdefault(c.change, f"s{len(known) + 1}"), c.change) for c in rule.state(call)]
             totals.append((call, rule, tuple(columns)))
         return cls(grouping, Target(relation, keys, keys), tuple(totals))
 
     @property
     def total_names(self) -> tuple[str, ...]:
         """``s1..sm``."""
-        return tuple(name for _, _, columns in self.totals for _, name, _ in columns)
+        return tuple(self._changes)
+
+    @property
+    def _changes(self) -> dict[str, Expr]:
+        return {name: change for _, _, columns in self.totals for _, name, change in columns}
 
     def added_up(self, weighted: Composable) -> Composable:
         """Totals per group over weighted rows: ``c1.., __count, s1..``."""
@@ -152,11 +154,7 @@ class State:
             for key, stored in zip(self.grouping.keys, self.target.columns, strict=True)
         ]
         count = SQL("COALESCE(pg_catalog.sum({}), 0)::pg_catalog.int8 AS {}").format(WEIGHT, Name(COUNT_REF))
-        totals = [
-            SQL("{} AS {}").format(scalar(change), Name(name))
-            for _, _, columns in self.totals
-            for _, name, change in columns
-        ]
+        totals = [SQL("{} AS {}").format(scalar(change), Name(name)) for name, change in self._changes.items()]
         query = SQL("SELECT {} FROM ({}) AS w").format(commas([*keys, count, *totals]), weighted)
         if self.grouping.scalar:
             return query

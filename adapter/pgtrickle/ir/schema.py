@@ -35,6 +35,7 @@ class Type:
         image: a function from the type to bytea or text under which two values are equal only if they look the same, as
             ``(schema, function)``: the type's send function, or its output function where it has none.
         image_is_text: ``image`` is an output function and needs ``textin`` around it.
+        exact_text: the text of a value gives the value back (not so for floats if ``extra_float_digits`` is below 1).
     """
 
     oid: int
@@ -49,6 +50,7 @@ class Type:
     base_oid: int
     image: tuple[str, str]
     image_is_text: bool = False
+    exact_text: bool = True
 
 
 @dataclass(frozen=True, slots=True)

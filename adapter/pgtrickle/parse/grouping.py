@@ -147,9 +147,9 @@ class Grouping:
         return AggregateCall(column, expr, name, args, condition, plain)
 
     def _argument(self, node: ast.Node) -> ast.Node:
-        """Compute an argument below the grouping, so that its type is known; constants stay where they are."""
+        """Compute an argument below the grouping, so that its type is known."""
         expr = self.expressions.names.split(print_node(node))
-        if expr.column is not None or not expr.refs:
+        if expr.column is not None:
             return node
         if expr not in self.args:
             self.args[expr] = Column(self.expressions.names.fresh("arg"), self.unknown)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import LiteralString
 
 #: Part of a plan's shape: to be raised when the meaning of state tables changes between versions of the engine.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(slots=True)

@@ -6,6 +6,14 @@ from collections.abc import Mapping
 
 from pgtrickle.delta.aggregates.booleans import BOOL_AND, BOOL_OR
 from pgtrickle.delta.aggregates.count import COUNT
+from pgtrickle.delta.aggregates.floats import (
+    FLOAT_AVG,
+    FLOAT_STDDEV_POP,
+    FLOAT_STDDEV_SAMP,
+    FLOAT_SUM,
+    FLOAT_VAR_POP,
+    FLOAT_VAR_SAMP,
+)
 from pgtrickle.delta.aggregates.loose import (
     LOOSE_AVG,
     LOOSE_STDDEV_POP,
@@ -14,7 +22,18 @@ from pgtrickle.delta.aggregates.loose import (
     LOOSE_VAR_POP,
     LOOSE_VAR_SAMP,
 )
+from pgtrickle.delta.aggregates.regression import (
+    COVAR_POP,
+    COVAR_SAMP,
+    REGR_AVGX,
+    REGR_AVGY,
+    REGR_COUNT,
+    REGR_SXX,
+    REGR_SXY,
+    REGR_SYY,
+)
 from pgtrickle.delta.aggregates.rule import COUNT_REF, WEIGHT_REF, AggregateRule, StateColumn
+from pgtrickle.delta.aggregates.spans import INTERVAL_AVG, INTERVAL_SUM, MONEY_SUM
 from pgtrickle.delta.aggregates.sums import AVG, SUM
 from pgtrickle.delta.aggregates.variance import STDDEV_POP, STDDEV_SAMP, VAR_POP, VAR_SAMP
 from pgtrickle.ir.operators import AggregateCall
@@ -23,14 +42,22 @@ from pgtrickle.ir.schema import Column
 #: By name in pg_catalog; the first rule that accepts the argument types is taken. Adding one is one file and one line.
 AGGREGATES: Mapping[str, tuple[AggregateRule, ...]] = {
     "count": (COUNT,),
-    "sum": (SUM, LOOSE_SUM),
-    "avg": (AVG, LOOSE_AVG),
-    "variance": (VAR_SAMP, LOOSE_VAR_SAMP),
-    "var_samp": (VAR_SAMP, LOOSE_VAR_SAMP),
-    "var_pop": (VAR_POP, LOOSE_VAR_POP),
-    "stddev": (STDDEV_SAMP, LOOSE_STDDEV_SAMP),
-    "stddev_samp": (STDDEV_SAMP, LOOSE_STDDEV_SAMP),
-    "stddev_pop": (STDDEV_POP, LOOSE_STDDEV_POP),
+    "sum": (SUM, LOOSE_SUM, FLOAT_SUM, INTERVAL_SUM, MONEY_SUM),
+    "avg": (AVG, LOOSE_AVG, FLOAT_AVG, INTERVAL_AVG),
+    "variance": (VAR_SAMP, LOOSE_VAR_SAMP, FLOAT_VAR_SAMP),
+    "var_samp": (VAR_SAMP, LOOSE_VAR_SAMP, FLOAT_VAR_SAMP),
+    "var_pop": (VAR_POP, LOOSE_VAR_POP, FLOAT_VAR_POP),
+    "stddev": (STDDEV_SAMP, LOOSE_STDDEV_SAMP, FLOAT_STDDEV_SAMP),
+    "stddev_samp": (STDDEV_SAMP, LOOSE_STDDEV_SAMP, FLOAT_STDDEV_SAMP),
+    "stddev_pop": (STDDEV_POP, LOOSE_STDDEV_POP, FLOAT_STDDEV_POP),
+    "regr_count": (REGR_COUNT,),
+    "regr_avgx": (REGR_AVGX,),
+    "regr_avgy": (REGR_AVGY,),
+    "regr_sxx": (REGR_SXX,),
+    "regr_syy": (REGR_SYY,),
+    "regr_sxy": (REGR_SXY,),
+    "covar_pop": (COVAR_POP,),
+    "covar_samp": (COVAR_SAMP,),
     "bool_and": (BOOL_AND,),
     "every": (BOOL_AND,),
     "bool_or": (BOOL_OR,),

@@ -1,0 +1,100 @@
+"""regr_count, regr_avgx, regr_sxx, covar_pop and their like: totals over the rows in which both arguments are known.
+
+`floats` says why the totals are decimal. What divides by a spread (corr, regr_r2, regr_slope, regr_intercept) is not
+here: for values without spread PostgreSQL divides what its roundings left over, and nothing else gives that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pgtrickle.delta.aggregates.floats import (
+    accepts_floats,
+    decimal,
+    deviations,
+    is_finite,
+    narrowed,
+    specials,
+    unless_special,
+)
+from pgtrickle.delta.aggregates.rule import AggregateRule, StateColumn
+from pgtrickle.delta.aggregates.weighted import total
+from pgtrickle.ir.expr import Expr, col, text
+from pgtrickle.ir.operators import AggregateCall
+from pgtrickle.ir.schema import Type
+
+
+def _accepts(types: tuple[Type, ...]) -> bool:
+    return len(types) == 2 and accepts_floats(types)
+
+
+def _known(call: AggregateCall) -> tuple[Expr, Expr]:
+    y, x = call.args
+    return text(y, " IS NOT NULL"), text(x, " IS NOT NULL")
+
+
+def _pairs(call: AggregateCall) -> StateColumn:
+    return StateColumn("n", "pg_catalog.int8", total(call, text("1"), *_known(call)))
+
+
+def _count_state(call: AggregateCall) -> tuple[StateColumn, ...]:
+    return (_pairs(call),)
+
+
+def _count(call: AggregateCall, state: Mapping[str, str]) -> Expr:
+    return col(state["n"])
+
+
+def _numeric(call: AggregateCall, name: str, value: Expr, *conditions: Expr) -> StateColumn:
+    return StateColumn(name, "pg_catalog.numeric", total(call, value, *conditions, as_type="pg_catalog.numeric"))
+
+
+def _mean(position: int) -> AggregateRule:
+    """regr_avgy (argument 0) and regr_avgx (argument 1)."""
+
+    def state_of(call: AggregateCall) -> tuple[StateColumn, ...]:
+        arg, known = call.args[position], _known(call)
+        summed = _numeric(call, "sum", decimal(arg), *known, is_finite(arg))
+        return (_pairs(call), *specials(call, arg, *known), summed)
+
+    def result(call: AggregateCall, state: Mapping[str, str]) -> Expr:
+        mean = text(narrowed(col(state["sum"])), " / ", col(state["n"]), "::pg_catalog.float8")
+        return text("CASE WHEN ", col(state["n"]), " > 0 THEN ", unless_special(state, mean), " END")
+
+    return AggregateRule(state_of, result, _accepts)
+
+
+def _moment(first: int, second: int, finish: Callable[[Expr, Expr], Expr], enough: int = 0) -> AggregateRule:
+    """What is made of the sum of products of deviations of two arguments, or of one with itself."""
+
+    def state_of(call: AggregateCall) -> tuple[StateColumn, ...]:
+        one, other, known = call.args[first], call.args[second], _known(call)
+        finite = (is_finite(one), is_finite(other)) if first != second else (is_finite(one),)
+        return (
+            _pairs(call),
+            StateColumn("finite", "pg_catalog.int8", total(call, text("1"), *known, *finite)),
+            _numeric(call, "one", decimal(one), *known, *finite),
+            _numeric(call, "other", decimal(other), *known, *finite),
+            _numeric(call, "products", text(decimal(one), " * ", decimal(other)), *known, *finite),
+        )
+
+    def result(call: AggregateCall, state: Mapping[str, str]) -> Expr:
+        n = col(state["n"])
+        value = finish(
+            narrowed(deviations(n, col(state["products"]), col(state["one"]), col(state["other"]))),
+            text(n, "::pg_catalog.float8"),
+        )
+        special = text(col(state["finite"]), " < ", n)
+        known = text("CASE WHEN ", special, " THEN 'NaN'::pg_catalog.float8 ELSE ", value, " END")
+        return text("CASE WHEN ", n, f" > {enough} THEN ", known, " END")
+
+    return AggregateRule(state_of, result, _accepts)
+
+
+REGR_COUNT = AggregateRule(_count_state, _count, lambda types: len(types) == 2)
+REGR_AVGY, REGR_AVGX = _mean(0), _mean(1)
+REGR_SYY = _moment(0, 0, lambda sum_of_products, n: sum_of_products)
+REGR_SXX = _moment(1, 1, lambda sum_of_products, n: sum_of_products)
+REGR_SXY = _moment(0, 1, lambda sum_of_products, n: sum_of_products)
+COVAR_POP = _moment(0, 1, lambda sum_of_products, n: text(sum_of_products, " / ", n))
+COVAR_SAMP = _moment(0, 1, lambda sum_of_products, n: text(sum_of_products, " / (", n, " - 1)"), enough=1)
