@@ -12,6 +12,9 @@ from pglast.stream import RawStream
 #: Type names that the grammar reads as another type when they are not quoted: ``bit`` is ``bit(1)``.
 _QUOTED_TYPES = frozenset({"bit", "char"})
 _PRINT_TYPE = NODE_PRINTERS[ast.TypeName]
+#: Functions whose name begins a clause of its own (``POSITION(a IN b)``) when it is not quoted.
+_QUOTED_FUNCTIONS = frozenset({"extract", "normalize", "position"})
+_PRINT_CALL = NODE_PRINTERS[ast.FuncCall]
 
 
 @node_printer(ast.TypeName, override=True)
@@ -23,6 +26,13 @@ def _type_name(node: Any, output: Any) -> None:
         output.write("[]" * len(node.arrayBounds or ()))
         return
     _PRINT_TYPE(node, output)
+
+
+@node_printer(ast.FuncCall, override=True)
+def _function_call(node: Any, output: Any) -> None:
+    if len(node.funcname) == 1 and node.funcname[0].sval in _QUOTED_FUNCTIONS:
+        output.write("pg_catalog.")
+    _PRINT_CALL(node, output)
 
 
 def print_node(node: ast.Node) -> str:
