@@ -8,7 +8,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest adapter/tests -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers check test test-all demo soak wheel clean
+.PHONY: help setup servers check test test-all demo soak mutate wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -46,6 +46,9 @@ demo: $(STAMP) ## real data, live changes, proof; KEEP=1 leaves the server runni
 
 soak: $(STAMP) ## random queries and histories against the oracle; SECONDS=600
 	$(BIN)/python tools/hunt.py --seconds $(or $(SECONDS),600) --start $$(date +%s)
+
+mutate: $(STAMP) ## break every rule of the compiler on purpose; MODULE=delta/join LIMIT=200
+	$(BIN)/python tools/mutate.py $(if $(MODULE),--module $(MODULE)) $(if $(LIMIT),--limit $(LIMIT))
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .

@@ -2,114 +2,31 @@
 
 from __future__ import annotations
 
-import random
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
 from pgtrickle.api import PgTrickle
+from tests.support.fixtures import TOPICS, Statements, queries_of, schema
 
-FIXTURES = Path(__file__).parent.parent / "fixtures" / "sql"
-TOPICS = sorted(path.stem for path in FIXTURES.glob("*.sql") if path.stem != "schema")
 WINDOWS = 6
 SEED = 20
 
-VALUES = {
-    "k": ["NULL", "1", "2", "3", "4"],
-    "v": ["NULL", "1.00", "2.50", "3.00", "7.25", "'NaN'"],
-    "t": ["NULL", "'a'", "'b'", "'A'", "''"],
-    "d": ["NULL", "'2024-01-05'", "'2024-02-01'"],
-    "f": ["NULL", "0.1", "'-0'", "0", "1e10", "0.3", "'NaN'"],
-    "n": ["NULL", "1.0", "1.00", "2.5", "2.50"],
-    "j": ["NULL", '\'{"a": 1.0, "b": 2}\'', "'{\"a\": 1.00}'", "'{}'"],
-    "w": ["NULL", "1", "2", "3"],
-    "x": ["NULL", "1", "2", "3"],
-    "arr": ["NULL", "'{1,2}'", "'{}'", "'{3,3,NULL}'"],
-}
-COLUMNS = {
-    "a": ("k", "v", "t", "d", "f", "n", "j"),
-    "b": ("k", "w", "t"),
-    "c": ("k", "x", "t"),
-    "e": ("k", "arr", "j"),
-}
-
-
-class Writer:
-    """Random statements over the tables of schema.sql; the same seed gives the same history."""
-
-    def __init__(self, conn: psycopg.Connection[Any], seed: int) -> None:
-        self._conn = conn
-        self._random = random.Random(seed)
-        self._id = 0
-
-    def run(self, statements: int) -> None:
-        """Change tables this many times."""
-        for _ in range(statements):
-            self._conn.execute(self._statement())
-
-    def _value(self, column: str) -> str:
-        return self._random.choice(VALUES[column])
-
-    def _statement(self) -> Any:
-        choose = self._random.choice
-        if self._random.random() < 0.15:
-            return choose(
-                [
-                    f"INSERT INTO edge VALUES ({choose('1234')}, {choose('12345')})",
-                    f"INSERT INTO edge VALUES ({choose('1234')}, {choose('12345')})",
-                    f"DELETE FROM edge WHERE s = {choose('1234')}",
-                ]
-            )
-        table = choose("abce")
-        kind = choose(["insert", "insert", "insert", "update", "update", "delete", "move"])
-        if kind == "insert":
-            return self._insert(table)
-        if kind == "update":
-            column = choose(COLUMNS[table])
-            return (
-                f"UPDATE {table} SET {column} = {self._value(column)} WHERE k IS NOT DISTINCT FROM {self._value('k')}"
-            )
-        if kind == "delete":
-            return f"DELETE FROM {table} WHERE k IS NOT DISTINCT FROM {self._value('k')}"
-        return f"UPDATE {table} SET k = k + 1 WHERE k < 3"
-
-    def _insert(self, table: str) -> str:
-        columns = list(COLUMNS[table])
-        values = [self._value(column) for column in columns]
-        if table != "c":
-            self._id += 1
-            columns, values = ["id", *columns], [str(self._id), *values]
-        return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(values)})"
-
-
-def queries_of(topic: str) -> list[str]:
-    """The queries of a fixture file."""
-    lines = (FIXTURES / f"{topic}.sql").read_text().splitlines()
-    return [line.rstrip(";") for line in lines if line and not line.startswith("--")]
-
-
-@pytest.fixture
-def writer(conn: psycopg.Connection[Any], engine: PgTrickle) -> Writer:
-    schema = (FIXTURES / "schema.sql").read_text()
-    conn.execute(schema.encode())
-    filler = Writer(conn, SEED)
-    filler.run(25)
-    return filler
-
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_every_construct_follows_its_sources(
-    topic: str, engine: PgTrickle, writer: Writer, conn: psycopg.Connection[Any]
-) -> None:
+def test_every_construct_follows_its_sources(topic: str, engine: PgTrickle, conn: psycopg.Connection[Any]) -> None:
+    history = Statements(SEED)
+    for statement in (*schema(), *history.draw(25)):
+        conn.execute(statement.encode())
     names = {}
     for number, query in enumerate(queries_of(topic)):
         name = f"st_{number}"
         engine.create_stream_table(name, query, refresh_mode="DIFFERENTIAL")
         names[name] = query
     for window in range(WINDOWS):
-        writer.run(5)
+        for statement in history.draw(5):
+            conn.execute(statement.encode())
         if window == WINDOWS - 2:
             conn.execute("DELETE FROM b; DELETE FROM a; DELETE FROM e")
         for name, query in names.items():

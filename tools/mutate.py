@@ -1,0 +1,171 @@
+"""Breaks the compiler on purpose, one rule at a time, and reports the faults that no test notices.
+
+python tools/mutate.py --module delta/outer --module delta/join
+python tools/mutate.py --limit 200 --seed 7 --json found.json
+
+A mutant lives in a forked process only; no file is changed. Survivors are to be killed by a new case, removed with the
+code that nothing can tell apart, or listed in tools/equivalent_mutants.txt with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import pickle
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "adapter"))
+
+from tests.mutation.battery import ADAPTER, Baseline, Item, items
+from tests.mutation.mutants import Mutant, mutants_of
+from tests.mutation.report import Excuses, as_json, read_equivalents, table
+from tests.mutation.trial import Laboratory, Verdict
+
+#: What decides about rows. Documentation (the support matrix) does not.
+TARGETS = ("pgtrickle/delta/**/*.py", "pgtrickle/rewrite/**/*.py", "pgtrickle/emit/**/*.py")
+DOCUMENTATION = ("pgtrickle/delta/support.py",)
+CACHE = ADAPTER.parent / ".dev" / "mutation"
+#: What the battery depends on, besides the compiler.
+BATTERY = ("pgtrickle/**/*.py", "tests/fixtures/**/*.sql", "tests/property/*.py", "tests/support/fixtures.py")
+Chosen = Callable[[Mutant], Sequence[tuple[Item, Baseline]]]
+
+
+def main() -> int:
+    """Try the mutants. Returns 1 if one survived that is not listed."""
+    if os.environ.get("PYTHONHASHSEED") != "0":  # what is printed is compared from run to run
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"})
+    options = _arguments().parse_args()
+    excuses = Excuses(read_equivalents())
+    paths = [path for path in target_paths() if not options.module or any(part in path for part in options.module)]
+    mutants = [mutant for path in paths for mutant in mutants_of(path)]
+    excused = [mutant for mutant in mutants if excuses.of(mutant) is not None]
+    for stale in excuses.unused(paths):
+        print(f"no such mutant any more: {stale.path}: {stale.before} -> {stale.after}")
+    tried = [mutant for mutant in mutants if mutant not in set(excused)]
+    if options.limit and options.limit < len(tried):
+        tried = sorted(random.Random(options.seed).sample(tried, options.limit), key=mutants.index)
+    if options.list:
+        for mutant in tried:
+            _show(mutant)
+        return 0
+    print(f"{len(tried)} mutants of {len(paths)} modules, {len(excused)} more are listed as equivalent", flush=True)
+    began = time.monotonic()
+    verdicts = _try(tried, options)
+    _report(verdicts, excused, time.monotonic() - began)
+    if options.json:
+        options.json.write_text(json.dumps(as_json(verdicts, excused), indent=1))
+    return 1 if any(verdict.notice is None for verdict in verdicts) else 0
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--module", action="append", help="only modules whose path contains this; may be repeated")
+    parser.add_argument("--limit", type=int, help="so many mutants, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--list", action="store_true", help="show the mutants, try none")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
+    parser.add_argument("--workers", type=int, default=2, help="mutants tried at the same time")
+    parser.add_argument("--random-cases", type=int, default=150, help="cases of the property generator in the battery")
+    parser.add_argument("--verbose", action="store_true", help="say of every mutant how it was noticed")
+    return parser
+
+
+def target_paths() -> list[str]:
+    """The modules that are mutated, relative to the directory of the packages."""
+    found = {str(path.relative_to(ADAPTER)) for pattern in TARGETS for path in ADAPTER.glob(pattern)}
+    return sorted(found - set(DOCUMENTATION))
+
+
+def _try(mutants: Sequence[Mutant], options: argparse.Namespace) -> list[Verdict]:
+    laboratory = Laboratory(options.workers)
+    try:
+        battery = items(range(options.random_cases))
+        known = _baselines(laboratory, battery)
+        usable = [(item, known[item.name]) for item in battery if item.name in known]
+        print(f"{len(usable)} of {len(battery)} items of the battery are of use", flush=True)
+        verdicts, survivors = [], list(mutants)
+        for name, chosen, most in _rounds(usable):
+            done = []
+            for verdict in laboratory.trials(survivors, chosen, most=most):
+                done.append(verdict)
+                if verdict.notice is not None and options.verbose:
+                    _show(verdict.mutant, verdict.notice)
+                if len(done) % 100 == 0:
+                    print(f"  {name}: {len(done)} of {len(survivors)}", flush=True)
+            verdicts += [verdict for verdict in done if verdict.notice is not None]
+            left = [verdict for verdict in done if verdict.notice is None]
+            survivors = [verdict.mutant for verdict in left]
+            print(f"{name}: {len(survivors)} of {len(mutants)} are left", flush=True)
+        return [*verdicts, *left]
+    finally:
+        laboratory.close()
+
+
+def _baselines(laboratory: Laboratory, battery: Sequence[Item]) -> dict[str, Baseline]:
+    """What the sound compiler makes of the battery; kept until a source file changes."""
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in BATTERY for path in ADAPTER.glob(pattern)):
+        digest.update(str(path).encode() + path.read_bytes())
+    digest.update(repr([item.name for item in battery]).encode())
+    kept = CACHE / f"{digest.hexdigest()[:16]}.pickle"
+    if kept.is_file():
+        return pickle.loads(kept.read_bytes())
+    began = time.monotonic()
+    found = laboratory.baselines(battery, frozenset(str(ADAPTER / path) for path in target_paths()))
+    CACHE.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(pickle.dumps(found))
+    print(f"the sound compiler played the battery in {time.monotonic() - began:.0f} s", flush=True)
+    return found
+
+
+def _rounds(usable: Sequence[tuple[Item, Baseline]]) -> list[tuple[str, Chosen, int | None]]:
+    """First a few items, then all for which the mutant makes other SQL, and the unit tests of the compiler."""
+
+    def covering(mutant: Mutant) -> list[tuple[Item, Baseline]]:
+        first, last = mutant.lines
+        path = str(ADAPTER / mutant.path)
+        wanted = set(range(first, last + 1))
+        hit = [
+            (item, base)
+            for item, base in usable
+            if path in base.lines and (not mutant.function or wanted & base.lines[path])
+        ]
+        return sorted(hit, key=lambda pair: (pair[0].query is None, pair[1].seconds))
+
+    def shuffled(mutant: Mutant) -> list[tuple[Item, Baseline]]:
+        hit = covering(mutant)
+        random.Random(mutant.start).shuffle(hit)
+        return sorted(hit, key=lambda pair: pair[0].query is None)
+
+    return [("a few cases", shuffled, 4), ("all that matter", covering, None)]
+
+
+def _report(verdicts: Sequence[Verdict], excused: Sequence[Mutant], seconds: float) -> None:
+    for verdict in verdicts:
+        if verdict.notice is None:
+            _show(verdict.mutant, "SURVIVED" if verdict.items else "SURVIVED, nothing runs this line")
+    rows = table(verdicts, excused)
+    print(f"\n{'module':44}{'mutants':>8}{'noticed':>8}{'listed':>8}{'survived':>9}")
+    for row in rows:
+        print(f"{row.path:44}{row.mutants:8}{row.noticed:8}{row.listed:8}{row.survived:9}")
+    sums = Counter[str]()
+    for row in rows:
+        sums.update(mutants=row.mutants, noticed=row.noticed, listed=row.listed, survived=row.survived)
+    print(f"{'all':44}{sums['mutants']:8}{sums['noticed']:8}{sums['listed']:8}{sums['survived']:9}")
+    print(f"{seconds:.0f} s")
+
+
+def _show(mutant: Mutant, what: str = "") -> None:
+    before, after = mutant.diff((ADAPTER / mutant.path).read_text(encoding="utf-8"))
+    print(f"@ {mutant.path}:{mutant.lines[0]} {mutant.function}: {mutant.rule}. {what}\n- {before}\n+ {after}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
