@@ -25,6 +25,8 @@ class Strategy(Enum):
     """Counts and sums are kept in a state table and changed by the delta."""
     KEYS = "recompute affected keys"
     """The groups or partitions that the delta touches are computed again and compared with what is stored."""
+    PICK = "delta, refilled when rows leave"
+    """The first rows in an order are kept; the input is read again only when one of them leaves."""
     ALL = "recompute and compare"
     """The whole result is computed again and compared with what is stored."""
 

@@ -25,6 +25,7 @@ from pgtrickle.parse.facts import Facts, RelationFacts
 from pgtrickle.parse.names import Names
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.select import QueryParser, parse_query
+from pgtrickle.parse.tree import has_nested_query
 from pgtrickle.plan import (
     Bindings,
     Plan,
@@ -204,10 +205,21 @@ def _meaning(conn: db.Connection, name: str) -> str:
 
 
 def _differential(found: _Compilation) -> Plan:
-    """The differential plan; whatever the server refuses of it is refused here, not at a refresh."""
+    """The differential plan; subqueries are evaluated once per outer value where they cannot be unnested."""
+    if has_nested_query(parse_query(found.probe.canonical)) or found.relations.views:
+        try:
+            return _accepted(found, unnest=True)
+        except UnsupportedQuery:
+            pass
+    return _accepted(found, unnest=False)
+
+
+def _accepted(found: _Compilation, *, unnest: bool) -> Plan:
+    """A plan that the server accepts; whatever it refuses of it is refused here, not at a refresh."""
+    found.rewrites.clear()
     try:
         with found.conn.transaction():
-            return _compiled(found)
+            return _compiled(found, unnest)
     except RecursionError as error:
         raise UnsupportedQuery(
             "the query is nested too deeply for the compiler",
@@ -223,7 +235,7 @@ def _differential(found: _Compilation) -> Plan:
         ) from error
 
 
-def _compiled(found: _Compilation) -> Plan:
+def _compiled(found: _Compilation, unnest: bool) -> Plan:
     _refuse_moving(found)
     reference = _determinised(found)
     stmt = parse_query(reference)
@@ -238,7 +250,7 @@ def _compiled(found: _Compilation) -> Plan:
         )
     facts = Facts(found.described, by_name(found.functions))
     expressions = Expressions(facts, Names(), found.rewrites)
-    parser = QueryParser(expressions, UNKNOWN, found.notices)
+    parser = QueryParser(expressions, UNKNOWN, found.notices, unnest=unnest)
     tree, _ = parser.parse(stmt, top=True)
     bindings = _bindings(found)
     typed = Typing(found.conn, found.types, bindings).annotate(tree)

@@ -7,16 +7,26 @@ from typing import Any
 
 from pgtrickle.delta.differentiate import Differentiation
 from pgtrickle.delta.join import delta_join
-from pgtrickle.delta.linear import delta_expand, delta_scan, delta_unary, delta_union, delta_values
+from pgtrickle.delta.linear import (
+    delta_apply,
+    delta_expand,
+    delta_pad,
+    delta_scan,
+    delta_unary,
+    delta_union,
+    delta_values,
+)
 from pgtrickle.delta.outer import delta_anti, delta_outer
 from pgtrickle.ir.operators import (
     Anti,
+    Apply,
     Expand,
     Filter,
     InputKey,
     Join,
     Operator,
     OuterJoin,
+    Pad,
     Project,
     Scan,
     UnionAll,
@@ -32,6 +42,8 @@ RULES: Mapping[type, Callable[[Any, Differentiation], Operator]] = {
     Project: delta_unary,
     UnionAll: delta_union,
     Expand: delta_expand,
+    Apply: delta_apply,
+    Pad: delta_pad,
     Join: delta_join,
     OuterJoin: delta_outer,
     Anti: delta_anti,

@@ -26,6 +26,8 @@ from pgtrickle.ir.operators import (
     Join,
     Operator,
     OuterJoin,
+    Pad,
+    Pick,
     Project,
     Scan,
     UnionAll,
@@ -51,6 +53,7 @@ STRATEGIES: Mapping[Strategy, str] = {
     Strategy.ROWS: "The delta is computed from the changes alone.",
     Strategy.AGGREGATE: "Totals per group are kept in a state table; the delta is added to them.",
     Strategy.KEYS: "The keys that the delta touches are computed again and compared with what is stored.",
+    Strategy.PICK: "Changes are merged with the kept rows; the input is read again where one of them leaves.",
     Strategy.ALL: "Everything is computed again and compared with what is stored; only differences are written.",
 }
 
@@ -82,10 +85,12 @@ REASONS: Mapping[type, Callable[[Any], str]] = {
     Join: _join,
     OuterJoin: _matching,
     Anti: _matching,
+    Apply: lambda _: "linear: its subqueries read no table",
+    Pad: lambda _: "linear: the other side lends types only",
 }
 
 #: Operators that stand on top of a stage: the stage's strategy is their rule.
-ON_TOP: tuple[type, ...] = (Aggregate, Window, Apply, Expand)
+ON_TOP: tuple[type, ...] = (Aggregate, Window, Pick, Apply, Expand)
 
 
 def choices(stage: Stage) -> Mapping[int, Choice]:

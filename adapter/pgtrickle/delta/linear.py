@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pgtrickle.delta.differentiate import Differentiation
 from pgtrickle.errors import InternalError
-from pgtrickle.ir.operators import Change, Empty, Expand, Filter, Operator, Project, Scan, UnionAll, Values
+from pgtrickle.ir.operators import Apply, Change, Empty, Expand, Filter, Operator, Pad, Project, Scan, UnionAll, Values
 
 
 def delta_scan(op: Scan, d: Differentiation) -> Operator:
@@ -29,6 +29,20 @@ def delta_expand(op: Expand, d: Differentiation) -> Operator:
     """Δ(R ⋉ f) = ΔR ⋉ f, for a function that reads no table."""
     if op.inputs:
         raise InternalError("a lateral query that reads tables is a stage of its own")
+    below = d.delta(op.child)
+    return Empty(op.columns) if isinstance(below, Empty) else replace(op, child=below)
+
+
+def delta_apply(op: Apply, d: Differentiation) -> Operator:
+    """The same for expressions with subqueries that read no table."""
+    if any(call.inputs for call in op.calls):
+        raise InternalError("subqueries that read tables are a stage of their own")
+    below = d.delta(op.child)
+    return Empty(op.columns) if isinstance(below, Empty) else replace(op, child=below)
+
+
+def delta_pad(op: Pad, d: Differentiation) -> Operator:
+    """Padding with NULL is linear; the other side lends types only."""
     below = d.delta(op.child)
     return Empty(op.columns) if isinstance(below, Empty) else replace(op, child=below)
 

@@ -51,24 +51,39 @@ SUPPORT: tuple[Support, ...] = (
     Support("all other aggregates, user-defined ones included", True, _KEYS),
     Support("DISTINCT, ORDER BY, WITHIN GROUP in an aggregate", True, _KEYS),
     Support("FILTER", True, "that of the aggregate"),
-    Support("aggregates without GROUP BY", True, _STATE, f"if one of them cannot be added up: {_ALL}"),
+    Support("aggregates without GROUP BY", True, _STATE, "if one of them cannot be added up: the one group by key"),
     Support("ORDER BY without LIMIT", True, "ignored, with a notice"),
     Support(
         "EXISTS, NOT EXISTS, IN, NOT IN as conditions of WHERE or an inner join", True, _DELTA, "semi and anti joins"
     ),
     Support(
-        "all other subqueries in expressions", True, _KEYS, "per distinct outer values; all if tables inside change"
+        "EXISTS, IN, = ANY, scalar subqueries anywhere else (SELECT, HAVING, OR, NOT, CASE, arguments)",
+        True,
+        _STATE,
+        "asked once for all distinct outer values; a look-up by key is an outer join",
+    ),
+    Support(
+        "ARRAY(...), op ALL, op ANY with other operators or rows, correlated set operations and windows",
+        True,
+        _KEYS,
+        "per distinct outer values; all of them if tables inside change",
     ),
     Support("subqueries in ON of outer joins and in window functions", False, _REFUSED),
     Support(
         "functions in FROM, WITH ORDINALITY, ROWS FROM, JSON_TABLE, XMLTABLE", True, _DELTA, "LEFT JOIN LATERAL too"
     ),
     Support("set-returning functions in the select list", True, _DELTA),
-    Support("LATERAL subqueries, inner and LEFT JOIN ... ON true", True, _KEYS, "per distinct values that they read"),
+    Support("LATERAL subqueries, inner and LEFT JOIN ... ON true", True, _DELTA, "asked once for all outer values"),
     Support("window functions with PARTITION BY", True, _KEYS, "several partitionings: one stage each"),
-    Support("window functions without PARTITION BY", True, _ALL),
+    Support("window functions without PARTITION BY", True, _KEYS, "all rows are one partition, computed again"),
     Support("DISTINCT ON", True, _KEYS, "ties are broken by the output columns"),
-    Support("ORDER BY ... LIMIT, OFFSET, FETCH, WITH TIES", True, _ALL, "ties are broken by the output columns"),
+    Support(
+        "ORDER BY ... LIMIT, OFFSET, FETCH FIRST",
+        True,
+        _STATE,
+        "the input is read again when a kept row leaves; ties are broken by the output columns",
+    ),
+    Support("FETCH FIRST ... WITH TIES, OFFSET without LIMIT", True, _KEYS, "all rows are one partition"),
     Support("LIMIT without ORDER BY", False, _REFUSED, "which rows are returned is left to chance"),
     Support("GROUPING SETS, CUBE, ROLLUP, GROUPING()", True, _STATE, "one grouping per set"),
     Support("INTERSECT ALL, EXCEPT ALL", True, _STATE),

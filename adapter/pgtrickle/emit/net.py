@@ -91,6 +91,8 @@ def affected_groups(stage: Stage, target: Target, changed: frozenset[InputKey], 
     rows = changed_rows(grouping.child, changed, printer)
     if rows is None:
         return None
+    if not grouping.keys:
+        return _only_group(stage, target, rows, printer)
     found = finder(target, stage)
     by_name = {column.name: column for column in grouping.child.columns}
     keys = tuple(by_name[key] for key in grouping.keys)
@@ -106,6 +108,15 @@ def affected_groups(stage: Stage, target: Target, changed: frozenset[InputKey], 
     printer.define("wanted", hashed)
     stored = stored_rows(target, stage.operator.columns, SQL("JOIN wanted AS k ON {}").format(found.match("t", "k")))
     return compared(printer.select(again), stored, stage.operator.columns)
+
+
+def _only_group(stage: Stage, target: Target, rows: Composable, printer: Printer) -> Composable:
+    """Without keys there is one group; it is affected if any row of the input changed."""
+    printer.define("affected", SQL("SELECT 1 FROM ({}) AS c LIMIT 1").format(rows))
+    gate = SQL("WHERE EXISTS (SELECT 1 FROM affected)")
+    printer.plan_sharing(stage.operator)
+    again = SQL("SELECT * FROM ({}) AS q {}").format(printer.select(stage.operator), gate)
+    return compared(again, stored_rows(target, stage.operator.columns, gate), stage.operator.columns)
 
 
 # --- strategy AGGREGATE ---------------------------------------------------------------------------------------------

@@ -248,18 +248,44 @@ class Printer:
         shown = [Name(column.name) for column in op.child.columns]
         return SQL("SELECT {} FROM {}").format(commas([*shown, *calls]), source)
 
+    def _print_pick(self, op: ir.Pick) -> Composable:
+        source, _ = self.source(op.child)
+        order = commas(map(scalar, op.items))
+        return SQL("SELECT {} FROM {} ORDER BY {} LIMIT {}").format(
+            self._columns(op), source, order, SQL("({})").format(scalar(op.limit))
+        )
+
     def _print_apply(self, op: ir.Apply) -> Composable:
         # Qualified, because inside the subquery an unqualified name could be that of a column there.
         source, alias = self.source(op.child)
         calls = [SQL("({}) AS {}").format(scalar(call.expr, alias), Name(call.column.name)) for call in op.calls]
-        shown = [Name(column.name) for column in op.child.columns]
-        return SQL("SELECT {} FROM {}").format(commas([*shown, *calls]), source)
+        shown = [Name(alias, column.name) for column in op.child.columns]
+        weight = [Name(alias, "__w")] if op.weighted else []
+        return SQL("SELECT {} FROM {}").format(commas([*shown, *calls, *weight]), source)
 
     def _print_expand(self, op: ir.Expand) -> Composable:
         source, alias = self.source(op.child)
         kind = SQL("LEFT JOIN LATERAL {} AS {} ({}) ON TRUE") if op.outer else SQL("CROSS JOIN LATERAL {} AS {} ({})")
         joined = kind.format(scalar(op.query, alias), Name(f"{alias}_of"), names(op.added))
         return SQL("SELECT {} FROM {} {}").format(self._columns(op), source, joined)
+
+    def _print_attach(self, op: ir.Attach) -> Composable:
+        child, mine = self.source(op.child)
+        rows, theirs = self.source(op.rows)
+        pairs = [SQL("{} IS NOT DISTINCT FROM {}").format(Name(mine, a), Name(theirs, b)) for a, b in op.pairs]
+        conditions = conjunction([*pairs, *(scalar(condition) for condition in op.conditions)])
+        return SQL("SELECT {} FROM {} JOIN {} ON {}").format(self._columns(op), child, rows, conditions)
+
+    def _print_single(self, op: ir.Single) -> Composable:
+        child, mine = self.source(op.child)
+        rows, theirs = self.source(op.rows)
+        pairs = conjunction(
+            SQL("{} IS NOT DISTINCT FROM {}").format(Name(mine, a), Name(theirs, b)) for a, b, _ in op.triples
+        )
+        return SQL("SELECT {} FROM {} LEFT JOIN {} ON {}").format(self._columns(op), child, rows, pairs)
+
+    def _print_keep(self, op: ir.Keep) -> Composable:
+        return self.select(op.child)
 
     def _print_pad(self, op: ir.Pad) -> Composable:
         child, other = self.source(op.child)[0], self.source(op.other)[0]

@@ -17,6 +17,7 @@ from pgtrickle.emit.net import (
     rebuilt,
     stored_rows,
 )
+from pgtrickle.emit.pick import picked_rows
 from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.target import Target, output_target
 from pgtrickle.errors import InternalError
@@ -61,6 +62,8 @@ def stage_refresh(plan: Plan, stage: Stage, bindings: Bindings, changed: frozens
             weighted = _difference(stage, target, bindings)
         case Strategy.KEYS:
             weighted = affected_groups(stage, target, changed, printer)
+        case Strategy.PICK:
+            weighted = picked_rows(stage, target, changed, printer)
         case Strategy.ALL:
             weighted = _difference(stage, target, bindings) if changed & stage.inputs else None
     if weighted is None:

@@ -324,6 +324,28 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Pick:
+    """The first rows of ``child`` in an order that is total: ORDER BY ``items`` LIMIT ``limit``."""
+
+    child: Operator
+    items: tuple[Expr, ...]
+    limit: Expr
+
+    def __post_init__(self) -> None:
+        _require_plain(self.child)
+        for item in self.items:
+            _require(self.child, item)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.child.columns
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class SubqueryCall:
     """A subquery in an expression, as the user wrote it, with holes for the outer columns that it reads.
 
@@ -339,13 +361,14 @@ class SubqueryCall:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Every row of ``child`` with the values of subqueries for it."""
+    """Every row of ``child`` with the values of subqueries for it; linear if these read no table."""
 
     child: Operator
     calls: tuple[SubqueryCall, ...]
 
     def __post_init__(self) -> None:
-        _require_plain(self.child)
+        if any(call.inputs for call in self.calls):
+            _require_plain(self.child)
         for call in self.calls:
             _require(self.child, call.expr)
 
@@ -360,7 +383,7 @@ class Apply:
 
     @property
     def weighted(self) -> bool:
-        return False
+        return self.child.weighted
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +415,77 @@ class Expand:
     @property
     def weighted(self) -> bool:
         return self.child.weighted
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Every row of ``child`` with each row of ``rows`` that agrees with it in the paired columns (NULL equals NULL).
+
+    ``conditions`` are further ones. Exists until types are known, then becomes a join.
+    """
+
+    child: Operator
+    rows: Operator
+    pairs: tuple[tuple[str, str], ...]
+    conditions: tuple[Expr, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_plain(self.child, self.rows)
+        _require_columns(self.columns, self.conditions)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.child.columns + self.rows.columns
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """Every row of ``child`` with the value of the only row of ``rows`` for it, NULL if there is none.
+
+    More than one row is an error. ``domain`` has the combinations of outer values for which there may be rows (None:
+    the same row for all); ``triples`` are the columns of such a value in child, rows and domain. Exists until types
+    are known.
+    """
+
+    child: Operator
+    domain: Operator | None
+    rows: Operator
+    triples: tuple[tuple[str, str, str], ...]
+    column: str
+
+    def __post_init__(self) -> None:
+        _require_plain(self.child, self.rows)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        value = next(column for column in self.rows.columns if column.name == self.column)
+        return (*self.child.columns, Column(value.name, value.type, True))
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """The rows of ``child``, stored in a stage of their own. Exists until the stages are cut."""
+
+    child: Operator
+
+    def __post_init__(self) -> None:
+        _require_plain(self.child)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.child.columns
+
+    @property
+    def weighted(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -516,8 +610,12 @@ Operator: TypeAlias = (
     | Aggregate
     | GroupingSets
     | Window
+    | Pick
     | Apply
     | Expand
+    | Attach
+    | Single
+    | Keep
     | Pad
     | Lookup
     | Restrict
@@ -535,13 +633,15 @@ def children_of(op: Operator) -> tuple[Operator, ...]:
             return children
         case OuterJoin(left=left, right=right) | Anti(left=left, right=right) | Lookup(left=left, right=right):
             return (left, right)
-        case Restrict(child=child, keys=other) | Pad(child=child, other=other):
+        case Restrict(child=child, keys=other) | Pad(child=child, other=other) | Attach(child=child, rows=other):
             return (child, other)
+        case Single(child=child, domain=domain, rows=rows):
+            return (child, rows) if domain is None else (child, domain, rows)
         case Change(scan=scan):
             return (scan,)
         case Filter() | Project() | Negate() | Weigh() | Expose() | Aggregate() | GroupingSets():
             return (op.child,)
-        case Window() | Apply() | Expand():
+        case Window() | Pick() | Apply() | Expand() | Keep():
             return (op.child,)
         case _:
             return ()
@@ -562,8 +662,13 @@ def rebuild(op: Operator, change: Callable[[Operator], Operator]) -> Operator:
             return replace(op, child=change(op.child), other=change(op.other))
         case Filter() | Project() | Negate() | Weigh() | Expose() | Aggregate() | GroupingSets():
             return replace(op, child=change(op.child))
-        case Window() | Apply() | Expand():
+        case Window() | Pick() | Apply() | Expand() | Keep():
             return replace(op, child=change(op.child))
+        case Attach():
+            return replace(op, child=change(op.child), rows=change(op.rows))
+        case Single():
+            domain = None if op.domain is None else change(op.domain)
+            return replace(op, child=change(op.child), domain=domain, rows=change(op.rows))
         case _:
             return op
 

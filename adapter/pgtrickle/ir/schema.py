@@ -80,6 +80,8 @@ INT8 = Type(
 #: The type of GROUPING().
 INT4 = replace(INT8, oid=23, name="integer", base_oid=23, image=("pg_catalog", "int4send"))
 
+BOOL = replace(INT8, oid=16, name="boolean", base_oid=16, category="B", image=("pg_catalog", "boolsend"))
+
 #: Stands for the type of a computed column until the server has told it.
 UNKNOWN = Type(
     oid=0,

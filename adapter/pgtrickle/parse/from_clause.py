@@ -39,9 +39,9 @@ class FromClause:
     cte: Callable[[str], tuple[Operator, tuple[str, ...]] | None]
     laterals: Laterals
 
-    def parse(self, items: tuple[ast.Node, ...]) -> Item:
-        """All items of a FROM list, joined without a condition."""
-        result: Item | None = None
+    def parse(self, items: tuple[ast.Node, ...], first: Item | None = None) -> Item:
+        """All items of a FROM list, joined without a condition, behind a first one that it does not show."""
+        result = first
         for node in items:
             if is_lateral(node):
                 result = self._lateral(result, node)

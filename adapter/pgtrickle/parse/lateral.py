@@ -16,6 +16,7 @@ from pgtrickle.parse.refuse import refuse_in_expression, unsupported
 from pgtrickle.parse.scope import Scope, Table, Visible
 from pgtrickle.parse.subquery import Subqueries
 from pgtrickle.parse.tree import transform
+from pgtrickle.parse.unnest import Unnester
 
 _UNIT = Values(((),), ())
 
@@ -34,6 +35,7 @@ class Laterals:
     expressions: Expressions
     unknown: Type
     ctes: Mapping[str, str]
+    unnester: Unnester | None = None
 
     def item(
         self, left: Operator | None, scope: Scope, node: ast.Node, *, outer: bool = False
@@ -47,6 +49,14 @@ class Laterals:
             outer: LEFT JOIN: rows without any stay, with NULL.
         """
         if isinstance(node, ast.RangeSubselect):
+            if left is not None and self.unnester is not None:
+                subqueries = Subqueries(self.expressions, self.unknown, self.ctes, scope.resolve, self.unnester)
+                attached = subqueries.lateral(left, node.subquery, outer=outer)
+                if attached is not None:
+                    rows, columns, names = attached
+                    shown = _shown(node.alias, names)
+                    visible = tuple(Visible(name, col(c.name)) for name, c in zip(shown, columns, strict=True))
+                    return rows, Scope((Table(node.alias.aliasname if node.alias else "", visible),))
             query, shown, inputs = self._subselect(node, scope)
         else:
             query, shown = self._function(node, scope)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pglast import ast, enums
 
 from pgtrickle.ir.expr import Expr, Ref, col, text
-from pgtrickle.ir.operators import AggregateCall, Filter, Operator, Project, Window
+from pgtrickle.ir.operators import AggregateCall, Filter, Operator, Pick, Project, Window
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.expression import Expressions
 from pgtrickle.parse.printing import print_node
@@ -73,31 +73,49 @@ class Ordering:
         return Project(rows.child, (*rows.columns, *extra), (*rows.exprs, *(col(name) for name in refs)))
 
 
-def pick(rows: Operator, order: Ordering, stmt: ast.SelectStmt, expressions: Expressions, unknown: Type) -> Operator:
-    """The rows that DISTINCT ON and LIMIT leave."""
+def pick(
+    rows: Operator,
+    order: Ordering,
+    stmt: ast.SelectStmt,
+    expressions: Expressions,
+    unknown: Type,
+    partition: tuple[Expr, ...] = (),
+) -> Operator:
+    """The rows that DISTINCT ON and LIMIT leave, of each part if the rows are those of a dependent query."""
     if order.on:
-        first = _numbered(rows, "row_number()", order, order.on, unknown)
+        first = _numbered(rows, "row_number()", order, (*order.on, *partition), unknown)
         rows = Filter(first, (text(col(first.columns[-1].name), " = 1"),))
     if not has_limit(stmt):
         return rows
     if not order.items:
         raise unsupported("LIMIT without ORDER BY", "which rows are returned is left to chance")
-    return _limited(rows, order, stmt, expressions, unknown)
+    return _limited(rows, order, stmt, expressions, unknown, partition)
 
 
 def _limited(
-    rows: Operator, order: Ordering, stmt: ast.SelectStmt, expressions: Expressions, unknown: Type
+    rows: Operator,
+    order: Ordering,
+    stmt: ast.SelectStmt,
+    expressions: Expressions,
+    unknown: Type,
+    partition: tuple[Expr, ...],
 ) -> Operator:
     offset = _constant(stmt.limitOffset, expressions)
     count = _constant(stmt.limitCount, expressions)
-    numbered = _numbered(rows, "row_number()", order, (), unknown)
+    ties = stmt.limitOption == enums.LimitOption.LIMIT_OPTION_WITH_TIES
+    if count is not None and not ties and not partition:
+        last = text("COALESCE(", offset, ", 0) + ", count) if offset is not None else count
+        rows = Pick(rows, order.items, last)
+        if offset is None:
+            return rows
+    numbered = _numbered(rows, "row_number()", order, partition, unknown)
     number = col(numbered.columns[-1].name)
     conditions: list[Expr] = []
     if offset is not None:
         conditions.append(text(number, " > COALESCE(", offset, ", 0)"))
     if count is not None:
-        if stmt.limitOption == enums.LimitOption.LIMIT_OPTION_WITH_TIES:
-            numbered = _numbered(numbered, "rank()", order, (), unknown)
+        if ties:
+            numbered = _numbered(numbered, "rank()", order, partition, unknown)
             number = col(numbered.columns[-1].name)
         last = text("COALESCE(", offset, ", 0) + ", count) if offset is not None else count
         conditions.append(text("(", number, " <= ", last, ") IS NOT FALSE"))

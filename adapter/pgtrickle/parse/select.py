@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from pglast import ast, enums, parse_sql
@@ -14,7 +14,7 @@ from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import Aggregate, AggregateCall, Expand, Filter, Join, Operator, Project, UnionAll, Values
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.expression import Expressions, split_and
-from pgtrickle.parse.from_clause import FromClause
+from pgtrickle.parse.from_clause import FromClause, Item
 from pgtrickle.parse.grouping import Grouping
 from pgtrickle.parse.lateral import Laterals, SetReturning, implied_name
 from pgtrickle.parse.pick import Ordering, has_limit, pick
@@ -26,11 +26,14 @@ from pgtrickle.parse.subquery import (
     conditions_of,
     has_subquery,
     hoist_conditions,
+    is_plain,
     join_membership,
+    member_of,
     membership_of,
     unqualified_relations,
 )
 from pgtrickle.parse.tree import walk
+from pgtrickle.parse.unnest import Domain, Unnester, filter_calls, with_absent
 from pgtrickle.parse.windows import Windows
 
 #: A parsed query: its rows, and the names that its columns show.
@@ -46,9 +49,15 @@ class QueryParser:
     notices: list[tuple[str, str]]
     outer_ctes: dict[str, Parsed] = field(default_factory=dict)
     cte_texts: dict[str, str] = field(default_factory=dict)
+    unnest: bool = True
 
-    def parse(self, stmt: ast.SelectStmt, *, top: bool = False) -> Parsed:
+    def parse(self, stmt: ast.SelectStmt, domain: Domain | None = None, *, top: bool = False) -> Parsed:
         """The operator tree of a query.
+
+        Args:
+            stmt: the query.
+            domain: the outer values for which it is asked; their columns follow those of the query.
+            top: whether this is the defining query itself.
 
         Raises:
             UnsupportedQuery: for a construct without a delta rule.
@@ -57,11 +66,12 @@ class QueryParser:
         refuse_in_select(stmt)
         if stmt.sortClause and top and not has_limit(stmt):
             self.notices.append(("order_by_ignored", "ORDER BY without LIMIT has no effect on a table and is ignored"))
-        if stmt.op != enums.SetOperation.SETOP_NONE:
-            return inner._limited(stmt, inner._set_operation(stmt))
-        if stmt.valuesLists:
-            return inner._limited(stmt, inner._values(stmt))
-        return inner._select(stmt)
+        if stmt.op != enums.SetOperation.SETOP_NONE or stmt.valuesLists:
+            if domain is not None:
+                raise unsupported("correlated set operation", "it is evaluated once per outer value instead")
+            parsed = inner._values(stmt) if stmt.valuesLists else inner._set_operation(stmt)
+            return inner._limited(stmt, parsed)
+        return inner._select(stmt, domain)
 
     def _limited(self, stmt: ast.SelectStmt, parsed: Parsed) -> Parsed:
         """LIMIT over a set operation or VALUES, whose ORDER BY can only name output columns."""
@@ -80,13 +90,13 @@ class QueryParser:
     def _with(self, clause: ast.WithClause | None) -> QueryParser:
         if clause is None:
             return self
-        inner = QueryParser(self.expressions, self.unknown, self.notices, dict(self.outer_ctes), dict(self.cte_texts))
+        inner = replace(self, outer_ctes=dict(self.outer_ctes), cte_texts=dict(self.cte_texts))
         for cte in clause.ctes:
             if not isinstance(cte.ctequery, ast.SelectStmt):
                 raise unsupported("data-modifying WITH", "a defining query must not change data")
             printed = print_node(cte)
             if clause.recursive and cte.ctename in unqualified_relations(cte.ctequery):
-                laterals = Laterals(self.expressions, self.unknown, inner.cte_texts)
+                laterals = Laterals(self.expressions, self.unknown, inner.cte_texts, None)
                 inner.outer_ctes[cte.ctename] = laterals.recursive(cte.ctename, cte)
                 inner.cte_texts[cte.ctename] = printed
                 continue
@@ -97,14 +107,17 @@ class QueryParser:
             inner.outer_ctes[cte.ctename] = (operator, renames + names[len(renames) :])
         return inner
 
-    def _select(self, stmt: ast.SelectStmt) -> Parsed:
+    def _select(self, stmt: ast.SelectStmt, domain: Domain | None) -> Parsed:
         if hoist_conditions(stmt):
             self.expressions.note("hoist", "conditions of ON with subqueries move to WHERE")
-        child, scope = self._from(stmt)
+        child, scope = self._from(stmt, domain)
         child = self._where(stmt, child, scope)
         child = self._below_grouping(stmt, child, scope)
         names = tuple(target.name or implied_name(target.val) for target in stmt.targetList or ())
-        grouping = self._grouping(stmt, scope, child)
+        child, grouping = self._grouping(stmt, scope, child, domain)
+        dependent = tuple(col(name) for name in domain.names) if domain else ()
+        if grouping:
+            dependent = tuple(col(grouping.add_key(expr).name) for expr in dependent)
         convert = grouping.convert if grouping else partial(self.expressions.convert, scope=scope)
         windows = Windows.of(stmt, self.expressions, self.unknown, convert)
         above = self._subqueries(convert)
@@ -125,15 +138,18 @@ class QueryParser:
         if len(windows.calls) > 1:
             self.expressions.note("windows", f"window functions become {len(windows.calls)} operators, by PARTITION BY")
         child = sets.under(above.under(windows.operator(child)), self.unknown)
-        rows = self._project(child, names, targets)
+        rows = self._project(child, (*names, *("outer" for _ in dependent)), (*targets, *dependent))
         if order is not None:
-            rows = self._picked(stmt, rows, child, order)
+            rows = self._picked(stmt, rows, child, order, len(dependent))
         elif stmt.distinctClause:
             rows = self._distinct(rows)
         return rows, names
 
     def _subqueries(self, resolve: Callable[[ast.ColumnRef], Expr]) -> Subqueries:
-        return Subqueries(self.expressions, self.unknown, self.cte_texts, resolve)
+        return Subqueries(self.expressions, self.unknown, self.cte_texts, resolve, self._unnester())
+
+    def _unnester(self) -> Unnester | None:
+        return Unnester(self.expressions, self.unknown, self.parse) if self.unnest else None
 
     def _where(self, stmt: ast.SelectStmt, child: Operator, scope: Scope) -> Operator:
         """WHERE: simple conditions first, then semi and anti joins, then what needs subqueries evaluated."""
@@ -143,9 +159,12 @@ class QueryParser:
         rest: list[Expr] = []
         for part in nested:
             found = membership_of(part)
-            if found is not None and not self.expressions.has_aggregate(found.subselect.targetList):
+            if found is not None and is_plain(found.subselect, self.expressions):
                 inner, inner_scope = self._from(found.subselect)
                 child = join_membership(found, child, scope, inner, inner_scope, self.expressions)
+            elif found is not None and found.test is not None and self.unnest and subqueries.stands_alone(found):
+                inner, _ = self.parse(found.subselect)
+                child = member_of(found, child, scope, inner, self.expressions)
             else:
                 rest.append(self.expressions.convert(subqueries.lift(part), scope))
         return _filtered(subqueries.under(child), tuple(rest))
@@ -162,28 +181,37 @@ class QueryParser:
                 raise unsupported("subquery in a window function", "it has no delta rule yet")
         return subqueries.under(child)
 
-    def _grouping(self, stmt: ast.SelectStmt, scope: Scope, child: Operator) -> Grouping | None:
-        clauses = (stmt.targetList, stmt.sortClause)
-        if stmt.groupClause or stmt.havingClause or self.expressions.has_aggregate(clauses):
-            return Grouping.of(stmt, self.expressions, scope, self.unknown, child)
-        return None
+    def _grouping(
+        self, stmt: ast.SelectStmt, scope: Scope, child: Operator, domain: Domain | None
+    ) -> tuple[Operator, Grouping | None]:
+        clauses = (stmt.targetList, stmt.sortClause, stmt.havingClause)
+        if not (stmt.groupClause or stmt.havingClause or self.expressions.has_aggregate(clauses)):
+            return child, None
+        if domain is not None and not stmt.groupClause:
+            child, tag = with_absent(child, domain, domain.names, self.expressions, self.unknown)
+            filter_calls(clauses, tag, self.expressions)
+        return child, Grouping.of(stmt, self.expressions, scope, self.unknown, child)
 
-    def _picked(self, stmt: ast.SelectStmt, rows: Project, child: Operator, order: Ordering) -> Operator:
+    def _picked(
+        self, stmt: ast.SelectStmt, rows: Project, child: Operator, order: Ordering, dependent: int
+    ) -> Operator:
         """DISTINCT ON and LIMIT: number the rows in their order, keep the first ones."""
+        partition = tuple(col(column.name) for column in rows.columns[len(rows.columns) - dependent :])
         plain_distinct = bool(stmt.distinctClause) and stmt.distinctClause[0] is None
-        self.expressions.note("pick", "DISTINCT ON or LIMIT becomes row numbers and a filter on them")
+        if (stmt.distinctClause and not plain_distinct) or partition:
+            self.expressions.note("pick", "DISTINCT ON or LIMIT becomes row numbers and a filter on them")
         if plain_distinct:
-            result = pick(self._distinct(rows), order.over(rows), stmt, self.expressions, self.unknown)
+            result = pick(self._distinct(rows), order.over(rows), stmt, self.expressions, self.unknown, partition)
         else:
-            result = pick(order.carried(rows, child), order, stmt, self.expressions, self.unknown)
+            result = pick(order.carried(rows, child), order, stmt, self.expressions, self.unknown, partition)
         return self._project(result, tuple(c.name for c in rows.columns), tuple(col(c.name) for c in rows.columns))
 
-    def _from(self, stmt: ast.SelectStmt) -> tuple[Operator, Scope]:
+    def _from(self, stmt: ast.SelectStmt, domain: Domain | None = None) -> tuple[Operator, Scope]:
         if not stmt.fromClause:
-            return Values(((),), ()), Scope(())
-        laterals = Laterals(self.expressions, self.unknown, self.cte_texts)
+            return (domain.rows if domain else Values(((),), ())), Scope(())
+        laterals = Laterals(self.expressions, self.unknown, self.cte_texts, self._unnester())
         clause = FromClause(self.expressions, self.parse, self.outer_ctes.get, laterals)
-        item = clause.parse(stmt.fromClause)
+        item = clause.parse(stmt.fromClause, Item(domain.rows, Scope(())) if domain else None)
         return item.operator, item.scope
 
     def _project(self, child: Operator, names: tuple[str, ...], exprs: tuple[Expr, ...]) -> Project:

@@ -1,26 +1,27 @@
 """Subqueries in expressions.
 
-EXISTS and IN as a condition of WHERE become semi and anti joins. Every other subquery stays the text that PostgreSQL
-evaluates, once per combination of the outer values it reads (the domain: Neumann and Kemper, "Unnesting Arbitrary
-Queries", BTW 2015); its value is a column of an `Apply` below the expression.
+EXISTS and IN as a condition of WHERE become semi and anti joins; most others are unnested (`parse.unnest`). What is
+left stays the text that PostgreSQL evaluates, once per combination of the outer values it reads; its value is a column
+of an `Apply` below the expression.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pglast import ast, enums
 
 from pgtrickle.ir.describe import show
 from pgtrickle.ir.expr import Expr, col, text
-from pgtrickle.ir.operators import Anti, Apply, InputKey, Operator, SubqueryCall
+from pgtrickle.ir.operators import Anti, Apply, InputKey, Operator, Project, SubqueryCall
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.expression import Expressions, split_and
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.refuse import unsupported
 from pgtrickle.parse.scope import Scope
 from pgtrickle.parse.tree import transform, walk
+from pgtrickle.parse.unnest import Asked, Unnester, all_of, bind_outer, can_be_dependent, can_unnest
 
 #: The expression for a column reference of the outer query.
 Resolve = Callable[[ast.ColumnRef], Expr]
@@ -37,7 +38,8 @@ class Subqueries:
     unknown: Type
     ctes: Mapping[str, str]
     resolve: Resolve
-    calls: list[SubqueryCall] = field(default_factory=list)
+    unnester: Unnester | None = None
+    steps: list[SubqueryCall | Asked] = field(default_factory=list)
 
     def lift(self, node: ast.Node) -> ast.Node:
         """The expression without subqueries; changes the node in place."""
@@ -47,7 +49,14 @@ class Subqueries:
 
     def under(self, child: Operator) -> Operator:
         """The rows below, with the columns that the lifted expressions read."""
-        return Apply(child, tuple(self.calls)) if self.calls else child
+        base = child
+        for step in self.steps:
+            if isinstance(step, SubqueryCall):
+                calls = (*child.calls, step) if isinstance(child, Apply) and child is not base else (step,)
+                child = Apply(child.child if len(calls) > 1 and isinstance(child, Apply) else child, calls)
+            elif self.unnester is not None:
+                child = self.unnester.attach(child, step, base)
+        return child
 
     def _replace(self, node: ast.Node) -> ast.Node | None:
         if not isinstance(node, ast.SubLink):
@@ -56,12 +65,62 @@ class Subqueries:
         if node.testexpr is not None:
             node.testexpr = transform(self.lift(node.testexpr), self._outer(None))
             test = self.expressions.names.split(print_node(node.testexpr)).refs
+        if self.unnester is not None and can_unnest(node, self._is_outer(node.subselect), self.expressions):
+            return self.expressions.names.placeholder(self.unnester.value(self._asked(node)))
         subselect, inputs = self.text_of(node.subselect)
         expr = self.expressions.names.split(print_node(node))
         column = Column(self.expressions.names.fresh("subquery"), self.unknown)
-        self.calls.append(SubqueryCall(column, expr, inputs, test - subselect.refs))
+        self.steps.append(SubqueryCall(column, expr, inputs, test - subselect.refs))
         self.expressions.note("subquery", f"{show(expr)} becomes a column that is computed below the expression")
         return self.expressions.names.placeholder(col(column.name))
+
+    def lateral(
+        self, left: Operator, query: ast.SelectStmt, *, outer: bool
+    ) -> tuple[Operator, tuple[Column, ...], tuple[str, ...]] | None:
+        """A LATERAL query unnested: the rows to the left with its rows; None if it has to be evaluated row by row.
+
+        Returns:
+            The rows, the columns of the query among them, and the names of these.
+        """
+        is_outer = self._is_outer(query)
+        if self.unnester is None or not can_be_dependent(query, is_outer, self.expressions):
+            return None
+        return self.unnester.lateral(left, query, bind_outer(query, is_outer, self._resolved, self.expressions), outer)
+
+    def _asked(self, node: ast.SubLink) -> Asked:
+        names = self.expressions.names
+        outer = bind_outer(node.subselect, self._is_outer(node.subselect), self._resolved, self.expressions)
+        test = names.split(print_node(node.testexpr)) if node.testexpr is not None else None
+        over = f"all combinations of {len(outer)} outer columns" if outer else "the whole query"
+        self.expressions.note("unnest", f"a subquery is asked once for {over} and joined")
+        asked = Asked(node.subLinkType, node.subselect, outer, test, names.fresh("subquery"))
+        self.steps.append(asked)
+        return asked
+
+    def stands_alone(self, found: Membership) -> bool:
+        """Whether the query of a membership reads tables and no column of the query around it."""
+        is_outer = self._is_outer(found.subselect)
+        nodes = tuple(walk(found.subselect, into_subqueries=True))
+        correlated = any(isinstance(node, ast.ColumnRef) and is_outer(node) for node in nodes)
+        return not correlated and any(isinstance(node, ast.RangeVar) for node in nodes)
+
+    def _is_outer(self, query: ast.SelectStmt) -> Callable[[ast.ColumnRef], bool]:
+        """Tells the references in a nested query that are columns of the query around it."""
+        inside = aliases_in(query)
+
+        def is_outer(node: ast.ColumnRef) -> bool:
+            if self.expressions.names.is_placeholder(node):
+                return True
+            # The server qualifies every column inside a subquery, and no alias appears at two levels.
+            qualifiers = [part.sval for part in node.fields[:-1] if isinstance(part, ast.String)]
+            return bool(qualifiers) and qualifiers[-1] not in inside
+
+        return is_outer
+
+    def _resolved(self, node: ast.ColumnRef) -> Expr:
+        if self.expressions.names.is_placeholder(node):
+            return self.expressions.names.split(print_node(node))
+        return self.resolve(node)
 
     def text_of(self, query: ast.SelectStmt, known: frozenset[str] = frozenset()) -> tuple[Expr, frozenset[InputKey]]:
         """A nested query as text with holes for outer columns, and the tables that it reads.
@@ -158,11 +217,11 @@ class Membership:
 
 
 def membership_of(node: ast.Node) -> Membership | None:
-    """EXISTS (...), x IN (...) and their negations over a plain join of tables; None for anything else."""
+    """EXISTS (...), x IN (...) and their negations; None for anything else."""
     negated = False
     if isinstance(node, ast.BoolExpr) and node.boolop == enums.BoolExprType.NOT_EXPR:
         negated, node = True, node.args[0]
-    if not isinstance(node, ast.SubLink) or not _is_plain(node.subselect):
+    if not isinstance(node, ast.SubLink):
         return None
     if node.subLinkType == enums.SubLinkType.EXISTS_SUBLINK:
         return Membership(node.subselect, None, negated)
@@ -175,7 +234,8 @@ def membership_of(node: ast.Node) -> Membership | None:
     return Membership(node.subselect, node.testexpr, negated)
 
 
-def _is_plain(subselect: ast.SelectStmt) -> bool:
+def is_plain(subselect: ast.SelectStmt, expressions: Expressions) -> bool:
+    """Whether a query is a join of tables with conditions and nothing else."""
     clauses = (
         subselect.withClause,
         subselect.groupClause,
@@ -192,6 +252,8 @@ def _is_plain(subselect: ast.SelectStmt) -> bool:
     ):
         return False
     targets = tuple(walk((subselect.targetList, subselect.whereClause)))
+    if expressions.has_aggregate(subselect.targetList):
+        return False
     return not any(isinstance(node, ast.SubLink | ast.FuncCall) and _is_special(node) for node in targets)
 
 
@@ -229,6 +291,20 @@ def join_membership(
     return Anti(outer, inner, tuple(conditions), semi=not found.negated)
 
 
+def member_of(
+    found: Membership, outer: Operator, outer_scope: Scope, inner: Operator, expressions: Expressions
+) -> Anti:
+    """The semi join (or anti join) with the rows of any query that stands alone."""
+    assert found.test is not None
+    mine = expressions.convert(found.test, outer_scope)
+    fresh = tuple(replace(c, name=expressions.names.fresh(c.name)) for c in inner.columns)
+    inner = Project(inner, fresh, tuple(col(c.name) for c in inner.columns))
+    theirs = col(fresh[0].name)
+    equality = Expr(text("(", mine, ") = (", theirs, ")").parts, (mine, theirs))
+    condition = text("(", equality, ") IS NOT FALSE") if found.negated else equality
+    return Anti(outer, inner, (condition,), semi=not found.negated)
+
+
 def hoist_conditions(stmt: ast.SelectStmt) -> bool:
     """Move conditions with subqueries from the ON of inner joins to WHERE, where they mean the same.
 
@@ -244,7 +320,7 @@ def hoist_conditions(stmt: ast.SelectStmt) -> bool:
         if inner and not node.usingClause:
             parts = split_and(node.quals)
             moved.extend(part for part in parts if has_subquery(part))
-            node.quals = _all_of(tuple(part for part in parts if not has_subquery(part)))
+            node.quals = all_of(tuple(part for part in parts if not has_subquery(part)))
         if inner or node.jointype == enums.JoinType.JOIN_LEFT:
             visit(node.larg)
         if inner or node.jointype == enums.JoinType.JOIN_RIGHT:
@@ -253,14 +329,8 @@ def hoist_conditions(stmt: ast.SelectStmt) -> bool:
     for item in stmt.fromClause or ():
         visit(item)
     if moved:
-        stmt.whereClause = _all_of((*split_and(stmt.whereClause), *moved))
+        stmt.whereClause = all_of((*split_and(stmt.whereClause), *moved))
     return bool(moved)
-
-
-def _all_of(parts: tuple[ast.Node, ...]) -> ast.Node | None:
-    if len(parts) < 2:
-        return parts[0] if parts else None
-    return ast.BoolExpr(boolop=enums.BoolExprType.AND_EXPR, args=parts)
 
 
 def has_subquery(node: object) -> bool:

@@ -23,6 +23,11 @@ def walk(node: object, *, into_subqueries: bool = False) -> Iterator[ast.Node]:
             yield from walk(getattr(node, attribute), into_subqueries=into_subqueries)
 
 
+def has_nested_query(stmt: ast.SelectStmt) -> bool:
+    """Whether a subquery stands anywhere in an expression or in FROM."""
+    return any(isinstance(node, ast.SubLink | ast.RangeSubselect) for node in walk(stmt, into_subqueries=True))
+
+
 def transform(node: object, replace: Callable[[ast.Node], ast.Node | None]) -> object:
     """Rewrite a tree in place, top down; a node for which ``replace`` returns another one is not entered."""
     if isinstance(node, tuple):

@@ -15,6 +15,8 @@ from pgtrickle.ir.operators import (
     Join,
     Operator,
     OuterJoin,
+    Pad,
+    Pick,
     Project,
     Scan,
     UnionAll,
@@ -70,7 +72,7 @@ def _of_column(op: Operator, name: str, plan: Plan) -> ColumnClass:
             if name in {column.name for column in op.child.columns}:
                 return _of_column(op.child, name, plan)
             return ColumnClass.EXACT
-        case Filter() | Join() | OuterJoin() | Anti():
+        case Filter() | Join() | OuterJoin() | Anti() | Pad() | Pick():
             owner = next((c for c in children_of(op) if name in {column.name for column in c.columns}), None)
             return _of_column(owner, name, plan) if owner is not None else ColumnClass.EXACT
         case _:

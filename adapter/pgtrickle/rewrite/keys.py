@@ -12,6 +12,7 @@ from pgtrickle.ir.operators import (
     Operator,
     OuterJoin,
     OuterKind,
+    Pick,
     Project,
     Scan,
     Window,
@@ -28,7 +29,7 @@ def derive_key(op: Operator) -> Key | None:
     match op:
         case Scan():
             return op.keys[0] if op.keys else None
-        case Filter() | Window() | Apply():
+        case Filter() | Window() | Pick() | Apply():
             return derive_key(op.child)
         case Project():
             return _renamed(derive_key(op.child), op)

@@ -16,6 +16,8 @@ from pgtrickle.ir.operators import (
     Join,
     Operator,
     OuterJoin,
+    Pad,
+    Pick,
     Project,
     Scan,
     UnionAll,
@@ -52,6 +54,10 @@ def _window(op: Window, needed: frozenset[str]) -> Operator:
     return replace(op, child=prune(op.child, _own(op.child, below)), calls=calls)
 
 
+def _pick(op: Pick, needed: frozenset[str]) -> Operator:
+    return replace(op, child=prune(op.child, _own(op.child, needed | _refs(op.items))))
+
+
 def _apply(op: Apply, needed: frozenset[str]) -> Operator:
     calls = tuple(call for call in op.calls if call.column.name in needed)
     below = needed | _refs(tuple(call.expr for call in calls))
@@ -61,6 +67,11 @@ def _apply(op: Apply, needed: frozenset[str]) -> Operator:
 
 def _expand(op: Expand, needed: frozenset[str]) -> Operator:
     return replace(op, child=prune(op.child, _own(op.child, needed | op.query.refs)))
+
+
+def _pad(op: Pad, needed: frozenset[str]) -> Operator:
+    child, lent = prune(op.child, _own(op.child, needed)), _own(op.other, needed)
+    return Pad(child, prune(op.other, lent)) if lent else child
 
 
 def _scan(op: Scan, needed: frozenset[str]) -> Scan:
@@ -111,6 +122,8 @@ _RULES: Mapping[type, Callable[[Any, frozenset[str]], Operator]] = {
     UnionAll: _union,
     Aggregate: _aggregate,
     Window: _window,
+    Pick: _pick,
     Apply: _apply,
     Expand: _expand,
+    Pad: _pad,
 }

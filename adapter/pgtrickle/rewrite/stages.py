@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from pgtrickle.delta.aggregates import rule_for
 from pgtrickle.errors import InternalError, UnsupportedQuery
-from pgtrickle.ir.expr import Expr, col, text
+from pgtrickle.ir.expr import Expr, col
 from pgtrickle.ir.operators import (
     Aggregate,
     Apply,
@@ -16,7 +16,9 @@ from pgtrickle.ir.operators import (
     Filter,
     InputKey,
     Join,
+    Keep,
     Operator,
+    Pick,
     Project,
     Scan,
     Values,
@@ -26,6 +28,8 @@ from pgtrickle.ir.operators import (
 )
 from pgtrickle.ir.schema import Column, Equality
 from pgtrickle.plan import Stage, Strategy
+from pgtrickle.rewrite.attach import attach
+from pgtrickle.rewrite.equality import null_safe
 from pgtrickle.rewrite.grouping_sets import grouping_sets
 from pgtrickle.rewrite.keys import derive_key
 from pgtrickle.rewrite.prune import prune
@@ -48,7 +52,7 @@ def cut_stages(root: Operator, names: tuple[str, ...]) -> tuple[Stage, ...]:
         root: the tree of the whole query.
         names: the column names of the stream table.
     """
-    root = grouping_sets(root)
+    root = attach(grouping_sets(root))
     cutter = _Cutter(Counter())
     cutter.count(root)
     columns = tuple(replace(column, name=name) for column, name in zip(root.columns, names, strict=True))
@@ -80,6 +84,8 @@ class _Cutter:
             return self._add(self._lower(op), Strategy.ROWS, "linear and bilinear operators only")
         below = self._lower(grouping.child)
         grouping = replace(grouping, child=below)
+        if isinstance(grouping, Pick):
+            return self._cut_pick(chain, grouping)
         strategy, reason = _strategy(grouping)
         top = _rebuild(chain, grouping)
         if strategy is Strategy.KEYS and not _shows_keys(top, grouping.keys):
@@ -88,14 +94,22 @@ class _Cutter:
             return self._add(_rebuild(chain, scan), Strategy.ROWS, "reads the groups that the stage before keeps")
         return self._add(top, strategy, reason)
 
-    def _chain(self, op: Operator) -> tuple[tuple[Operator, ...], Aggregate | Window | None]:
+    def _cut_pick(self, chain: tuple[Operator, ...], pick: Pick) -> int:
+        """The rows that are kept show all that decides their order; what is above reads them."""
+        number = self._add(pick, Strategy.PICK, "the first rows in an order are kept")
+        if not chain:
+            return number
+        scan = self._scan(number, pick.columns)
+        return self._add(_rebuild(chain, scan), Strategy.ROWS, "reads the rows that the stage before keeps")
+
+    def _chain(self, op: Operator) -> tuple[tuple[Operator, ...], Aggregate | Window | Pick | None]:
         """The projections and filters above a grouping, outermost first."""
         chain: list[Operator] = []
         node = op
         while isinstance(node, Project | Filter) and (node is op or self.uses[id(node)] <= 1):
             chain.append(node)
             node = node.child
-        if isinstance(node, Aggregate | Window) and (node is op or self.uses[id(node)] <= 1):
+        if isinstance(node, Aggregate | Window | Pick) and (node is op or self.uses[id(node)] <= 1):
             return tuple(chain), node
         return (), None
 
@@ -108,7 +122,9 @@ class _Cutter:
     def _lower_new(self, op: Operator) -> Operator:
         if op.columns and self._chain(op)[1] is not None:  # a projection to nothing is no table: cut below it
             return self._scan(self.cut(op), op.columns)
-        if isinstance(op, Apply):
+        if isinstance(op, Keep):
+            return self._scan(self.cut(op.child), op.columns)
+        if isinstance(op, Apply) and any(call.inputs for call in op.calls):
             return self._lower_apply(op)
         if isinstance(op, Expand) and op.inputs:
             return self._lower_expand(op)
@@ -122,7 +138,7 @@ class _Cutter:
         stored = (*keys, *(call.column for call in op.calls))
         columns = (*(replace(key, name=f"{key.name}_of{number}") for key in keys), *stored[len(keys) :])
         values = Project(self._scan(number, stored), columns, tuple(col(column.name) for column in stored))
-        conditions = tuple(null_safe(key, values.columns[i].name) for i, key in enumerate(keys))
+        conditions = null_safe(tuple((key, values.columns[i].name) for i, key in enumerate(keys)))
         return Join((child, values), conditions)
 
     def _lower_expand(self, op: Expand) -> Operator:
@@ -136,7 +152,7 @@ class _Cutter:
         stored = (*keys, *op.added)
         columns = (*(replace(key, name=f"{key.name}_of{number}") for key in keys), *op.added)
         rows = Project(self._scan(number, stored), columns, tuple(col(column.name) for column in stored))
-        conditions = tuple(null_safe(key, rows.columns[i].name) for i, key in enumerate(keys))
+        conditions = null_safe(tuple((key, rows.columns[i].name) for i, key in enumerate(keys)))
         return Join((child, rows), conditions)
 
     def _domain(self, op: Apply | Expand, child: Operator) -> tuple[int, tuple[Column, ...]]:
@@ -175,7 +191,7 @@ def _strategy(grouping: Aggregate | Window) -> tuple[Strategy, str]:
     if isinstance(grouping, Window):
         if grouping.keys:
             return Strategy.KEYS, "window functions are computed again for each affected partition"
-        return Strategy.ALL, "window functions without PARTITION BY look at all rows"
+        return Strategy.KEYS, "window functions without PARTITION BY: all rows are one partition"
     by_name = {column.name: column for column in grouping.child.columns}
     coarse = [key for key in grouping.keys if by_name[key].type.equality is not Equality.EXACT]
     recomputed = [_label(call.expr) for call in grouping.calls if rule_for(call, grouping.child.columns) is None]
@@ -187,7 +203,7 @@ def _strategy(grouping: Aggregate | Window) -> tuple[Strategy, str]:
         else "equal grouping keys may look different: " + ", ".join(by_name[key].type.name for key in coarse)
     )
     if grouping.scalar:
-        return Strategy.ALL, f"one group over everything; {reason}"
+        reason = f"one group over everything; {reason}"
     return Strategy.KEYS, reason
 
 
@@ -243,6 +259,8 @@ def _finish(cuts: list[_Cut], root_columns: tuple[Column, ...]) -> tuple[Stage, 
 def _kept(cut: _Cut) -> frozenset[str]:
     """Columns that a stage keeps though nobody reads them: the keys by which its stored rows are found."""
     key = derive_key(cut.operator) or frozenset()
+    if isinstance(cut.operator, Pick):
+        return key.union(*(item.refs for item in cut.operator.items))
     if isinstance(cut.operator, Apply | Expand):
         return frozenset(column.name for column in cut.operator.columns)
     return key | frozenset(group_of(cut.operator) or ()) if cut.strategy is Strategy.KEYS else frozenset()
@@ -312,28 +330,6 @@ def refuse_loose_columns(child: Operator, names: frozenset[str]) -> None:
 
 def _over(op: Apply | Expand, child: Operator) -> Operator:
     return Apply(child, op.calls) if isinstance(op, Apply) else replace(op, child=child)
-
-
-#: ``IS NULL`` would also be true for a row of NULLs, which is a value.
-_NULL = " IS NOT DISTINCT FROM NULL"
-
-
-def null_safe(column: Column, other: str) -> Expr:
-    """Equality of two columns of one type under which NULL equals NULL, found by hash."""
-    mine, theirs = col(column.name), col(other)
-    schema, operator = column.type.equals or ("pg_catalog", "=")
-    equality = text("(", mine, f' OPERATOR("{schema}".{operator}) ', theirs, ")")
-    if not column.nullable and column.type.fixed:
-        return Expr(equality.parts, (mine, theirs))
-    safe = text("(", equality, " OR (", mine, _NULL, " AND ", theirs, _NULL, "))")
-    return Expr(text(_hash_equality(column, other), safe).parts, (mine, theirs))
-
-
-def _hash_equality(column: Column, other: str) -> Expr:
-    if not column.type.hashable:
-        return text("")
-    hashes = [text("pg_catalog.hash_record_extended(ROW(", col(name), "), 0)") for name in (column.name, other)]
-    return text(hashes[0], " = ", hashes[1], " AND ")
 
 
 def _renumbered(op: Operator, positions: dict[int, dict[str, int]]) -> Operator:

@@ -19,13 +19,15 @@ WITHOUT_RULE = {
     ir.Named: "rows that the statement defines under a name",
     ir.Opaque: "a FULL plan: the query as it stands",
     ir.GroupingSets: "becomes a union of groupings before stages are cut",
+    ir.Attach: "becomes a join before stages are cut",
+    ir.Single: "becomes an outer join or a grouping before stages are cut",
+    ir.Keep: "becomes a stage",
     ir.Change: "of deltas",
     ir.Empty: "of deltas",
     ir.Negate: "of deltas",
     ir.Weigh: "of deltas",
     ir.Expose: "of deltas",
     ir.Lookup: "of deltas",
-    ir.Pad: "of deltas",
     ir.Restrict: "of recomputed keys",
 }
 
