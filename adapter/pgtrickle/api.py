@@ -15,36 +15,54 @@ from typing import Any
 from psycopg.conninfo import make_conninfo
 from typing_extensions import Self
 
-from pgtrickle import capture, db, lifecycle, refresh, schedule
+from pgtrickle import capture, db, explain, lifecycle, refresh, schedule
 from pgtrickle.catalog import history, installation, overview, stream_tables
 from pgtrickle.catalog.model import HistoryEntry
 from pgtrickle.errors import ConnectionFailed, LockTimeout, PermissionDenied, PgTrickleError, TransactionConflict
+from pgtrickle.explain.model import (
+    CostExplanation,
+    DeltaExplanation,
+    Explanation,
+    IndexAdvice,
+    OperatorExplanation,
+    SourceExplanation,
+    StageExplanation,
+    StatementExplanation,
+    TableExplanation,
+)
 from pgtrickle.lifecycle.options import check_mode
+from pgtrickle.plan import Rewrite
 from pgtrickle.results import (
     CreateResult,
     DropResult,
-    Explanation,
     HistoryRow,
     Notice,
     RefreshResult,
     ReplaceResult,
-    StageExplanation,
     StatusRow,
     VerifyResult,
 )
 from pgtrickle.schedule.order import Dag
 
 __all__ = [
+    "CostExplanation",
     "CreateResult",
+    "DeltaExplanation",
     "DropResult",
     "Explanation",
     "HistoryRow",
+    "IndexAdvice",
     "Notice",
+    "OperatorExplanation",
     "PgTrickle",
     "RefreshResult",
     "ReplaceResult",
+    "Rewrite",
+    "SourceExplanation",
     "StageExplanation",
+    "StatementExplanation",
     "StatusRow",
+    "TableExplanation",
     "VerifyResult",
 ]
 
@@ -374,9 +392,12 @@ class PgTrickle:
         return tuple(_history_row(entry) for entry in history.fetch(self.conn, stream_table_id, limit=limit))
 
     def explain(self, name: str) -> Explanation:
-        """Operator tree, delta SQL and strategy per stage, why not DIFFERENTIAL, and what the gates say now."""
+        """How a stream table is maintained: operators, rules, rewrites, delta SQL, tables, costs, gates.
+
+        ``pgtrickle.explain.render`` shows it as text or as a picture.
+        """
         self._check()
-        return lifecycle.explain(self.conn, name)
+        return explain.explain_stream_table(self.conn, name)
 
     def validate_query(self, query: str, refresh_mode: str = "AUTO") -> Explanation:
         """All that ``explain`` tells, of a query, without creating anything.
@@ -385,7 +406,7 @@ class PgTrickle:
             InvalidQuery: PostgreSQL refuses it.
             UnsupportedQuery: mode DIFFERENTIAL and it cannot be maintained incrementally.
         """
-        return lifecycle.describe(self.conn, query, check_mode(refresh_mode))
+        return explain.explain_query(self.conn, query, check_mode(refresh_mode))
 
     # --- inside -----------------------------------------------------------------------------------------------------
 

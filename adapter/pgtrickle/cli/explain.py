@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 
+from pgtrickle import explain
 from pgtrickle.cli.arguments import add_name
 from pgtrickle.cli.context import Context
 from pgtrickle.cli.exits import Exit
-from pgtrickle.results import Explanation, StageExplanation
+from pgtrickle.explain.model import Explanation
 
-HELP = "Show how a stream table is maintained: operators, strategy, delta SQL, gates."
+HELP = "Show how a stream table is maintained: operators, rules, rewrites, delta SQL, tables and their cost, gates."
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Which one, and how much."""
     add_name(parser)
-    parser.add_argument("--sql", action="store_true", help="show the delta SQL of each stage too")
+    add_form(parser)
+
+
+def add_form(parser: argparse.ArgumentParser) -> None:
+    """How an explanation is shown."""
+    parser.add_argument("--sql", action="store_true", help="show the delta SQL per changed source too")
+    parser.add_argument(
+        "--format",
+        choices=("text", "json", "mermaid", "dot"),
+        default="text",
+        help="text (default), json (as --json), or a picture of the operators: mermaid, dot",
+    )
 
 
 def run(context: Context) -> Exit:
@@ -29,36 +40,9 @@ def run(context: Context) -> Exit:
 
 def show(context: Context, explanation: Explanation) -> None:
     """An explanation for people or machines."""
-    if context.json:
+    if context.json or context.args.format == "json":
         context.print_json(explanation)
+    elif context.args.format == "text":
+        context.print(explain.to_text(explanation, sql=context.args.sql))
     else:
-        context.print("\n".join(_lines(explanation, sql=context.args.sql)))
-
-
-def _lines(explanation: Explanation, *, sql: bool) -> list[str]:
-    lines = [f"{explanation.name or 'query'}: {explanation.mode}"]
-    if explanation.full_reason:
-        lines.append(f"  not DIFFERENTIAL because {explanation.full_reason}")
-    lines += ["", "query", textwrap.indent(explanation.canonical, "  "), "", "columns"]
-    lines += [f"  {name} {kind}" for name, kind in explanation.columns]
-    lines += ["", "sources", *(f"  {source}" for source in explanation.sources)]
-    for stage in explanation.stages:
-        lines += ["", *_stage(stage, sql=sql)]
-    if explanation.gates:
-        lines += ["", "gates"]
-        lines += [f"  {gate}: {word}" + (f" ({reason})" if reason else "") for gate, word, reason in explanation.gates]
-    if explanation.notices:
-        lines += ["", "notices", *(f"  {notice.code}: {notice.text}" for notice in explanation.notices)]
-    return lines
-
-
-def _stage(stage: StageExplanation, *, sql: bool) -> list[str]:
-    lines = [
-        f"stage {stage.number}: {stage.strategy}",
-        f"  because {stage.reason}",
-        f"  reads {', '.join(stage.inputs)}",
-    ]
-    lines.append(textwrap.indent(stage.tree, "    "))
-    if sql and stage.delta_sql:
-        lines += ["  delta", textwrap.indent(stage.delta_sql, "    ")]
-    return lines
+        context.print(explain.render(explanation, context.args.format))

@@ -7,7 +7,7 @@ import argparse
 from pgtrickle.cli.arguments import add_query
 from pgtrickle.cli.context import Context, read_query
 from pgtrickle.cli.exits import Exit
-from pgtrickle.cli.explain import show
+from pgtrickle.cli.explain import add_form, show
 
 HELP = "Show how a query would be maintained, without creating anything."
 
@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The query."""
     add_query(parser, required=True)
     parser.add_argument("--mode", default="AUTO", metavar="MODE", help="AUTO (default), DIFFERENTIAL or FULL")
-    parser.add_argument("--sql", action="store_true", help="show the delta SQL of each stage too")
+    add_form(parser)
 
 
 def run(context: Context) -> Exit:

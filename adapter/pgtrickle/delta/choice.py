@@ -58,6 +58,12 @@ STRATEGIES: Mapping[Strategy, str] = {
 }
 
 
+def _scan(op: Scan) -> str:
+    if op.input.kind == "stage":
+        return "an earlier stage: its changes are in its log"
+    return "a source: its changes were captured"
+
+
 def _linear(_: Operator) -> str:
     return "linear: works on the changed rows alone"
 
@@ -76,7 +82,7 @@ def _join(op: Join) -> str:
 
 #: Operator -> why its rule in `RULES` is the one.
 REASONS: Mapping[type, Callable[[Any], str]] = {
-    Scan: lambda _: "a source: its changes were captured",
+    Scan: _scan,
     Values: lambda _: "constants",
     Filter: _linear,
     Project: _linear,
@@ -132,8 +138,10 @@ def choose(op: Operator) -> Choice:
 def _on_top(op: Operator, stage: Stage) -> Choice:
     why = stage.reason
     if isinstance(op, Aggregate):
-        details = [f"{show(call.expr)}: {aggregate_reason(call, op.child.columns)}" for call in op.calls]
-        why = "; ".join((why, *details))
+        # Where a group is computed again, all its aggregates are: of interest are those that forced it.
+        kept = stage.strategy is Strategy.AGGREGATE
+        told = [call for call in op.calls if kept or rule_for(call, op.child.columns) is None]
+        why = "; ".join((why, *(f"{show(call.expr)}: {aggregate_reason(call, op.child.columns)}" for call in told)))
     return Choice(stage.strategy.value, STRATEGIES.get(stage.strategy, ""), why)
 
 

@@ -35,6 +35,21 @@ def locator_index(plan: Plan, bindings: Bindings) -> tuple[Composed, ...]:
     return _locators(output_target(plan, plan.root, bindings), plan.root, bindings)
 
 
+def stage_indexes(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[tuple[Relation, Composed], ...]:
+    """The index statements of a stage's tables, each with its table; those of the stream table if it is the root."""
+    target, state = output_target(plan, stage, bindings), bindings.stages[stage.number].state
+    found = [(target.relation, statement) for statement in _locators(target, stage, bindings)]
+    if stage is not plan.root:
+        found += [(target.relation, statement) for statement in _join_indexes(plan, stage, target)]
+    if state is not None and stage.strategy is Strategy.AGGREGATE:
+        found += [(state, statement) for statement in _state_locator(State.of(stage, state), stage, bindings)]
+    return tuple(found)
+
+
+def _state_locator(state: State, stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
+    return _locator(state.target, f"{bindings.stages[stage.number].locator}_state", unique=True)
+
+
 def _locators(target: Target, stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
     unique = stage.strategy in (Strategy.AGGREGATE, Strategy.KEYS)
     name = bindings.stages[stage.number].locator
@@ -87,7 +102,7 @@ def _state(stage: Stage, bindings: Bindings, relation: Relation) -> list[Compose
     return [
         *statements,
         *_owned(relation),
-        *_locator(state.target, f"{bindings.stages[stage.number].locator}_state", unique=True),
+        *_state_locator(state, stage, bindings),
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pgtrickle.lifecycle.create import create
-from pgtrickle.lifecycle.describe import describe, explain
 from pgtrickle.lifecycle.drop import drop, release
 from pgtrickle.lifecycle.mend import refresh_group, repair, verify
 from pgtrickle.lifecycle.options import Configuration, configure
@@ -18,9 +17,7 @@ __all__ = [
     "configure",
     "create",
     "create_or_replace",
-    "describe",
     "drop",
-    "explain",
     "preview",
     "refresh_group",
     "release",
