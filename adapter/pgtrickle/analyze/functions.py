@@ -64,6 +64,8 @@ _MOVING = frozenset(
         "version",
     }
 )
+#: Those of the prefixes below that depend on their arguments alone.
+_STEADY = frozenset({"pg_typeof", "pg_input_is_valid", "pg_char_to_encoding", "pg_encoding_to_char"})
 _MOVING_PREFIXES = ("pg_", "has_", "inet_client", "inet_server", "txid_")
 
 
@@ -91,6 +93,8 @@ class Function:
             return True  # a stable function of the user's may read tables that nobody watches
         if self.name == "age" and self.arguments == 1:
             return True
+        if self.name in _STEADY:
+            return False
         return self.name in _MOVING or self.name.startswith(_MOVING_PREFIXES)
 
 

@@ -6,13 +6,17 @@ import re
 
 #: Fields that depend on how a query was written: columns are referred to by number, never by name.
 _WRITING = re.compile(
-    r" :(?:\w*format|rellockmode|location|stmt_location|stmt_len) -?\d+"
+    r" :(?:\w*format|rellockmode|location|stmt_location|stmt_len|element_typeid) -?\d+"
+    r"| :isNatural (?:true|false)"  # the server has made USING of it
     r"| :(?:alias|eref) (?:<>|\{ALIAS(?:\\.|[^\\}])*\})"
     r"| :(?:resname|aliasname) (?:\\.|[^\\ ])+"
     r"| :colnames \((?:\"(?:\\.|[^\"\\])*\" ?)*\)"
 )
 _OWN_OID = re.compile(r":relid (\d+)")
 _TOKEN = re.compile(r"\\.|[{}()]|[^\\{}()]+", re.DOTALL)
+_ARRAY = re.compile(r"(ARRAY(?:EXPR)? :array_typeid )\d+( :array_collid )\d+( :elements )")
+_ARRAY_CAST = re.compile(r"ARRAYCOERCEEXPR :arg ")
+_ARRAY_TYPE = re.compile(r" :resulttype (\d+) :resulttypmod -?\d+ :resultcollid (\d+)")
 _BOOLEAN = re.compile(r"BOOLEXPR :boolop (and|or) :args ")
 
 Tree = list["str | Tree"]
@@ -40,6 +44,7 @@ def _flattened(rule: str) -> Tree:
         elif token in ("}", ")"):
             closed = stack.pop()
             closed.append(token)
+            closed = _pushed_cast(closed)
             arguments = _same_operator(closed, stack)
             if arguments is None:
                 stack[-1].append(closed)
@@ -48,6 +53,41 @@ def _flattened(rule: str) -> Tree:
         else:
             stack[-1].append(token)
     return root
+
+
+def _pushed_cast(node: Tree) -> Tree:
+    """The cast of an array constructor as the constructor of an array of cast elements: so the grammar reads it."""
+    if len(node) != 7 or not isinstance(node[1], str) or not _ARRAY_CAST.fullmatch(node[1]):
+        return node
+    _, _, array, _, cast, result, _ = node
+    found = _ARRAY_TYPE.fullmatch(result) if isinstance(result, str) else None
+    if found is None or not isinstance(array, list) or not isinstance(cast, list):
+        return node
+    return _with_cast_elements(array, cast, found[1], found[2]) or node
+
+
+def _with_cast_elements(array: Tree, cast: Tree, type_oid: str, collation: str) -> Tree | None:
+    """An array constructor with the cast applied to its elements, those of nested constructors included."""
+    head = _ARRAY.fullmatch(array[1]) if len(array) == 5 and isinstance(array[1], str) else None
+    if head is None or not isinstance(array[2], list):
+        return None
+    nested = ":multidims true" in array[3]
+    elements: Tree = []
+    for element in array[2]:
+        done: str | Tree | None = element
+        if isinstance(element, list):
+            done = _with_cast_elements(element, cast, type_oid, collation) if nested else _applied(cast, element)
+        if done is None:
+            return None
+        elements.append(done)
+    return [array[0], f"{head[1]}{type_oid}{head[2]}{collation}{head[3]}", elements, *array[3:]]
+
+
+def _applied(cast: Tree, element: Tree) -> Tree:
+    """The cast of one element; in that of the array a CaseTestExpr stands for it."""
+    if len(cast) > 1 and isinstance(cast[1], str) and cast[1].startswith("CASETESTEXPR "):
+        return element
+    return [_applied(part, element) if isinstance(part, list) else part for part in cast]
 
 
 def _same_operator(closed: Tree, stack: list[Tree]) -> Tree | None:

@@ -68,12 +68,13 @@ SUPPORT: tuple[Support, ...] = (
         _KEYS,
         "per distinct outer values; all of them if tables inside change",
     ),
-    Support("subqueries in ON of outer joins and in window functions", False, _REFUSED),
+    Support("subqueries in ON of outer joins, in window functions, in GROUP BY and in VALUES", True, _KEYS),
+    Support("a subquery in ON of a FULL JOIN that reads columns of both sides", False, _REFUSED),
     Support(
         "functions in FROM, WITH ORDINALITY, ROWS FROM, JSON_TABLE, XMLTABLE", True, _DELTA, "LEFT JOIN LATERAL too"
     ),
-    Support("set-returning functions in the select list", True, _DELTA),
-    Support("LATERAL subqueries, inner and LEFT JOIN ... ON true", True, _DELTA, "asked once for all outer values"),
+    Support("set-returning functions in the select list, in GROUP BY and in ORDER BY", True, _DELTA),
+    Support("LATERAL subqueries, inner and LEFT JOIN", True, _DELTA, "asked once for all outer values"),
     Support("window functions with PARTITION BY", True, _KEYS, "several partitionings: one stage each"),
     Support("window functions without PARTITION BY", True, _KEYS, "all rows are one partition, computed again"),
     Support("DISTINCT ON", True, _KEYS, "ties are broken by the output columns"),

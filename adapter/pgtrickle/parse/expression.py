@@ -98,3 +98,10 @@ def split_and(node: ast.Node | None) -> tuple[ast.Node, ...]:
     if isinstance(node, ast.BoolExpr) and node.boolop == enums.BoolExprType.AND_EXPR:
         return tuple(part for arg in node.args for part in split_and(arg))
     return (node,)
+
+
+def all_of(parts: tuple[ast.Node, ...]) -> ast.Node | None:
+    """The conditions connected by AND; None if there is none."""
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return ast.BoolExpr(boolop=enums.BoolExprType.AND_EXPR, args=parts)

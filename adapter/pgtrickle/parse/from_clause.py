@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 from pglast import ast, enums
 
 from pgtrickle.errors import InternalError
 from pgtrickle.ir.expr import Expr, col, text
-from pgtrickle.ir.operators import Filter, InputKey, Join, Operator, OuterJoin, OuterKind, Project, Scan
+from pgtrickle.ir.operators import Filter, InputKey, Operator, Project, Scan
 from pgtrickle.ir.schema import Column
-from pgtrickle.parse.expression import Expressions
+from pgtrickle.parse.expression import Expressions, all_of, split_and
 from pgtrickle.parse.facts import RelationFacts
+from pgtrickle.parse.joins import (
+    READS_LEFT,
+    aliased_join,
+    columns_read,
+    has_columns,
+    inner_join,
+    is_true,
+    join_of_kind,
+    merged_column,
+    sideways,
+)
 from pgtrickle.parse.lateral import Laterals, is_lateral
 from pgtrickle.parse.refuse import unsupported
 from pgtrickle.parse.scope import Scope, Table, Visible
+from pgtrickle.parse.subquery import has_subquery
+from pgtrickle.parse.tree import transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +40,38 @@ class Item:
     scope: Scope
 
 
+#: Filters rows by conditions that may contain subqueries, as WHERE does.
+Where = Callable[[Operator, Scope, tuple[ast.Node, ...]], Operator]
+
 #: Parses a nested query; returns its rows, its columns carry the visible names in the second element.
 Subquery = Callable[[ast.SelectStmt], tuple[Operator, tuple[str, ...]]]
 
 
+class _BothSides(Exception):
+    """A subquery in the condition of an outer join reads columns of both sides."""
+
+
+#: A joined relation, what it shows, and the merged columns of USING.
+_Joined = tuple[Operator, Scope, tuple[Visible, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class FromClause:
-    """Parses FROM items. ``subquery`` parses nested queries, ``cte`` finds a common table expression by name."""
+    """Parses FROM items.
+
+    ``subquery`` parses nested queries, ``cte`` finds a common table expression by name, ``where`` applies conditions.
+    """
 
     expressions: Expressions
     subquery: Subquery
     cte: Callable[[str], tuple[Operator, tuple[str, ...]] | None]
     laterals: Laterals
+    where: Where
 
     def parse(self, items: tuple[ast.Node, ...], first: Item | None = None) -> Item:
         """All items of a FROM list, joined without a condition, behind a first one that it does not show."""
         result = first
-        for node in items:
+        for node in sideways(items):
             if is_lateral(node):
                 result = self._lateral(result, node)
                 continue
@@ -50,7 +79,7 @@ class FromClause:
             if result is None:
                 result = item
             else:
-                result = Item(_join((result.operator, item.operator), ()), result.scope.joined(item.scope))
+                result = Item(inner_join((result.operator, item.operator), ()), result.scope.joined(item.scope))
         if result is None:
             raise InternalError("an empty FROM clause")
         return result
@@ -82,6 +111,8 @@ class FromClause:
                 return self._aliased(found, node.alias, node.relname)
         # Printed with search_path = pg_catalog, so what has no schema and is no common table expression is there.
         facts = self.expressions.facts.relations.get((node.schemaname or "pg_catalog", node.relname))
+        if facts is None and node.schemaname is None:
+            facts = self._temporary(node.relname)
         if facts is None:
             raise InternalError(f"nothing is known of the relation {node.schemaname}.{node.relname}")
         if not node.inh and facts.kind == "table":
@@ -92,6 +123,11 @@ class FromClause:
             raise unsupported("system view", "its changes cannot be captured", detail=f"{facts.schema}.{facts.name}")
         operator, visible = self._scan(facts, node.alias.aliasname if node.alias else facts.name)
         return self._aliased((operator, visible), node.alias, facts.name, schema=facts.schema)
+
+    def _temporary(self, name: str) -> RelationFacts | None:
+        """A temporary table: its schema is searched first, whatever search_path says, and so never printed."""
+        found = (f for (_, own), f in self.expressions.facts.relations.items() if own == name)
+        return next((facts for facts in found if facts.schema.startswith("pg_temp")), None)
 
     def _scan(self, facts: RelationFacts, alias: str) -> tuple[Operator, tuple[str, ...]]:
         names = {attribute.name: self.expressions.names.fresh(attribute.name) for attribute in facts.attributes}
@@ -133,34 +169,148 @@ class FromClause:
         return Project(operator, columns, tuple(col(c.name) for c in operator.columns))
 
     def _join(self, node: ast.JoinExpr) -> Item:
-        if is_lateral(node.rarg):
-            return self._lateral_join(node)
+        if is_lateral(node.rarg) and node.jointype in READS_LEFT and has_columns(node.rarg):
+            return self._shown(node, self._lateral_join(node))
+        nested = tuple(part for part in split_and(node.quals) if has_subquery(part))
+        if nested and node.jointype != enums.JoinType.JOIN_INNER:
+            whole = deepcopy(node)
+            try:
+                return self._shown(node, self._join_of(node, nested))
+            except _BothSides:
+                return self._shown(whole, self._row_by_row(whole))
+        return self._shown(node, self._join_of(node, nested))
+
+    def _join_of(self, node: ast.JoinExpr, nested: tuple[ast.Node, ...]) -> _Joined:
         left, right = self._item(node.larg), self._item(node.rarg)
         using = tuple(part.sval for part in node.usingClause or ())
         equalities, merged = self._using(using, left.scope, right.scope, node.jointype)
-        if using:
-            self.expressions.note("using", f"USING ({', '.join(using)}) becomes equalities and merged columns")
-        if node.jointype == enums.JoinType.JOIN_RIGHT:
-            self.expressions.note("right join", "RIGHT JOIN becomes LEFT JOIN with its sides swapped")
         scope = left.scope.joined(right.scope, merged)
-        conditions = equalities + self.expressions.conjuncts(node.quals, scope)
-        operator = _join_of_kind(node.jointype, left.operator, right.operator, conditions)
+        plain = all_of(tuple(part for part in split_and(node.quals) if part not in nested))
+        conditions = equalities + self.expressions.conjuncts(plain, scope)
+        if node.jointype == enums.JoinType.JOIN_INNER:
+            joined = inner_join((left.operator, right.operator), conditions)
+            return self.where(joined, scope, nested) if nested else joined, scope, merged
+        if nested:
+            left, right, more = self._with_subqueries(node.jointype, left, right, scope, nested)
+            conditions += more
+        return join_of_kind(node.jointype, left.operator, right.operator, conditions), scope, merged
+
+    def _shown(self, node: ast.JoinExpr, joined: _Joined) -> Item:
+        operator, scope, merged = joined
         if node.alias is not None:
-            return Item(operator, _aliased_join(scope, node.alias))
+            return Item(operator, aliased_join(scope, node.alias))
         if node.join_using_alias is not None:
             scope = replace(scope, tables=(*scope.tables, Table(node.join_using_alias.aliasname, merged)))
         return Item(operator, scope)
 
-    def _lateral_join(self, node: ast.JoinExpr) -> Item:
+    def _with_subqueries(
+        self, kind: enums.JoinType, left: Item, right: Item, scope: Scope, nested: tuple[ast.Node, ...]
+    ) -> tuple[Item, Item, tuple[Expr, ...]]:
+        """The sides of an outer join with the subqueries of its condition evaluated where they belong.
+
+        A condition on the side that is not kept filters it. Of any other the subqueries become columns of the side
+        whose columns they read.
+
+        Raises:
+            _BothSides: a subquery reads columns of both sides.
+        """
+        names = tuple(frozenset(c.name for c in side.operator.columns) for side in (left, right))
+        conditions: list[Expr] = []
+        sides = [left, right]
+        dropped = {enums.JoinType.JOIN_LEFT: 1, enums.JoinType.JOIN_RIGHT: 0}.get(kind)
+        for part in nested:
+            if dropped is not None and columns_read(part, scope) <= names[dropped]:
+                kept = sides[dropped]
+                sides[dropped] = replace(kept, operator=self.where(kept.operator, kept.scope, (part,)))
+                continue
+            subqueries = self.laterals.subqueries(scope)
+            lifted = subqueries.lift(part)
+            shares = subqueries.shared((names[1], names[0]))
+            if shares is None:
+                raise _BothSides
+            for number, share in zip((1, 0), shares, strict=True):
+                sides[number] = replace(sides[number], operator=share.under(sides[number].operator))
+            conditions.append(self.expressions.convert(lifted, scope))
+        return sides[0], sides[1], tuple(conditions)
+
+    def _lateral_join(self, node: ast.JoinExpr) -> _Joined:
         left = self._item(node.larg)
-        always = isinstance(node.quals, ast.A_Const) and isinstance(node.quals.val, ast.Boolean)
-        always = always and bool(node.quals.val.boolval)
         outer = node.jointype == enums.JoinType.JOIN_LEFT
-        if node.usingClause or node.alias or (outer and not always):
-            raise unsupported("LATERAL", "a lateral join with this condition has no delta rule yet")
-        item = self._lateral(left, node.rarg, outer=outer)
-        conditions = self.expressions.conjuncts(node.quals, item.scope) if not always else ()
-        return Item(Filter(item.operator, conditions) if conditions else item.operator, item.scope)
+        parts = tuple(part for part in split_and(node.quals) if not is_true(part))
+        using = tuple(part.sval for part in node.usingClause or ())
+        right = node.rarg
+        if outer and (parts or using):
+            alias = right.alias.aliasname
+            equal = tuple(self._equal(left.scope, alias, name) for name in using)
+            names = ((alias, self.laterals.columns(right)),)
+            right = self._filtered_item(left.scope, right, names, (*equal, *parts))
+        operator, added = self.laterals.item(left.operator, left.scope, right, outer=outer)
+        equalities, merged = self._using(using, left.scope, added, node.jointype)
+        scope = left.scope.joined(added, merged)
+        if outer:
+            return operator, scope, merged
+        filtered = Filter(operator, equalities) if equalities else operator
+        return self.where(filtered, scope, parts) if parts else filtered, scope, merged
+
+    def _row_by_row(self, node: ast.JoinExpr) -> _Joined:
+        """An outer join of which a subquery reads both sides: partners are looked up for each row of the kept one."""
+        if node.jointype == enums.JoinType.JOIN_FULL:
+            raise unsupported("subquery in ON", "in a FULL JOIN it has no delta rule if it reads columns of both sides")
+        turned = node.jointype == enums.JoinType.JOIN_RIGHT
+        larg, rarg = (node.rarg, node.larg) if turned else (node.larg, node.rarg)
+        left, right = self._item(larg), self._item(deepcopy(rarg)).scope
+        if node.usingClause or right.merged:
+            raise unsupported("subquery in ON", "together with USING it has no delta rule yet")
+        names = tuple((table.alias, tuple(column.name for column in table.columns)) for table in right.tables)
+        item = self._filtered_item(left.scope, rarg, names, split_and(node.quals))
+        operator, added = self.laterals.item(left.operator, left.scope, item, outer=True)
+        columns = iter(added.tables[0].columns)
+        tables = tuple(
+            replace(table, columns=tuple(replace(c, expr=next(columns).expr) for c in table.columns))
+            for table in right.tables
+        )
+        looked_up = Scope(tables)
+        return operator, looked_up.joined(left.scope) if turned else left.scope.joined(looked_up), ()
+
+    def _equal(self, left: Scope, alias: str, name: str) -> ast.Node:
+        mine = left.resolve(ast.ColumnRef(fields=(ast.String(sval=name),)))
+        theirs = ast.ColumnRef(fields=(ast.String(sval=alias), ast.String(sval=name)))
+        return ast.A_Expr(
+            kind=enums.A_Expr_Kind.AEXPR_OP,
+            name=(ast.String(sval="="),),
+            lexpr=self.expressions.names.placeholder(mine),
+            rexpr=theirs,
+        )
+
+    def _filtered_item(
+        self,
+        left: Scope,
+        item: ast.Node,
+        names: tuple[tuple[str, tuple[str, ...]], ...],
+        conditions: tuple[ast.Node, ...],
+    ) -> ast.RangeSubselect:
+        """``LATERAL (SELECT columns FROM item WHERE conditions)``: a condition of LEFT JOIN inside its right side."""
+        aliases = {table.alias for table in left.tables}
+
+        def resolved(node: ast.Node) -> ast.Node | None:
+            if not isinstance(node, ast.ColumnRef) or self.expressions.names.is_placeholder(node):
+                return None
+            outside = len(node.fields) == 1 or node.fields[-2].sval in aliases
+            return self.expressions.names.placeholder(left.resolve(node)) if outside else None
+
+        shown = (
+            ast.ColumnRef(fields=(ast.String(sval=alias), ast.String(sval=name)))
+            for alias, columns in names
+            for name in columns
+        )
+        query = ast.SelectStmt(
+            targetList=tuple(ast.ResTarget(val=ref) for ref in shown),
+            fromClause=(item,),
+            whereClause=transform(all_of(conditions), resolved),
+            op=enums.SetOperation.SETOP_NONE,
+            limitOption=enums.LimitOption.LIMIT_OPTION_DEFAULT,
+        )
+        return ast.RangeSubselect(lateral=True, subquery=query, alias=ast.Alias(aliasname=names[0][0]))
 
     def _using(
         self, using: tuple[str, ...], left: Scope, right: Scope, kind: enums.JoinType
@@ -172,47 +322,5 @@ class FromClause:
             ref = ast.ColumnRef(fields=(ast.String(sval=name),))
             mine, theirs = left.resolve(ref), right.resolve(ref)
             equalities.append(Expr(text("(", mine, ") = (", theirs, ")").parts, (mine, theirs)))
-            merged.append(Visible(name, _merged(mine, theirs, kind)))
+            merged.append(Visible(name, merged_column(mine, theirs, kind)))
         return tuple(equalities), tuple(merged)
-
-
-def _merged(left: Expr, right: Expr, kind: enums.JoinType) -> Expr:
-    """The value of a merged column. The CASE gives it the common type of both sides, as PostgreSQL does."""
-    if kind == enums.JoinType.JOIN_FULL:
-        return text("COALESCE(", left, ", ", right, ")")
-    kept, other = (right, left) if kind == enums.JoinType.JOIN_RIGHT else (left, right)
-    return text("CASE WHEN true THEN ", kept, " ELSE ", other, " END")
-
-
-def _aliased_join(scope: Scope, alias: ast.Alias) -> Scope:
-    renames = tuple(part.sval for part in alias.colnames or ())
-    columns = scope.all_columns()
-    shown = renames + tuple(column.name for column in columns[len(renames) :])
-    return Scope((Table(alias.aliasname, tuple(Visible(n, c.expr) for n, c in zip(shown, columns, strict=True))),))
-
-
-def _join(inputs: tuple[Operator, ...], conditions: tuple[Expr, ...]) -> Join:
-    """An inner join; inner joins below are merged into it, so that all inputs can be ordered together."""
-    flat: list[Operator] = []
-    inherited: list[Expr] = []
-    for child in inputs:
-        if isinstance(child, Join):
-            flat += child.inputs
-            inherited += child.conditions
-        else:
-            flat.append(child)
-    return Join(tuple(flat), (*inherited, *conditions))
-
-
-def _join_of_kind(kind: enums.JoinType, left: Operator, right: Operator, conditions: tuple[Expr, ...]) -> Operator:
-    match kind:
-        case enums.JoinType.JOIN_INNER:
-            return _join((left, right), conditions)
-        case enums.JoinType.JOIN_LEFT:
-            return OuterJoin(OuterKind.LEFT, left, right, conditions)
-        case enums.JoinType.JOIN_RIGHT:
-            return OuterJoin(OuterKind.LEFT, right, left, conditions)
-        case enums.JoinType.JOIN_FULL:
-            return OuterJoin(OuterKind.FULL, left, right, conditions)
-        case _:
-            raise InternalError(f"the grammar has no join of kind {kind}")

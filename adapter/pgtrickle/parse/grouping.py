@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from pglast import ast, enums
@@ -12,8 +13,9 @@ from pgtrickle.ir.expr import Expr, Ref, col, text
 from pgtrickle.ir.operators import Aggregate, AggregateCall, GroupingSets, Operator, Project
 from pgtrickle.ir.schema import INT4, Column, Type
 from pgtrickle.parse.expression import Expressions
+from pgtrickle.parse.lateral import SetReturning
 from pgtrickle.parse.printing import print_node
-from pgtrickle.parse.refuse import refuse_in_expression, unsupported
+from pgtrickle.parse.refuse import refuse_in_expression
 from pgtrickle.parse.scope import Scope
 from pgtrickle.parse.tree import function_name, transform, walk
 
@@ -31,6 +33,8 @@ class Grouping:
     args: dict[Expr, Column] = field(default_factory=dict)
     sets: tuple[tuple[str, ...], ...] = ()
     markers: dict[tuple[str, ...], Column] = field(default_factory=dict)
+    expanded: dict[Expr, Expr] = field(default_factory=dict)
+    elements: SetReturning | None = None
 
     @classmethod
     def of(
@@ -40,19 +44,49 @@ class Grouping:
         below = {column.name: column for column in child.columns}
         grouping = cls(expressions, scope, unknown, below, {}, {})
         if any(isinstance(node, ast.GroupingSet) for node in stmt.groupClause or ()):
-            exprs = grouping_sets(stmt.groupClause, lambda node: expressions.convert(node, scope))
+            exprs = grouping_sets(stmt.groupClause, lambda node: grouping.key(_target(stmt, node)))
             grouping.sets = tuple(tuple(grouping.add_key(expr).name for expr in one) for one in exprs)
             if stmt.groupDistinct:
                 grouping.sets = tuple(dict.fromkeys(tuple(sorted(one)) for one in grouping.sets))
+            if len(grouping.sets) == 1:
+                grouping.sets = ()
             return grouping
         for node in stmt.groupClause or ():
-            target = node
-            if isinstance(node, ast.A_Const) and isinstance(node.val, ast.Integer):
-                target = stmt.targetList[node.val.ival - 1].val
-            if any(isinstance(inner, ast.FuncCall) and expressions.returns_set(inner) for inner in walk(target)):
-                raise unsupported("set-returning function in GROUP BY", "it has no delta rule yet")
-            grouping.add_key(expressions.convert(target, scope))
+            grouping.add_key(grouping.key(_target(stmt, node)))
         return grouping
+
+    def key(self, node: ast.Node) -> Expr:
+        """A grouping expression; functions in it that return sets multiply the rows before they are grouped."""
+        expr = self.expressions.convert(node, self.scope)
+        if any(isinstance(inner, ast.FuncCall) and self.expressions.returns_set(inner) for inner in walk(node)):
+            if self.elements is None:
+                self.elements = SetReturning(
+                    self.expressions, lambda inner: self.expressions.convert(inner, self.scope)
+                )
+            self.expanded[expr] = self.elements.expression(deepcopy(node))
+        return expr
+
+    def with_elements(self, node: ast.Node) -> ast.Node:
+        """The expression with keys that contain functions returning sets replaced: these are evaluated already."""
+        if not self.expanded:
+            return node
+
+        def resolve(inner: ast.Node) -> ast.Node | None:
+            if isinstance(inner, ast.SubLink):
+                return inner
+            return self.expressions.resolve(inner, self.scope) if isinstance(inner, ast.ColumnRef) else None
+
+        def keyed(inner: ast.Node) -> ast.Node | None:
+            if isinstance(inner, ast.SubLink) or self.expressions.is_aggregate(inner):
+                return inner
+            if not _is_expression(inner):
+                return None
+            expr = self.expressions.names.split(print_node(inner))
+            return self.expressions.names.placeholder(col(self.keys[expr].name)) if expr in self.expanded else None
+
+        replaced = transform(transform(node, resolve), keyed)
+        assert isinstance(replaced, ast.Node)
+        return replaced
 
     def add_key(self, expr: Expr) -> Column:
         """The column of a grouping key, new or known."""
@@ -90,13 +124,18 @@ class Grouping:
 
     def operator(self, child: Operator) -> Aggregate | GroupingSets:
         """The grouping of ``child`` by everything collected."""
+        if not self.calls and () in self.sets:  # groups of nothing are told apart by their rows alone
+            count = AggregateCall(Column(self.expressions.names.fresh("rows"), self.unknown), text("count(*)"), "count")
+            self.calls[count.expr] = replace(count, plain=True)
         needed: dict[str, None] = {}
         computed = {column.name for column in self.args.values()}
         for call in self.calls.values():
             needed |= dict.fromkeys(sorted(call.expr.refs - computed))
         by_name = {column.name: column for column in child.columns}
         columns = (*self.keys.values(), *self.args.values(), *(by_name[name] for name in needed))
-        exprs = (*self.keys, *self.args, *(col(name) for name in needed))
+        exprs = (*(self.expanded.get(key, key) for key in self.keys), *self.args, *(col(name) for name in needed))
+        if self.elements is not None:
+            child = self.elements.under(child, self.unknown)
         below = Project(child, tuple(columns), tuple(exprs))
         keys = tuple(column.name for column in self.keys.values())
         if self.sets:
@@ -108,6 +147,8 @@ class Grouping:
         if self.expressions.is_aggregate(node):
             return self.expressions.names.placeholder(col(self._call(node).column.name))
         if isinstance(node, ast.GroupingFunc):
+            if not self.sets:  # every row is grouped by all keys
+                return ast.A_Const(isnull=False, val=ast.Integer(ival=0))
             return self.expressions.names.placeholder(col(self._marker(node).name))
         return self._key_reference(node) if self.keys else None
 
@@ -154,6 +195,13 @@ class Grouping:
         if expr not in self.args:
             self.args[expr] = Column(self.expressions.names.fresh("arg"), self.unknown)
         return self.expressions.names.placeholder(col(self.args[expr].name))
+
+
+def _target(stmt: ast.SelectStmt, node: ast.Node) -> ast.Node:
+    """What an item of GROUP BY means: an integer is an output column."""
+    if isinstance(node, ast.A_Const) and isinstance(node.val, ast.Integer):
+        return stmt.targetList[node.val.ival - 1].val
+    return node
 
 
 def grouping_sets(clause: tuple[ast.Node, ...], convert: Callable[[ast.Node], Expr]) -> list[tuple[Expr, ...]]:

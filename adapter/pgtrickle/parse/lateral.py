@@ -14,7 +14,7 @@ from pgtrickle.parse.expression import Expressions
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.refuse import refuse_in_expression, unsupported
 from pgtrickle.parse.scope import Scope, Table, Visible
-from pgtrickle.parse.subquery import Subqueries
+from pgtrickle.parse.subquery import Subqueries, has_subquery
 from pgtrickle.parse.tree import transform
 from pgtrickle.parse.unnest import Unnester
 
@@ -50,8 +50,7 @@ class Laterals:
         """
         if isinstance(node, ast.RangeSubselect):
             if left is not None and self.unnester is not None:
-                subqueries = Subqueries(self.expressions, self.unknown, self.ctes, scope.resolve, self.unnester)
-                attached = subqueries.lateral(left, node.subquery, outer=outer)
+                attached = self.subqueries(scope).lateral(left, node.subquery, outer=outer)
                 if attached is not None:
                     rows, columns, names = attached
                     shown = _shown(node.alias, names)
@@ -59,23 +58,41 @@ class Laterals:
                     return rows, Scope((Table(node.alias.aliasname if node.alias else "", visible),))
             query, shown, inputs = self._subselect(node, scope)
         else:
-            query, shown = self._function(node, scope)
-            inputs = frozenset[InputKey]()
+            query, shown, inputs = self._function(node, scope)
         columns = tuple(Column(self.expressions.names.fresh(name), self.unknown) for name in shown)
         expanded = Expand(left if left is not None else _UNIT, query, columns, inputs, outer)
         visible = tuple(Visible(name, col(c.name)) for name, c in zip(shown, columns, strict=True))
         return expanded, Scope((Table(node.alias.aliasname if node.alias else "", visible),))
 
-    def _function(self, node: ast.Node, scope: Scope) -> tuple[Expr, tuple[str, ...]]:
+    def columns(self, node: ast.Node) -> tuple[str, ...]:
+        """The names of an item's columns."""
+        if isinstance(node, ast.RangeSubselect):
+            return _shown(node.alias, output_names(node.subquery))
+        return _columns_of(node)
+
+    def subqueries(self, scope: Scope) -> Subqueries:
+        """Collects the subqueries of expressions over a scope."""
+        return Subqueries(self.expressions, self.unknown, self.ctes, scope.resolve, self.unnester)
+
+    def _function(self, node: ast.Node, scope: Scope) -> tuple[Expr, tuple[str, ...], frozenset[InputKey]]:
         shown = _columns_of(node)
+        if has_subquery(node):
+            star = ast.ResTarget(val=ast.ColumnRef(fields=(ast.A_Star(),)))
+            query = ast.SelectStmt(targetList=(star,), fromClause=(node,), op=enums.SetOperation.SETOP_NONE)
+            query.limitOption = enums.LimitOption.LIMIT_OPTION_DEFAULT
+            return self._query(query, shown, scope)
         refuse_in_expression(node)
         self.expressions.resolve(node, scope)
-        return text("(SELECT * FROM ", self.expressions.names.split(print_node(node)), ")"), shown
+        return text("(SELECT * FROM ", self.expressions.names.split(print_node(node)), ")"), shown, frozenset()
 
     def _subselect(self, node: ast.RangeSubselect, scope: Scope) -> tuple[Expr, tuple[str, ...], frozenset[InputKey]]:
+        return self._query(node.subquery, self.columns(node), scope)
+
+    def _query(
+        self, stmt: ast.SelectStmt, shown: tuple[str, ...], scope: Scope
+    ) -> tuple[Expr, tuple[str, ...], frozenset[InputKey]]:
         subqueries = Subqueries(self.expressions, self.unknown, self.ctes, scope.resolve)
-        shown = _shown(node.alias, output_names(node.subquery))
-        query, inputs = subqueries.text_of(node.subquery)
+        query, inputs = subqueries.text_of(stmt)
         return text("(", query, ")"), shown, inputs
 
     def recursive(self, name: str, cte: ast.CommonTableExpr) -> tuple[Operator, tuple[str, ...]]:

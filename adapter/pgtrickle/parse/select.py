@@ -28,6 +28,7 @@ from pgtrickle.parse.subquery import (
     hoist_conditions,
     is_plain,
     join_membership,
+    lift_keys,
     member_of,
     membership_of,
     unqualified_relations,
@@ -111,7 +112,7 @@ class QueryParser:
         if hoist_conditions(stmt):
             self.expressions.note("hoist", "conditions of ON with subqueries move to WHERE")
         child, scope = self._from(stmt, domain)
-        child = self._where(stmt, child, scope)
+        child = self._where(child, scope, split_and(stmt.whereClause))
         child = self._below_grouping(stmt, child, scope)
         names = tuple(target.name or implied_name(target.val) for target in stmt.targetList or ())
         child, grouping = self._grouping(stmt, scope, child, domain)
@@ -119,16 +120,19 @@ class QueryParser:
         if grouping:
             dependent = tuple(col(grouping.add_key(expr).name) for expr in dependent)
         convert = grouping.convert if grouping else partial(self.expressions.convert, scope=scope)
-        windows = Windows.of(stmt, self.expressions, self.unknown, convert)
+        below = self._subqueries(convert)
+        windows = Windows.of(stmt, self.expressions, self.unknown, convert, below.lift)
         above = self._subqueries(convert)
 
         sets = SetReturning(self.expressions, windows.expression)
 
         def expression(node: ast.Node) -> Expr:
-            return sets.expression(above.lift(node))
+            node = grouping.with_elements(node) if grouping else node
+            return sets.expression(above.lift(windows.replace(node)))
 
         targets = tuple(expression(target.val) for target in stmt.targetList or ())
-        order = Ordering.of(stmt, self.expressions, targets, expression) if _is_picky(stmt) else None
+        picky = _is_picky(stmt) or self._returns_sets(stmt.sortClause)
+        order = Ordering.of(stmt, self.expressions, targets, expression) if picky else None
         if grouping:
             inside = self._subqueries(convert)
             having = tuple(grouping.convert(inside.lift(part)) for part in split_and(stmt.havingClause))
@@ -137,9 +141,9 @@ class QueryParser:
                 self.expressions.note("having", "HAVING becomes a filter over the grouping")
         if len(windows.calls) > 1:
             self.expressions.note("windows", f"window functions become {len(windows.calls)} operators, by PARTITION BY")
-        child = sets.under(above.under(windows.operator(child)), self.unknown)
+        child = sets.under(above.under(windows.operator(below.under(child))), self.unknown)
         rows = self._project(child, (*names, *("outer" for _ in dependent)), (*targets, *dependent))
-        if order is not None:
+        if order is not None and _is_picky(stmt):
             rows = self._picked(stmt, rows, child, order, len(dependent))
         elif stmt.distinctClause:
             rows = self._distinct(rows)
@@ -151,9 +155,9 @@ class QueryParser:
     def _unnester(self) -> Unnester | None:
         return Unnester(self.expressions, self.unknown, self.parse) if self.unnest else None
 
-    def _where(self, stmt: ast.SelectStmt, child: Operator, scope: Scope) -> Operator:
+    def _where(self, child: Operator, scope: Scope, parts: tuple[ast.Node, ...]) -> Operator:
         """WHERE: simple conditions first, then semi and anti joins, then what needs subqueries evaluated."""
-        simple, nested = conditions_of(stmt.whereClause)
+        simple, nested = conditions_of(parts)
         child = _filtered(child, tuple(self.expressions.condition(part, scope) for part in simple))
         subqueries = self._subqueries(scope.resolve)
         rest: list[Expr] = []
@@ -170,16 +174,18 @@ class QueryParser:
         return _filtered(subqueries.under(child), tuple(rest))
 
     def _below_grouping(self, stmt: ast.SelectStmt, child: Operator, scope: Scope) -> Operator:
-        """Subqueries in GROUP BY and in the arguments of aggregates and window functions are evaluated first."""
+        """Subqueries in GROUP BY and in the arguments of aggregates are evaluated first."""
         subqueries = self._subqueries(scope.resolve)
-        if stmt.groupClause:
-            stmt.groupClause = tuple(subqueries.lift(node) for node in stmt.groupClause)
+        if has_subquery(stmt.groupClause):
+            lift_keys(stmt, subqueries)
         for node in tuple(walk((stmt.targetList, stmt.havingClause, stmt.sortClause))):
             if self.expressions.is_aggregate(node):
                 subqueries.lift(node)
-            elif isinstance(node, ast.FuncCall) and node.over is not None and has_subquery(node):
-                raise unsupported("subquery in a window function", "it has no delta rule yet")
         return subqueries.under(child)
+
+    def _returns_sets(self, clause: object) -> bool:
+        """Whether a function in ORDER BY returns a set: it multiplies the rows even if no output shows it."""
+        return any(isinstance(node, ast.FuncCall) and self.expressions.returns_set(node) for node in walk(clause))
 
     def _grouping(
         self, stmt: ast.SelectStmt, scope: Scope, child: Operator, domain: Domain | None
@@ -210,7 +216,7 @@ class QueryParser:
         if not stmt.fromClause:
             return (domain.rows if domain else Values(((),), ())), Scope(())
         laterals = Laterals(self.expressions, self.unknown, self.cte_texts, self._unnester())
-        clause = FromClause(self.expressions, self.parse, self.outer_ctes.get, laterals)
+        clause = FromClause(self.expressions, self.parse, self.outer_ctes.get, laterals, self._where)
         item = clause.parse(stmt.fromClause, Item(domain.rows, Scope(())) if domain else None)
         return item.operator, item.scope
 
@@ -228,10 +234,22 @@ class QueryParser:
         return Aggregate(child, tuple(column.name for column in child.columns), ())
 
     def _values(self, stmt: ast.SelectStmt) -> Parsed:
+        if has_subquery(stmt.valuesLists):
+            return self._values_of_subqueries(stmt)
         rows = tuple(tuple(self.expressions.convert(value, Scope(())) for value in row) for row in stmt.valuesLists)
         names = tuple(f"column{number + 1}" for number in range(len(rows[0])))
         columns = tuple(Column(self.expressions.names.fresh(name), self.unknown) for name in names)
         return Values(rows, columns), names
+
+    def _values_of_subqueries(self, stmt: ast.SelectStmt) -> Parsed:
+        """VALUES with subqueries in it: each row is a SELECT of its own."""
+        names = tuple(f"column{number + 1}" for number in range(len(stmt.valuesLists[0])))
+        rows: list[Operator] = []
+        for row in stmt.valuesLists:
+            subqueries = self._subqueries(Scope(()).resolve)
+            exprs = tuple(self.expressions.convert(subqueries.lift(value), Scope(())) for value in row)
+            rows.append(self._project(subqueries.under(Values(((),), ())), names, exprs))
+        return self._union(tuple(rows)) if len(rows) > 1 else rows[0], names
 
     def _set_operation(self, stmt: ast.SelectStmt) -> Parsed:
         left, names = self.parse(stmt.larg)

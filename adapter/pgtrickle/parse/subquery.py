@@ -8,6 +8,7 @@ of an `Apply` below the expression.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 from pglast import ast, enums
@@ -16,12 +17,12 @@ from pgtrickle.ir.describe import show
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import Anti, Apply, InputKey, Operator, Project, SubqueryCall
 from pgtrickle.ir.schema import Column, Type
-from pgtrickle.parse.expression import Expressions, split_and
+from pgtrickle.parse.expression import Expressions, all_of, split_and
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.refuse import unsupported
 from pgtrickle.parse.scope import Scope
 from pgtrickle.parse.tree import transform, walk
-from pgtrickle.parse.unnest import Asked, Unnester, all_of, bind_outer, can_be_dependent, can_unnest
+from pgtrickle.parse.unnest import Asked, Unnester, bind_outer, can_be_dependent, can_unnest
 
 #: The expression for a column reference of the outer query.
 Resolve = Callable[[ast.ColumnRef], Expr]
@@ -57,6 +58,18 @@ class Subqueries:
             elif self.unnester is not None:
                 child = self.unnester.attach(child, step, base)
         return child
+
+    def shared(self, sides: tuple[frozenset[str], ...]) -> tuple[Subqueries, ...] | None:
+        """The subqueries, each given to the first side that has all columns it reads; None if one has no such side."""
+        known = [set(names) for names in sides]
+        shares = tuple(replace(self, steps=[]) for _ in sides)
+        for step in self.steps:
+            number = next((n for n, names in enumerate(known) if _columns_of(step) <= names), None)
+            if number is None:
+                return None
+            shares[number].steps.append(step)
+            known[number] |= _added_by(step)
+        return shares
 
     def _replace(self, node: ast.Node) -> ast.Node | None:
         if not isinstance(node, ast.SubLink):
@@ -160,6 +173,21 @@ class Subqueries:
         return frozenset(found)
 
 
+def _columns_of(step: SubqueryCall | Asked) -> frozenset[str]:
+    """The columns of the outer rows that a subquery reads."""
+    if isinstance(step, SubqueryCall):
+        return step.expr.refs
+    exprs = (*step.outer, *((step.test,) if step.test is not None else ()))
+    return frozenset[str]().union(*(expr.refs for expr in exprs))
+
+
+def _added_by(step: SubqueryCall | Asked) -> frozenset[str]:
+    """The columns that stand for a subquery."""
+    if isinstance(step, SubqueryCall):
+        return frozenset({step.column.name})
+    return frozenset(f"{step.column}{suffix}" for suffix in ("", "_r", "_n"))
+
+
 def aliases_in(subselect: ast.SelectStmt) -> frozenset[str]:
     """All names under which the FROM items of a query, at any depth, can be referred to."""
     found: set[str] = set()
@@ -191,9 +219,11 @@ def with_ctes(
     from pgtrickle.parse.select import parse_query
 
     own = {cte.ctename for cte in (subselect.withClause.ctes if subselect.withClause else ())}
-    named = unqualified_relations(subselect) - own
-    if not named & ctes.keys():
+    named = unqualified_relations(subselect)
+    if not (named - own) & ctes.keys() and not _shadows(subselect, own & ctes.keys()):
         return frozenset()
+    if own & ctes.keys():
+        _wrap(subselect)
     definition = ", ".join(ctes.values())
     clause = parse_query(f"WITH {definition} SELECT 1").withClause
     inputs = inputs_of(clause.ctes)
@@ -202,6 +232,42 @@ def with_ctes(
         clause.recursive = bool(subselect.withClause.recursive)
     subselect.withClause = clause
     return inputs
+
+
+def _shadows(subselect: ast.SelectStmt, names: frozenset[str] | set[str]) -> bool:
+    """Whether a WITH that hides names of the one around it may read what it hides."""
+    inner = subselect.withClause.ctes if names else ()
+    return any(unqualified_relations(cte.ctequery) & names for cte in inner)
+
+
+def _wrap(subselect: ast.SelectStmt) -> None:
+    """Make the query a subquery of itself, so that its WITH hides one around it, in place."""
+    inner = ast.SelectStmt(**{attribute: getattr(subselect, attribute) for attribute in subselect})
+    for attribute in tuple(subselect):
+        setattr(subselect, attribute, None)
+    subselect.targetList = (ast.ResTarget(val=ast.ColumnRef(fields=(ast.A_Star(),))),)
+    subselect.fromClause = (ast.RangeSubselect(lateral=False, subquery=inner, alias=ast.Alias(aliasname="hidden")),)
+    subselect.op = enums.SetOperation.SETOP_NONE
+    subselect.limitOption = enums.LimitOption.LIMIT_OPTION_DEFAULT
+    subselect.all = False
+
+
+def lift_keys(stmt: ast.SelectStmt, subqueries: Subqueries) -> None:
+    """Evaluate the subqueries of GROUP BY below the grouping; elsewhere the same expression means the key, in place."""
+    lifted: dict[str, ast.Node] = {}
+
+    def replace(node: ast.Node) -> ast.Node | None:
+        return lifted.get(print_node(node)) if has_subquery(node) and not isinstance(node, _CLAUSES) else None
+
+    for node in tuple(walk(stmt.groupClause)):
+        if has_subquery(node) and not isinstance(node, ast.GroupingSet):
+            lifted.setdefault(print_node(node), subqueries.lift(deepcopy(node)))
+    for clause in ("groupClause", "targetList", "havingClause", "sortClause", "distinctClause", "windowClause"):
+        setattr(stmt, clause, transform(getattr(stmt, clause), replace))
+
+
+#: Nodes of a SELECT that are no expressions.
+_CLAUSES = (ast.ResTarget, ast.SortBy, ast.WindowDef, ast.GroupingSet)
 
 
 # --- semi and anti joins -----------------------------------------------------------------------------------------
@@ -338,7 +404,6 @@ def has_subquery(node: object) -> bool:
     return any(isinstance(inner, ast.SubLink) for inner in walk(node))
 
 
-def conditions_of(where: ast.Node | None) -> tuple[tuple[ast.Node, ...], tuple[ast.Node, ...]]:
+def conditions_of(parts: tuple[ast.Node, ...]) -> tuple[tuple[ast.Node, ...], tuple[ast.Node, ...]]:
     """The conditions of a WHERE without and with subqueries."""
-    parts = split_and(where)
     return tuple(p for p in parts if not has_subquery(p)), tuple(p for p in parts if has_subquery(p))

@@ -17,7 +17,7 @@ from pglast import ast, enums
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import Aggregate, AggregateCall, Attach, Filter, Operator, Pad, Project, Single, UnionAll
 from pgtrickle.ir.schema import Column, Type
-from pgtrickle.parse.expression import Expressions, split_and
+from pgtrickle.parse.expression import Expressions, all_of, split_and
 from pgtrickle.parse.refuse import unsupported
 from pgtrickle.parse.tree import transform, walk
 
@@ -157,13 +157,6 @@ def hoist_outer(query: ast.SelectStmt, is_outer: Callable[[ast.ColumnRef], bool]
         visit(item)
     if moved:
         query.whereClause = all_of((*split_and(query.whereClause), *moved))
-
-
-def all_of(parts: tuple[ast.Node, ...]) -> ast.Node | None:
-    """The conjunction of some conditions; None for none."""
-    if len(parts) < 2:
-        return parts[0] if parts else None
-    return ast.BoolExpr(boolop=enums.BoolExprType.AND_EXPR, args=parts)
 
 
 def bind_outer(

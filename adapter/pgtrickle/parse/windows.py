@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 from pglast import ast
@@ -21,25 +22,38 @@ Convert = Callable[[ast.Node], Expr]
 class Windows:
     """Replaces window functions by columns and remembers what to compute.
 
-    ``convert`` resolves columns (and aggregates, in a grouped query) of everything inside a call.
+    ``convert`` resolves columns (and aggregates, in a grouped query) of everything inside a call, ``lift`` takes the
+    subqueries out of it.
     """
 
     expressions: Expressions
     unknown: Type
     definitions: dict[str, ast.WindowDef]
     convert: Convert
+    lift: Callable[[ast.Node], ast.Node]
     calls: dict[frozenset[Expr], dict[Expr, AggregateCall]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, stmt: ast.SelectStmt, expressions: Expressions, unknown: Type, convert: Convert) -> Windows:
+    def of(
+        cls,
+        stmt: ast.SelectStmt,
+        expressions: Expressions,
+        unknown: Type,
+        convert: Convert,
+        lift: Callable[[ast.Node], ast.Node],
+    ) -> Windows:
         """Start with the windows that the WINDOW clause names."""
-        return cls(expressions, unknown, {d.name: d for d in stmt.windowClause or ()}, convert)
+        return cls(expressions, unknown, {d.name: d for d in stmt.windowClause or ()}, convert, lift)
+
+    def replace(self, node: ast.Node) -> ast.Node:
+        """An expression without its window functions; changes the node in place."""
+        replaced = transform(node, self._replace)
+        assert isinstance(replaced, ast.Node)
+        return replaced
 
     def expression(self, node: ast.Node) -> Expr:
         """An expression that may contain window functions."""
-        replaced = transform(node, self._replace)
-        assert isinstance(replaced, ast.Node)
-        return self.convert(replaced)
+        return self.convert(self.replace(node))
 
     def operator(self, child: Operator) -> Operator:
         """The windows over ``child``, one operator for each set of partition columns."""
@@ -68,9 +82,13 @@ class Windows:
         return calls[expr].column
 
     def _replace(self, node: ast.Node) -> ast.Node | None:
+        if isinstance(node, ast.SubLink):  # window functions inside are its own
+            node.testexpr = self.replace(node.testexpr) if node.testexpr is not None else None
+            return node
         if not isinstance(node, ast.FuncCall) or node.over is None:
             return None
         node.over = self._definition(node.over)
+        self.lift(node)
         partition = tuple(self.convert(part) for part in node.over.partitionClause or ())
         column = self.add(partition, self.convert(node), node.funcname[-1].sval)
         return self.expressions.names.placeholder(col(column.name))
@@ -92,8 +110,8 @@ class Windows:
 def _unnamed(window: ast.WindowDef, order: tuple[ast.Node, ...] | None) -> ast.WindowDef:
     return ast.WindowDef(
         refname=window.refname,
-        partitionClause=window.partitionClause,
-        orderClause=order,
+        partitionClause=deepcopy(window.partitionClause),
+        orderClause=deepcopy(order),
         frameOptions=window.frameOptions,
         startOffset=window.startOffset,
         endOffset=window.endOffset,

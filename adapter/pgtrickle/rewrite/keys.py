@@ -69,7 +69,15 @@ def _outer(op: OuterJoin) -> Key | None:
     left, right = derive_key(op.left), derive_key(op.right)
     if op.kind is OuterKind.LEFT and _determined(op.right, [op.left], op.conditions):
         return left
-    return None if left is None or right is None else left | right
+    if left is None or right is None:
+        return None
+    if op.kind is OuterKind.FULL and not (_never_null(op.left, left) or _never_null(op.right, right)):
+        return None  # a row without partner on the left and one on the right could both have NULL in all of it
+    return left | right
+
+
+def _never_null(op: Operator, key: Key) -> bool:
+    return any(column.name in key and not column.nullable for column in op.columns)
 
 
 def _determined(child: Operator, others: list[Operator], conditions: tuple[Expr, ...]) -> bool:

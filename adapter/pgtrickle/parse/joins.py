@@ -1,0 +1,104 @@
+"""How the items of FROM are put together: joins of every kind, and what they show."""
+
+from __future__ import annotations
+
+from pglast import ast, enums
+
+from pgtrickle.errors import InternalError
+from pgtrickle.ir.expr import Expr, text
+from pgtrickle.ir.operators import Join, Operator, OuterJoin, OuterKind
+from pgtrickle.parse.lateral import is_lateral
+from pgtrickle.parse.scope import Scope, Table, Visible
+from pgtrickle.parse.tree import walk
+
+#: Only here can the right side read the left one; elsewhere a function in FROM is a relation like others.
+READS_LEFT = (enums.JoinType.JOIN_INNER, enums.JoinType.JOIN_LEFT)
+
+
+def sideways(items: tuple[ast.Node, ...]) -> tuple[ast.Node, ...]:
+    """A FROM list in which a join reads the items before it, with these moved to the join's left end."""
+    for position, node in enumerate(items):
+        leaf = _left_end(node) if position and isinstance(node, ast.JoinExpr) else None
+        if leaf is not None:
+            before = items[0]
+            for item in (*items[1:position], leaf.larg):
+                before = ast.JoinExpr(jointype=enums.JoinType.JOIN_INNER, isNatural=False, larg=before, rarg=item)
+            leaf.larg = before
+            return sideways((node, *items[position + 1 :]))
+    return items
+
+
+def _left_end(join: ast.JoinExpr) -> ast.JoinExpr | None:
+    """The innermost join on the left, if what stands to its left may join it first and a join above it is lateral."""
+    lateral = False
+    while join.jointype in READS_LEFT and not (join.alias or join.usingClause):
+        lateral = lateral or (is_lateral(join.rarg) and has_columns(join.rarg))
+        if not isinstance(join.larg, ast.JoinExpr):
+            return join if lateral and not is_lateral(join.larg) else None
+        join = join.larg
+    return None
+
+
+def has_columns(node: ast.Node) -> bool:
+    """Whether a lateral item reads columns of anything: those of a function are then of the items before it."""
+    return isinstance(node, ast.RangeSubselect) or any(isinstance(inner, ast.ColumnRef) for inner in walk(node))
+
+
+def is_true(node: ast.Node) -> bool:
+    """Whether a condition is the constant TRUE."""
+    constant = isinstance(node, ast.A_Const) and isinstance(node.val, ast.Boolean)
+    return constant and bool(node.val.boolval)
+
+
+def columns_read(node: ast.Node, scope: Scope) -> frozenset[str]:
+    """The columns of a join that a condition reads, also those that its subqueries read."""
+    aliases = {table.alias for table in scope.tables}
+    found = frozenset[str]()
+    for inner in walk(node, into_subqueries=True):
+        if isinstance(inner, ast.ColumnRef) and (len(inner.fields) == 1 or inner.fields[-2].sval in aliases):
+            found |= scope.resolve(inner).refs
+    return found
+
+
+def merged_column(left: Expr, right: Expr, kind: enums.JoinType) -> Expr:
+    """The value of a merged column. The CASE gives it the common type of both sides, as PostgreSQL does."""
+    if kind == enums.JoinType.JOIN_FULL:
+        return text("COALESCE(", left, ", ", right, ")")
+    kept, other = (right, left) if kind == enums.JoinType.JOIN_RIGHT else (left, right)
+    return text("CASE WHEN true THEN ", kept, " ELSE ", other, " END")
+
+
+def aliased_join(scope: Scope, alias: ast.Alias) -> Scope:
+    """The one table as which a join with an alias is seen."""
+    renames = tuple(part.sval for part in alias.colnames or ())
+    columns = scope.all_columns()
+    shown = renames + tuple(column.name for column in columns[len(renames) :])
+    return Scope((Table(alias.aliasname, tuple(Visible(n, c.expr) for n, c in zip(shown, columns, strict=True))),))
+
+
+def inner_join(inputs: tuple[Operator, ...], conditions: tuple[Expr, ...]) -> Join:
+    """An inner join; inner joins below are merged into it, so that all inputs can be ordered together."""
+    flat: list[Operator] = []
+    inherited: list[Expr] = []
+    for child in inputs:
+        if isinstance(child, Join):
+            flat += child.inputs
+            inherited += child.conditions
+        else:
+            flat.append(child)
+    return Join(tuple(flat), (*inherited, *conditions))
+
+
+def join_of_kind(kind: enums.JoinType, left: Operator, right: Operator, conditions: tuple[Expr, ...]) -> Operator:
+    """The operator for a join; a right join is a left join with its sides swapped."""
+    match kind:
+        case enums.JoinType.JOIN_INNER:
+            return inner_join((left, right), conditions)
+        case enums.JoinType.JOIN_LEFT:
+            return OuterJoin(OuterKind.LEFT, left, right, conditions)
+        case enums.JoinType.JOIN_RIGHT:
+            return OuterJoin(OuterKind.LEFT, right, left, conditions)
+        case enums.JoinType.JOIN_FULL:
+            return OuterJoin(OuterKind.FULL, left, right, conditions)
+        case _:
+            raise InternalError(f"the grammar has no join of kind {kind}")
