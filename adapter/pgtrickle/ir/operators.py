@@ -8,9 +8,10 @@ weighted children, so a tree that exists is a tree that means something.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import Enum
-from typing import TypeAlias
+from functools import cache
+from typing import Any, TypeAlias
 
 from pgtrickle.errors import InternalError
 from pgtrickle.ir.expr import Expr
@@ -624,53 +625,30 @@ Operator: TypeAlias = (
 )
 
 
+@cache
+def _child_fields(kind: type) -> tuple[str, ...]:
+    """The fields of an operator that are operators; its annotations say which."""
+    return tuple(field.name for field in fields(kind) if field.type in ("Operator", "tuple[Operator, ...]"))
+
+
 def children_of(op: Operator) -> tuple[Operator, ...]:
-    """The operators directly below."""
-    match op:
-        case Join(inputs=inputs):
-            return inputs
-        case UnionAll(children=children):
-            return children
-        case OuterJoin(left=left, right=right) | Anti(left=left, right=right) | Lookup(left=left, right=right):
-            return (left, right)
-        case Restrict(child=child, keys=other) | Pad(child=child, other=other) | Attach(child=child, rows=other):
-            return (child, other)
-        case Single(child=child, domain=domain, rows=rows):
-            return (child, rows) if domain is None else (child, domain, rows)
-        case Change(scan=scan):
-            return (scan,)
-        case Filter() | Project() | Negate() | Weigh() | Expose() | Aggregate() | GroupingSets():
-            return (op.child,)
-        case Window() | Pick() | Apply() | Expand() | Keep():
-            return (op.child,)
-        case _:
-            return ()
+    """The operators directly below, in the order of the fields."""
+    if isinstance(op, Change):
+        return (op.scan,)
+    found: tuple[Operator, ...] = ()
+    for name in _child_fields(type(op)):
+        value = getattr(op, name)
+        found += value if isinstance(value, tuple) else (value,)
+    return found
 
 
 def rebuild(op: Operator, change: Callable[[Operator], Operator]) -> Operator:
     """The same operator over changed children."""
-    match op:
-        case Join():
-            return replace(op, inputs=tuple(change(child) for child in op.inputs))
-        case UnionAll():
-            return replace(op, children=tuple(change(child) for child in op.children))
-        case OuterJoin() | Anti() | Lookup():
-            return replace(op, left=change(op.left), right=change(op.right))
-        case Restrict():
-            return replace(op, child=change(op.child), keys=change(op.keys))
-        case Pad():
-            return replace(op, child=change(op.child), other=change(op.other))
-        case Filter() | Project() | Negate() | Weigh() | Expose() | Aggregate() | GroupingSets():
-            return replace(op, child=change(op.child))
-        case Window() | Pick() | Apply() | Expand() | Keep():
-            return replace(op, child=change(op.child))
-        case Attach():
-            return replace(op, child=change(op.child), rows=change(op.rows))
-        case Single():
-            domain = None if op.domain is None else change(op.domain)
-            return replace(op, child=change(op.child), domain=domain, rows=change(op.rows))
-        case _:
-            return op
+    changed: dict[str, Any] = {}
+    for name in _child_fields(type(op)):
+        value = getattr(op, name)
+        changed[name] = tuple(map(change, value)) if isinstance(value, tuple) else change(value)
+    return replace(op, **changed) if changed else op
 
 
 def _nullable(columns: tuple[Column, ...]) -> tuple[Column, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 from typing import get_args
 
 import pytest
@@ -55,3 +56,11 @@ def test_every_strategy_is_described(strategy: Strategy) -> None:
 def test_every_rule_for_an_aggregate_says_by_which_totals(name: str) -> None:
     for rule in AGGREGATES[name]:
         assert first_sentence(inspect.getmodule(rule.result))
+
+
+@pytest.mark.parametrize("operator", get_args(Operator), ids=lambda kind: kind.__name__)
+def test_the_operators_below_are_found_by_the_fields_that_hold_them(operator: type) -> None:
+    """A field of another type that holds operators would be invisible to every rewrite."""
+    for field in fields(operator):
+        assert "Operator" not in str(field.type) or field.type in ("Operator", "tuple[Operator, ...]"), field.name
+        assert field.type != "Scan" or operator is ir.Change
