@@ -63,7 +63,7 @@ def _differentiated(stage: Stage) -> Operator | None:
     """The part of a stage that is differentiated: all of it, or what is below the operator on top."""
     if stage.strategy is Strategy.ROWS:
         return stage.operator
-    if stage.strategy not in (Strategy.AGGREGATE, Strategy.KEYS):
+    if stage.strategy not in (Strategy.AGGREGATE, Strategy.KEYS, Strategy.PICK):
         return None
     node = stage.operator
     while isinstance(node, Project | Filter):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pgtrickle.ir.expr import Expr
 from pgtrickle.ir.operators import (
@@ -19,6 +20,7 @@ from pgtrickle.ir.operators import (
     Named,
     Operator,
     OuterJoin,
+    Pick,
     Project,
     Restrict,
     Scan,
@@ -122,30 +124,39 @@ def title(op: Operator, name_of: Callable[[InputKey], str]) -> str:
 
 def details(op: Operator) -> str:
     """Conditions, keys and expressions of an operator."""
-    match op:
-        case Filter() | Join() | OuterJoin() | Anti():
-            return _listed("on" if not isinstance(op, Filter) else "where", map(show, op.conditions))
-        case Project():
-            computed = zip(op.columns, op.exprs, strict=True)
-            return _listed("", (c.name if e.column else f"{c.name} = {show(e)}" for c, e in computed))
-        case Aggregate():
-            return " ".join((_listed("by", op.keys), _listed("of", (show(call.expr) for call in op.calls)))).strip()
-        case Window():
-            calls = (show(call.expr) for call in op.calls)
-            return " ".join((_listed("partitioned by", op.keys), _listed("of", calls))).strip()
-        case Apply():
-            return _listed("of", (show(call.expr) for call in op.calls))
-        case Lookup():
-            calls = (show(call.expr) for call in op.calls)
-            return " ".join((_listed("of", calls), _listed("on", map(show, op.conditions))))
-        case Expand():
-            return show(op.query)
-        case Weigh():
-            return f"by {show(op.weight)}"
-        case Restrict():
-            return _listed("to", op.key)
-        case _:
-            return ""
+    describe = _DETAILS.get(type(op))
+    return " ".join(filter(None, describe(op))) if describe else ""
+
+
+def _project(op: Project) -> tuple[str]:
+    computed = zip(op.columns, op.exprs, strict=True)
+    return (_listed("", (c.name if e.column else f"{c.name} = {show(e)}" for c, e in computed)),)
+
+
+def _calls(op: Aggregate | Window | Apply | Lookup) -> str:
+    return _listed("of", (show(call.expr) for call in op.calls))
+
+
+def _on(op: Join | OuterJoin | Anti | Lookup) -> str:
+    return _listed("on", map(show, op.conditions))
+
+
+#: Operator -> what is worth telling of it.
+_DETAILS: Mapping[type, Callable[[Any], tuple[str, ...]]] = {
+    Filter: lambda op: (_listed("where", map(show, op.conditions)),),
+    Join: lambda op: (_on(op),),
+    OuterJoin: lambda op: (_on(op),),
+    Anti: lambda op: (_on(op),),
+    Project: _project,
+    Aggregate: lambda op: (_listed("by", op.keys), _calls(op)),
+    Window: lambda op: (_listed("partitioned by", op.keys), _calls(op)),
+    Pick: lambda op: (f"first {show(op.limit)}", _listed("ordered by", map(show, op.items))),
+    Apply: lambda op: (_calls(op),),
+    Lookup: lambda op: (_calls(op), _on(op)),
+    Expand: lambda op: (show(op.query),),
+    Weigh: lambda op: (f"by {show(op.weight)}",),
+    Restrict: lambda op: (_listed("to", op.key),),
+}
 
 
 def _listed(word: str, parts: Iterable[str]) -> str:

@@ -625,10 +625,14 @@ Operator: TypeAlias = (
 )
 
 
+#: The annotations of fields that hold the operators below.
+CHILDREN = ("Operator", "Operator | None", "tuple[Operator, ...]")
+
+
 @cache
 def _child_fields(kind: type) -> tuple[str, ...]:
-    """The fields of an operator that are operators; its annotations say which."""
-    return tuple(field.name for field in fields(kind) if field.type in ("Operator", "tuple[Operator, ...]"))
+    """The fields of an operator that are operators."""
+    return tuple(field.name for field in fields(kind) if field.type in CHILDREN)
 
 
 def children_of(op: Operator) -> tuple[Operator, ...]:
@@ -638,7 +642,7 @@ def children_of(op: Operator) -> tuple[Operator, ...]:
     found: tuple[Operator, ...] = ()
     for name in _child_fields(type(op)):
         value = getattr(op, name)
-        found += value if isinstance(value, tuple) else (value,)
+        found += value if isinstance(value, tuple) else () if value is None else (value,)
     return found
 
 
@@ -647,7 +651,8 @@ def rebuild(op: Operator, change: Callable[[Operator], Operator]) -> Operator:
     changed: dict[str, Any] = {}
     for name in _child_fields(type(op)):
         value = getattr(op, name)
-        changed[name] = tuple(map(change, value)) if isinstance(value, tuple) else change(value)
+        if value is not None:
+            changed[name] = tuple(map(change, value)) if isinstance(value, tuple) else change(value)
     return replace(op, **changed) if changed else op
 
 
