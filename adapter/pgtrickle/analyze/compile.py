@@ -37,7 +37,9 @@ from pgtrickle.plan import (
     StreamTableBinding,
     TableBinding,
 )
+from pgtrickle.recursion import deep
 from pgtrickle.rewrite.record import rewrites_between
+from pgtrickle.rewrite.size import MAX_READS, table_reads
 from pgtrickle.rewrite.stages import cut_stages, scans_of, subquery_inputs
 from pgtrickle.sql import load_queries
 
@@ -87,6 +89,7 @@ class _Compilation:
         return (self.probe.view.rule, *(view.rule for view in self.relations.views.values()))
 
 
+@deep()
 def compile_query(conn: db.Connection, query: str, *, mode: str = "AUTO", check: bool = True) -> Analysis:
     """Analyse a defining query with the session's settings and role; leaves nothing behind.
 
@@ -252,6 +255,7 @@ def _compiled(found: _Compilation, unnest: bool) -> Plan:
     expressions = Expressions(facts, Names(), found.rewrites)
     parser = QueryParser(expressions, UNKNOWN, found.notices, unnest=unnest)
     tree, _ = parser.parse(stmt, top=True)
+    _refuse_huge(tree)
     bindings = _bindings(found)
     typed = Typing(found.conn, found.types, bindings).annotate(tree)
     stages = cut_stages(typed, tuple(column.name for column in found.probe.columns))
@@ -318,6 +322,16 @@ def _refuse_moving(found: _Compilation) -> None:
             "CURRENT_DATE, CURRENT_USER and their like change although no source does",
             clause="CURRENT_DATE/CURRENT_TIMESTAMP/CURRENT_USER",
             hint="Refresh it FULL, or compare with a column instead.",
+        )
+
+
+def _refuse_huge(tree: Operator) -> None:
+    reads = table_reads(tree)
+    if reads > MAX_READS:
+        raise UnsupportedQuery(
+            f"the query reads tables {reads} times, and {MAX_READS} is the limit",
+            clause="size",
+            hint="Make a stream table of what is used several times; until then AUTO runs it FULL.",
         )
 
 

@@ -21,6 +21,7 @@ from pgtrickle.lifecycle.connect import imagined_bindings
 from pgtrickle.lifecycle.definition import compile_definition, notices_of
 from pgtrickle.names import CHANGES_SCHEMA
 from pgtrickle.plan import Bindings, InputKey, Plan, Relation, SourceNeed, Stage
+from pgtrickle.recursion import deep
 from pgtrickle.refresh.bindings import bindings_of
 from pgtrickle.refresh.cost import CostHistory, full_from
 
@@ -65,6 +66,7 @@ def _imagined(conn: db.Connection, plan: Plan) -> Bindings:
     return replace(bindings, tables=tables, stream_tables=streams)
 
 
+@deep()
 def _explain(conn: db.Connection, analysis: Analysis, bindings: Bindings, mode: str) -> Explanation:
     plan = analysis.plan
     return Explanation(

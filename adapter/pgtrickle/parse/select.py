@@ -13,6 +13,7 @@ from pgtrickle.errors import InvalidQuery
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import Aggregate, AggregateCall, Expand, Filter, Join, Operator, Project, UnionAll, Values
 from pgtrickle.ir.schema import Column, Type
+from pgtrickle.parse.depth import MAX_DEPTH, too_deep
 from pgtrickle.parse.expression import Expressions, split_and
 from pgtrickle.parse.from_clause import FromClause, Item
 from pgtrickle.parse.grouping import Grouping
@@ -314,8 +315,15 @@ def parse_query(sql: str) -> ast.SelectStmt:
     """Parse the text of one SELECT.
 
     Raises:
-        InvalidQuery: a syntax error, several statements, or a statement that is not a SELECT.
+        InvalidQuery: a syntax error, several statements, a statement that is not a SELECT, or one that is nested
+            thousands of levels deep.
     """
+    if too_deep(sql):
+        raise InvalidQuery(
+            f"the defining query is nested more than {MAX_DEPTH} levels deep",
+            clause="depth",
+            hint="A long chain of operators, UNIONs or JOINs counts as nested: use a table of values or views.",
+        )
     try:
         statements = parse_sql(sql)
     except ParseError as error:

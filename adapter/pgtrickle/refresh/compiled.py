@@ -14,6 +14,7 @@ from pgtrickle.catalog.groups import GroupRow
 from pgtrickle.db import Query
 from pgtrickle.errors import InternalError
 from pgtrickle.plan import Bindings, InputKey, Plan, Stage
+from pgtrickle.recursion import deep
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
@@ -44,6 +45,7 @@ class Compiled:
             self.bindings = bindings
             self.texts.clear()
 
+    @deep()
     def refresh(self, conn: db.Connection, stage: Stage, changed: frozenset[InputKey]) -> tuple[SQL, ...]:
         """The statement that applies the changes of these inputs to a stage; empty if they cannot change it."""
         key = ("refresh", stage.number, changed)
@@ -52,6 +54,7 @@ class Compiled:
             self.texts[key] = _printed(conn, [] if statement is None else [statement])
         return self.texts[key]
 
+    @deep()
     def recompute(self, conn: db.Connection, stage: Stage) -> tuple[SQL, ...]:
         """The statements that recompute a stage by difference."""
         key = ("recompute", stage.number)
@@ -59,10 +62,12 @@ class Compiled:
             self.texts[key] = _printed(conn, emit.stage_recompute(self.plan, stage, self._bound))
         return self.texts[key]
 
+    @deep()
     def load(self, conn: db.Connection, stage: Stage) -> tuple[SQL, ...]:
         """The statements that fill an empty stage."""
         return _printed(conn, emit.stage_load(self.plan, stage, self._bound))
 
+    @deep()
     def verify(self, conn: db.Connection) -> SQL:
         """The statement that compares the stream table with its query."""
         return _printed(conn, [emit.verify_query(self.plan, self._bound)])[0]
