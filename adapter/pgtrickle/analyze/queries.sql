@@ -45,7 +45,12 @@ WHERE c.oid = ANY (%(relids)s)
 
 -- name: attributes
 SELECT a.attrelid AS relid, a.attnum::pg_catalog.int4 AS number, a.attname AS name, a.atttypid AS type_oid,
-       a.atttypmod AS typmod, a.attnotnull AS not_null, (a.attgenerated = 'v') AS is_virtual
+       a.atttypmod AS typmod, (a.attgenerated = 'v') AS is_virtual,
+       -- From 18 on a NOT NULL constraint may not have been validated, and there may be NULLs.
+       a.attnotnull AND NOT EXISTS (
+           SELECT FROM pg_catalog.pg_constraint AS c
+           WHERE c.conrelid = a.attrelid AND c.contype = 'n' AND NOT c.convalidated AND a.attnum = ANY (c.conkey)
+       ) AS not_null
 FROM pg_catalog.pg_attribute AS a
 WHERE a.attrelid = ANY (%(relids)s) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
@@ -58,7 +63,10 @@ JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.in
 WHERE i.indrelid = ANY (%(relids)s)
   AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
 GROUP BY i.indrelid, i.indexrelid, i.indisprimary, i.indnkeyatts
-HAVING bool_and(a.attnotnull)
+HAVING bool_and(a.attnotnull) AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_constraint AS c
+    WHERE c.conrelid = i.indrelid AND c.contype = 'n' AND NOT c.convalidated AND c.conkey && array_agg(a.attnum)
+)
 ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid
 
 -- name: has_catalog

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from psycopg.sql import Composable
@@ -10,7 +10,7 @@ from psycopg.sql import Composable
 from pgtrickle.analyze.types import TypeLoader
 from pgtrickle.db import Connection, wrapped
 from pgtrickle.emit.relational import Printer
-from pgtrickle.ir.expr import col, text
+from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import (
     Aggregate,
     Apply,
@@ -24,7 +24,10 @@ from pgtrickle.ir.operators import (
     rebuild,
 )
 from pgtrickle.ir.schema import Column, Type
+from pgtrickle.parse.scales import fixed_scale
 from pgtrickle.plan import Bindings
+
+_NUMERIC = 1700
 
 #: Result columns of a query: (type OID, type modifier).
 Describe = Callable[[Composable], tuple[tuple[int, int], ...]]
@@ -99,15 +102,16 @@ class Typing:
         if computed:
             asked = Project(op.child, tuple(columns[i] for i in computed), tuple(op.exprs[i] for i in computed))
             for i, column in zip(computed, self._typed(asked, asked.columns), strict=True):
-                columns[i] = column
+                columns[i] = _scaled(column, op.exprs[i], known)
         return replace(op, columns=tuple(columns))
 
     def _aggregate(self, op: Aggregate) -> Aggregate:
         if not op.calls:
             return op
         typed = self._typed(op, op.columns)[len(op.keys) :]
+        known = {column.name: column for column in op.child.columns}
         calls = tuple(
-            replace(call, column=replace(column, nullable=call.function != "count"))
+            replace(call, column=replace(_scaled(column, call.expr, known), nullable=call.function != "count"))
             for call, column in zip(op.calls, typed, strict=True)
         )
         return replace(op, calls=calls)
@@ -121,12 +125,31 @@ class Typing:
         typed = self._typed(op, op.columns)
         nullable = [any(child.columns[i].nullable for child in op.children) for i in range(len(typed))]
         columns = tuple(replace(column, nullable=null) for column, null in zip(typed, nullable, strict=True))
+        columns = tuple(_shared_scale(column, op.children, i) for i, column in enumerate(columns))
         return UnionAll(tuple(_cast(child, columns) for child in op.children), columns)
 
     def _typed(self, op: Operator, columns: tuple[Column, ...]) -> tuple[Column, ...]:
         described = describe(self.conn, Printer(self.bindings).select(op))
         types = self.types.load(described)
         return tuple(replace(column, type=types[pair]) for column, pair in zip(columns, described, strict=True))
+
+
+def _scaled(column: Column, expr: Expr, known: Mapping[str, Column]) -> Column:
+    """The column, with the scale of its values where the expression tells it."""
+    kind = column.type
+    if kind.oid != _NUMERIC or kind.typmod >= 0:
+        return column
+    scale = fixed_scale(expr, {name: known[name].type for name in expr.refs})
+    return column if scale is None else replace(column, type=kind.with_scale(scale))
+
+
+def _shared_scale(column: Column, branches: tuple[Operator, ...], position: int) -> Column:
+    """The column of a union, with the scale that its values have in every branch."""
+    scales = {branch.columns[position].type.fixed_scale for branch in branches}
+    scale = scales.pop() if len(scales) == 1 else None
+    if scale is None or column.type.oid != _NUMERIC or column.type.typmod >= 0:
+        return column
+    return replace(column, type=column.type.with_scale(scale))
 
 
 def _cast(child: Operator, columns: tuple[Column, ...]) -> Operator:

@@ -302,11 +302,30 @@ class Printer:
         return SQL("SELECT {} FROM {} GROUP BY GROUPING SETS ({})").format(shown, source, sets)
 
     def _print_lookup(self, op: ir.Lookup) -> Composable:
-        left, right = self.source(op.left)[0], self.source(op.right)[0]
+        """Counts per row of ``left``, by a join that PostgreSQL can do by hash or index, whatever it joins by.
+
+        The rows are numbered, so that equal ones stay apart; those that meet nothing have 0 of everything.
+        """
+        self._aliases += 1
+        number = self._aliases
+        rows = SQL("SELECT l.*, pg_catalog.row_number() OVER () AS __i FROM {} AS l").format(self._derived(op.left))
+        numbered = self.define(f"rows{number}", rows)
         calls = [SQL("{} AS {}").format(scalar(call.expr), Name(call.column.name)) for call in op.calls]
         conditions = conjunction(scalar(condition) for condition in op.conditions)
-        found = SQL("SELECT {} FROM {} WHERE {}").format(commas(calls), right, conditions)
-        return SQL("SELECT {} FROM {} CROSS JOIN LATERAL ({}) AS found").format(self._columns(op), left, found)
+        found = SQL("SELECT __i, {} FROM {} CROSS JOIN {} WHERE {} GROUP BY __i").format(
+            commas(calls), numbered, self.source(op.right)[0], conditions
+        )
+        counts = [
+            SQL("COALESCE(f.{}, 0) AS {}").format(Name(call.column.name), Name(call.column.name)) for call in op.calls
+        ]
+        shown = [SQL("n.{}").format(Name(column.name)) for column in op.left.columns]
+        weight: list[Composable] = [SQL("n.{}").format(WEIGHT)] if op.weighted else []
+        return SQL("SELECT {} FROM {} AS n LEFT JOIN ({}) AS f ON f.__i = n.__i").format(
+            commas([*shown, *counts, *weight]), numbered, found
+        )
+
+    def _derived(self, op: Operator) -> Composable:
+        return self._shared(op) if self._is_shared(op) else SQL("({})").format(self._print(op))
 
     def _print_restrict(self, op: ir.Restrict) -> Composable:
         """Keys without NULL are joined by ``=`` (indexes work); those with a NULL in a second arm, by hash."""

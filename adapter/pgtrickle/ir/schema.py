@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
+_INTEGERS = frozenset({21, 23, 20})
+_NUMERIC = 1700
+
 
 class Equality(Enum):
     """How a type's ``=`` relates to what a user sees of a value."""
@@ -36,6 +39,7 @@ class Type:
             ``(schema, function)``: the type's send function, or its output function where it has none.
         image_is_text: ``image`` is an output function and needs ``textin`` around it.
         exact_text: the text of a value gives the value back (not so for floats if ``extra_float_digits`` is below 1).
+        scale: for a numeric without modifier the scale that all values of the column are known to have.
     """
 
     oid: int
@@ -51,6 +55,20 @@ class Type:
     image: tuple[str, str]
     image_is_text: bool = False
     exact_text: bool = True
+    scale: int | None = None
+
+    @property
+    def fixed_scale(self) -> int | None:
+        """The scale of every value of a numeric or integer type, None if values may differ in it."""
+        if self.oid in _INTEGERS:
+            return 0
+        if self.oid == _NUMERIC and self.typmod >= 0:
+            return max(((self.typmod - 4) & 0x7FF ^ 1024) - 1024, 0)
+        return self.scale
+
+    def with_scale(self, scale: int) -> Type:
+        """The same type for a column of which all values have this scale: equal values look the same then."""
+        return replace(self, scale=scale, equality=Equality.EXACT)
 
 
 @dataclass(frozen=True, slots=True)

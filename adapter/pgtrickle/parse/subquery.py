@@ -347,8 +347,7 @@ def join_membership(
     if found.test is not None:
         mine = expressions.convert(found.test, outer_scope)
         theirs = expressions.convert(found.subselect.targetList[0].val, scope)
-        equality = Expr(text("(", mine, ") = (", theirs, ")").parts, (mine, theirs))
-        conditions.append(text("(", equality, ") IS NOT FALSE") if found.negated else equality)
+        conditions.append(_member(mine, theirs, found.negated and _may_be_null(((mine, outer), (theirs, inner)))))
     word = "EXISTS" if found.test is None else "IN"
     if found.negated:
         expressions.note("anti join", f"NOT {word} becomes an anti join")
@@ -366,9 +365,18 @@ def member_of(
     fresh = tuple(replace(c, name=expressions.names.fresh(c.name)) for c in inner.columns)
     inner = Project(inner, fresh, tuple(col(c.name) for c in inner.columns))
     theirs = col(fresh[0].name)
-    equality = Expr(text("(", mine, ") = (", theirs, ")").parts, (mine, theirs))
-    condition = text("(", equality, ") IS NOT FALSE") if found.negated else equality
+    condition = _member(mine, theirs, found.negated and _may_be_null(((mine, outer), (theirs, inner))))
     return Anti(outer, inner, (condition,), semi=not found.negated)
+
+
+def _member(mine: Expr, theirs: Expr, unknown_counts: bool) -> Expr:
+    equality = Expr(text("(", mine, ") = (", theirs, ")").parts, (mine, theirs))
+    return text("(", equality, ") IS NOT FALSE") if unknown_counts else equality
+
+
+def _may_be_null(sides: tuple[tuple[Expr, Operator], ...]) -> bool:
+    """Whether a side of an equality can be NULL; only columns are known not to be."""
+    return any(all(column.name != expr.column or column.nullable for column in rows.columns) for expr, rows in sides)
 
 
 def hoist_conditions(stmt: ast.SelectStmt) -> bool:

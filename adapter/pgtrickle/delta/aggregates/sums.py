@@ -19,11 +19,11 @@ INTEGERS = frozenset({INT2, INT4, INT8})
 
 
 def accepts_exact_number(types: tuple[Type, ...]) -> bool:
-    """Integers, and numeric(p, s)."""
+    """Integers, and numeric of which all values have one scale."""
     if len(types) != 1:
         return False
     (only,) = types
-    return only.base_oid in INTEGERS or (only.base_oid == NUMERIC and only.oid == NUMERIC and only.typmod >= 0)
+    return only.base_oid in INTEGERS or (only.oid == NUMERIC and only.fixed_scale is not None)
 
 
 def _not_null(arg: Expr) -> Expr:
