@@ -140,7 +140,7 @@ class _Scales:
         return scales.pop() if len(scales) == 1 else None
 
 
-def _is_null(node: ast.Node) -> bool:
+def _is_null(node: ast.Node | None) -> bool:
     while isinstance(node, ast.TypeCast):
         node = node.arg
     return isinstance(node, ast.A_Const) and bool(node.isnull)
