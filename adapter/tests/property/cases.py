@@ -6,6 +6,7 @@ from tests.property.case import Case, StreamTable, Window
 from tests.property.choices import Choices, chance
 from tests.property.expressions import Scope, Value
 from tests.property.extras import ExtraGrammar
+from tests.property.functions import OWN_OBJECTS
 from tests.property.histories import draw_window
 from tests.property.queries import Grammar, Query, Relation
 from tests.property.schemas import Table, create_table, create_types, draw_insert, draw_table
@@ -30,6 +31,8 @@ def draw_case(choices: Choices, *, extras: int = 20) -> Case:
         schema += _views(choices, relations)
     schema += [draw_insert(choices, table, 8) for table in tables]
     stream_tables = _stream_tables(choices, relations, extras)
+    texts = [*schema, *(each.query for each in stream_tables)]
+    schema = [sql for call, sql in OWN_OBJECTS.items() if any(call in text for text in texts)] + schema
     names = [each.name for each in stream_tables]
     windows = []
     for _ in range(choices.integer(1, 4)):

@@ -190,7 +190,7 @@ def _any_type(choices: Choices, value: Value, scope: Scope) -> Value:
     if kind.equality:
         options.append(Value(f"count(DISTINCT {sql})", BIGINT))
     if kind.extremes and kind not in (FLOAT, DOMAIN):
-        comparison = EQUAL if kind.coarse else EXACT
+        comparison = kind.representative
         result = aggregated(kind)
         options += [Value(f"min({sql})", result, comparison), Value(f"max({sql})", result, comparison)]
     if kind is BOOL:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.property.choices import Choices, chance, pick, weighted
-from tests.property.schemas import Table, draw_condition, draw_insert, draw_value
+from tests.property.schemas import Table, draw_condition, draw_insert, draw_value, target
 
 Change = list[str]
 """Statements of one transaction; a single one is sent without BEGIN."""
@@ -21,7 +21,14 @@ def draw_window(choices: Choices, tables: list[Table]) -> list[Change]:
 
 def draw_transaction(choices: Choices, tables: list[Table]) -> Change:
     """One transaction: a statement, several, or several that are taken back wholly or in part."""
-    shape = weighted(choices, [(6, "single"), (3, "several"), (1, "rolled back"), (1, "savepoint")])
+    shape = weighted(
+        choices,
+        [(6, "single"), (3, "several"), (1, "rolled back"), (1, "savepoint"), (1, "moved and gone"), (1, "again")],
+    )
+    if shape == "moved and gone":
+        return ["BEGIN", _move_key(choices, pick(choices, tables), tables), _leave(choices, tables), "COMMIT"]
+    if shape == "again":
+        return ["BEGIN", *_delete_and_insert_again(pick(choices, tables)), "COMMIT"]
     if shape == "single":
         return [draw_statement(choices, pick(choices, tables), tables)]
     statements = [
@@ -36,6 +43,22 @@ def draw_transaction(choices: Choices, tables: list[Table]) -> Change:
     return ["BEGIN", last, "SAVEPOINT a", *statements, "ROLLBACK TO SAVEPOINT a", "COMMIT"]
 
 
+def _leave(choices: Choices, tables: list[Table]) -> str:
+    """Rows that a join partner may just have moved to, or from, are deleted."""
+    table = pick(choices, tables)
+    return f"DELETE FROM {table.qualified} WHERE k = {choices.integer(0, 3)}"
+
+
+def _delete_and_insert_again(table: Table) -> Change:
+    """The same rows afterwards as before, though every one was touched."""
+    columns = ", ".join(column.name for column in table.written)
+    return [
+        f"CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT {columns} FROM {table.qualified}",
+        f"DELETE FROM {table.qualified}",
+        f"INSERT INTO {table.qualified} ({columns}) SELECT {columns} FROM kept",
+    ]
+
+
 def draw_statement(choices: Choices, table: Table, tables: list[Table], *, in_transaction: bool = False) -> str:
     """One statement on a table."""
     kinds: list[tuple[int, Callable[[Choices, Table, list[Table]], str]]] = [
@@ -48,6 +71,8 @@ def draw_statement(choices: Choices, table: Table, tables: list[Table], *, in_tr
         (1, _duplicate),
         (1, _two_tables),
         (1, _upsert),
+        (1, _update_from),
+        (1, _swap),
     ]
     if not in_transaction:
         kinds.append((1, _truncate))
@@ -59,7 +84,7 @@ def _insert(choices: Choices, table: Table, tables: list[Table]) -> str:
 
 
 def _update(choices: Choices, table: Table, tables: list[Table]) -> str:
-    columns = [column for column in table.columns if column.name != table.key]
+    columns = [column for column in table.written if column.name != table.key]
     column = pick(choices, columns)
     where = f" WHERE {draw_condition(choices, table)}" if not chance(choices, 15) else ""
     return f"UPDATE {table.qualified} SET {column.name} = {draw_value(choices, column)}{where}"
@@ -84,11 +109,10 @@ def _delete_all(choices: Choices, table: Table, tables: list[Table]) -> str:
 
 
 def _duplicate(choices: Choices, table: Table, tables: list[Table]) -> str:
-    others = ", ".join(column.name for column in table.columns[1:])
+    others = ", ".join(column.name for column in table.written[1:])
     key = "k + 50" if table.key else "k"
     return (
-        f"INSERT INTO {table.qualified} SELECT {key}, {others} FROM {table.qualified} WHERE k < 50"
-        " ON CONFLICT DO NOTHING"
+        f"INSERT INTO {target(table)} SELECT {key}, {others} FROM {table.qualified} WHERE k < 50 ON CONFLICT DO NOTHING"
     )
 
 
@@ -107,6 +131,24 @@ def _upsert(choices: Choices, table: Table, tables: list[Table]) -> str:
         return draw_insert(choices, table, 2)
     column = table.columns[1].name
     return draw_insert(choices, table, 1).replace("DO NOTHING", f"(k) DO UPDATE SET {column} = excluded.{column}")
+
+
+def _update_from(choices: Choices, table: Table, tables: list[Table]) -> str:
+    """Columns that joins read take values of another table."""
+    other = pick(choices, tables)
+    column = pick(choices, [each for each in table.written if each.name != table.key] or list(table.written))
+    same = [each.name for each in other.columns if each.type is column.type and each.nullable <= column.nullable]
+    if other == table or not same:
+        return _update(choices, table, tables)
+    return (
+        f"UPDATE {table.qualified} AS mine SET {column.name} = theirs.{pick(choices, same)}"
+        f" FROM {other.qualified} AS theirs WHERE theirs.k = mine.k"
+    )
+
+
+def _swap(choices: Choices, table: Table, tables: list[Table]) -> str:
+    """Two keys change places: rows leave and come under the same key."""
+    return f"UPDATE {table.qualified} SET k = CASE k WHEN 1 THEN 2 ELSE 1 END WHERE k IN (1, 2)"
 
 
 def _truncate(choices: Choices, table: Table, tables: list[Table]) -> str:

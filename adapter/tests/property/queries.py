@@ -19,10 +19,12 @@ from tests.property.expressions import (
     keyable,
 )
 from tests.property.values import BIGINT, INT, NUMERIC, TEXT, literal
-from tests.support.oracle import APPROXIMATE, EQUAL, EXACT
+from tests.support.oracle import APPROXIMATE, EQUAL, EXACT, FOLDED
 
 MAX_PRODUCTS = 1
 """Joins without an equality in one query: more would make it explode."""
+NEVER = ("false", "NULL", "(1 = 0)")
+"""Join conditions that read no column and are never met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Grammar:
                 (2, self.union_all),
                 (2, self.with_cte),
                 (1, self.using),
+                (1, self.comma),
                 (1, self.grouped_by_key),
                 (1, self.star),
             ],
@@ -157,8 +160,32 @@ class Grammar:
         values = [merged]
         values += [replace(each, sql=f"l.{each.sql}") for each in left.columns if each != merged][:2]
         values += [replace(each, sql=f"r.{each.sql}") for each in right.columns if each != merged][:2]
+        if chance(self.choices, 25):
+            return self._natural(left, right, merged, kind)
         source = f" FROM {left.sql} AS l {kind} {right.sql} AS r USING ({merged.sql})"
         return self._finish("SELECT", values, f"{source}{self._where((merged,))}")
+
+    def _natural(self, left: Relation, right: Relation, merged: Value, kind: str) -> Query:
+        """The same by NATURAL JOIN: the other columns get names of their own."""
+        sides = []
+        for side, relation in (("l", left), ("r", right)):
+            others = [each for each in relation.columns if each.sql != merged.sql][:2]
+            named = [replace(each, sql=f"{side}{number}") for number, each in enumerate(others)]
+            shown = "".join(f", {each.sql} AS {own.sql}" for each, own in zip(others, named, strict=True))
+            sides.append((f"(SELECT {merged.sql}{shown} FROM {relation.sql}) AS {side}", named))
+        source = f" FROM {sides[0][0]} NATURAL {kind} {sides[1][0]}"
+        return self._finish("SELECT", [merged, *sides[0][1], *sides[1][1]], f"{source}{self._where((merged,))}")
+
+    def comma(self, depth: int) -> Query:
+        """Relations separated by commas, the join condition in WHERE."""
+        left, scope = self.item(depth)
+        right, columns = self.item(0)
+        equalities = self._equalities(scope, columns)
+        if not equalities:
+            return self.select(depth)
+        values = [draw_value(self.choices, scope + columns) for _ in range(self.choices.integer(1, 3))]
+        condition = f"{pick(self.choices, equalities)} AND {draw_predicate(self.choices, scope + columns, 0)}"
+        return self._finish("SELECT", values, f" FROM {left}, {right} WHERE {condition}")
 
     def grouped_by_key(self, depth: int) -> Query:
         """GROUP BY a primary key: the other columns depend on it."""
@@ -224,6 +251,8 @@ class Grammar:
                 return source, scope
             return f"({source} CROSS JOIN {partner})", both
         condition = pick(self.choices, equalities)
+        if chance(self.choices, 4):
+            return f"({source} {kind} {partner} ON {pick(self.choices, NEVER)})", both
         if chance(self.choices, 15):
             condition = f"{condition} AND {pick(self.choices, equalities)}"
         if kind != "FULL JOIN" and chance(self.choices, 15):
@@ -278,8 +307,8 @@ class Grammar:
 
 def _as_key(value: Value) -> Value:
     """A value after grouping: a representative if ``=`` is coarser than the output."""
-    return replace(value, comparison=EQUAL) if value.type.coarse else value
+    return replace(value, comparison=value.type.representative) if value.fixed else value
 
 
 def _worst(comparisons: list[str]) -> str:
-    return max(comparisons, key=(EXACT, EQUAL, APPROXIMATE).index)
+    return max(comparisons, key=(EXACT, EQUAL, FOLDED, APPROXIMATE).index)

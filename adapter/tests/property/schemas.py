@@ -17,16 +17,33 @@ class TableColumn:
     name: str
     type: Type
     nullable: bool
+    generated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A base table in schema ``p``. ``key`` is its primary key's first column, or None."""
+    """A base table in schema ``p``.
+
+    Attributes:
+        name: without schema.
+        columns: those that queries read.
+        key: its primary key's only column, or None.
+        partitioned: by list of ``k``.
+        front: columns before all others that nobody reads, so that attribute numbers are high.
+        dropped: a column was dropped, so attribute numbers have a gap.
+    """
 
     name: str
     columns: tuple[TableColumn, ...]
     key: str | None
     partitioned: bool
+    front: int = 0
+    dropped: bool = False
+
+    @property
+    def written(self) -> tuple[TableColumn, ...]:
+        """The columns that statements write: not the generated ones."""
+        return tuple(column for column in self.columns if column.generated is None)
 
     @property
     def qualified(self) -> str:
@@ -47,22 +64,36 @@ def draw_table(choices: Choices, number: int) -> Table:
             odd = pick(choices, ODD_NAMES)
             name = odd if all(column.name != odd for column in columns) else name
         columns.append(TableColumn(name, kind, not chance(choices, 15)))
-    return Table(f"t{number}", tuple(columns), "k" if keyed else None, chance(choices, 12))
+    if chance(choices, 8):
+        columns.append(TableColumn("g", INT, True, pick(choices, ("k * 2", "nullif(k, 1)", "k % 2"))))
+    partitioned = chance(choices, 12)
+    front = weighted(choices, [(94, 0), (4, 3), (2, 70)])
+    return Table(f"t{number}", tuple(columns), "k" if keyed else None, partitioned, front, chance(choices, 6))
 
 
 def create_table(table: Table) -> list[str]:
     """The statements that create it."""
-    parts = [f"{column.name} {column.type.name}{'' if column.nullable else ' NOT NULL'}" for column in table.columns]
+    parts = [f"f{number} integer DEFAULT 0" for number in range(1, table.front + 1)]
+    parts += ["gone text"] if table.dropped else []
+    parts += [_declaration(column) for column in table.columns]
     if table.key is not None:
         parts.append(f"PRIMARY KEY ({table.key})")
     body = f"CREATE TABLE {table.qualified} ({', '.join(parts)})"
+    dropped = [f"ALTER TABLE {table.qualified} DROP COLUMN gone"] if table.dropped else []
     if not table.partitioned:
-        return [body]
+        return [body, *dropped]
     return [
         f"{body} PARTITION BY LIST (k)",
         f"CREATE TABLE {table.qualified}_low PARTITION OF {table.qualified} FOR VALUES IN (0, 1)",
+        *dropped,
         f"CREATE TABLE {table.qualified}_rest PARTITION OF {table.qualified} DEFAULT",
     ]
+
+
+def _declaration(column: TableColumn) -> str:
+    if column.generated is not None:
+        return f"{column.name} {column.type.name} GENERATED ALWAYS AS ({column.generated}) STORED"
+    return f"{column.name} {column.type.name}{'' if column.nullable else ' NOT NULL'}"
 
 
 def create_types(tables: list[Table]) -> list[str]:
@@ -81,7 +112,7 @@ def draw_row(choices: Choices, table: Table) -> str:
     """A row of literals; primary keys from a wider range, so that rows collide sometimes only."""
     values = [
         str(choices.integer(0, 9)) if column.name == table.key else draw_value(choices, column)
-        for column in table.columns
+        for column in table.written
     ]
     return f"({', '.join(values)})"
 
@@ -89,7 +120,14 @@ def draw_row(choices: Choices, table: Table) -> str:
 def draw_insert(choices: Choices, table: Table, most: int) -> str:
     """An INSERT of some rows."""
     rows = [draw_row(choices, table) for _ in range(choices.integer(1, most))]
-    return f"INSERT INTO {table.qualified} VALUES {', '.join(rows)} ON CONFLICT DO NOTHING"
+    return f"INSERT INTO {target(table)} VALUES {', '.join(rows)} ON CONFLICT DO NOTHING"
+
+
+def target(table: Table) -> str:
+    """The table as an INSERT names it: with its columns where there are others too."""
+    if table.front or len(table.written) < len(table.columns):
+        return f"{table.qualified} ({', '.join(column.name for column in table.written)})"
+    return table.qualified
 
 
 def draw_condition(choices: Choices, table: Table) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.support.oracle import EQUAL, EXACT, FOLDED
+
 
 @dataclass(frozen=True, slots=True)
 class Type:
@@ -18,6 +20,7 @@ class Type:
         number: it can be added.
         approximate: aggregates over it depend on the order of the rows.
         setup: statement that creates it.
+        caseless: ``=`` does not see upper and lower case.
     """
 
     name: str
@@ -28,6 +31,12 @@ class Type:
     number: bool = False
     approximate: bool = False
     setup: str | None = None
+    caseless: bool = False
+
+    @property
+    def representative(self) -> str:
+        """How a value that stands for its equals is compared."""
+        return FOLDED if self.caseless else EQUAL if self.coarse else EXACT
 
 
 INT = Type("integer", ("1", "2", "3", "0", "-1"), number=True)
@@ -79,6 +88,15 @@ OID = Type("oid", ("1", "4294967295"))
 BOX = Type("box", ("((0,0),(1,1))", "((0,0),(2,0.5))"), equality=False, extremes=False)
 MULTIRANGE = Type("int4multirange", ("{}", "{[1,3),[5,7)}"), extremes=False)
 MOODS = Type("p.mood[]", ("{ok}", "{sad,NULL}"), setup="CREATE TYPE p.mood AS ENUM ('sad', 'ok', 'happy')")
+CITEXT = Type(
+    "p.citext", ("a", "A", "b", ""), coarse=True, caseless=True, setup="CREATE EXTENSION citext WITH SCHEMA p"
+)
+SORTED_TEXT = Type(
+    "text COLLATE p.sorted",
+    ("a", "B", "A", "Ä", ""),
+    setup='CREATE COLLATION p.sorted FROM "C"',
+)
+DATERANGE = Type("daterange", ("[2024-01-01,2024-02-01)", "empty", "(,)"), extremes=False)
 
 COMMON = (INT, TEXT, NUMERIC, FLOAT, BIGINT, DATE, BOOL, MONEY_LIKE)
 RARE = (
@@ -115,6 +133,9 @@ RARE = (
     BOX,
     MULTIRANGE,
     MOODS,
+    CITEXT,
+    SORTED_TEXT,
+    DATERANGE,
 )
 
 

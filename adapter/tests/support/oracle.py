@@ -18,6 +18,8 @@ EXACT = "exact"
 """Both NULL or the same text output: 1.0 is not 1.00."""
 EQUAL = "equal"
 """The same by ``=`` where ``=`` is coarser than the output: numbers without scale, -0.0, bpchar, jsonb numbers."""
+FOLDED = "folded"
+"""Equal but for upper and lower case: citext, non-deterministic collations."""
 APPROXIMATE = "approximate"
 """Numbers within 1e-9 of their size: aggregates over floats."""
 TOLERANCE = 1e-9
@@ -84,7 +86,7 @@ def _both(defining: SQL | Composed, table: str, width: int) -> Composed:
 
 def _normalise(row: Sequence[str | None], kinds: Sequence[str]) -> tuple[str | None, ...]:
     return tuple(
-        _canonical(value) if value is not None and kind == EQUAL else value
+        value if value is None else _canonical(value) if kind == EQUAL else value.lower() if kind == FOLDED else value
         for value, kind in zip(row, kinds, strict=True)
     )
 
