@@ -12,7 +12,7 @@ OWN_OBJECTS = {
     "p.total(": "CREATE AGGREGATE p.total(integer) (SFUNC = int4pl, STYPE = integer, INITCOND = '0')",
     "p.twice(": "CREATE FUNCTION p.twice(integer) RETURNS integer IMMUTABLE LANGUAGE sql RETURN $1 * 2",
     "p.upto(": "CREATE FUNCTION p.upto(integer) RETURNS SETOF integer IMMUTABLE LANGUAGE sql"
-    " BEGIN ATOMIC SELECT generate_series(1, least($1, 3)) END",
+    " AS 'SELECT generate_series(1, least($1, 3))'",
 }
 """What has to be created if a query calls it."""
 WALKS = (
