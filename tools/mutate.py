@@ -28,9 +28,9 @@ from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.report import Excuses, as_json, read_equivalents, table
 from tests.mutation.trial import Laboratory, Verdict
 
-#: What decides about rows. Documentation (the support matrix) does not.
+#: What decides about rows. What only tells about decisions (the support matrix, reasons) does not.
 TARGETS = ("pgtrickle/delta/**/*.py", "pgtrickle/rewrite/**/*.py", "pgtrickle/emit/**/*.py")
-DOCUMENTATION = ("pgtrickle/delta/support.py",)
+DOCUMENTATION = ("pgtrickle/delta/support.py", "pgtrickle/delta/choice.py", "pgtrickle/rewrite/record.py")
 CACHE = ADAPTER.parent / ".dev" / "mutation"
 #: What the battery depends on, besides the compiler.
 BATTERY = ("pgtrickle/**/*.py", "tests/fixtures/**/*.sql", "tests/property/*.py", "tests/support/fixtures.py")

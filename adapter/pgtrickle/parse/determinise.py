@@ -140,16 +140,17 @@ def _tells_peers_apart(call: ast.FuncCall, window: ast.WindowDef) -> bool:
 
 def _inlined(window: ast.WindowDef, named: dict[str, ast.WindowDef]) -> ast.WindowDef:
     """A copy of the window with names resolved, so that functions that share a name do not share the change."""
-    base = named.get(window.name or window.refname or "")
-    if base is None:
-        return _copied(window)
-    inner = _inlined(base, {key: value for key, value in named.items() if value is not base})
-    if window.name is not None:
-        return inner
+    return _resolved(named[window.name] if window.name is not None else window, named)
+
+
+def _resolved(window: ast.WindowDef, named: dict[str, ast.WindowDef]) -> ast.WindowDef:
+    """A definition, whose ``name`` is its own, without the name of the window that it extends."""
     result = _copied(window)
-    result.refname = None
-    result.partitionClause = inner.partitionClause
-    result.orderClause = window.orderClause or inner.orderClause
+    if window.refname is not None:
+        base = _resolved(named[window.refname], named)
+        result.refname = None
+        result.partitionClause = base.partitionClause
+        result.orderClause = window.orderClause or base.orderClause
     return result
 
 

@@ -12,7 +12,9 @@ from tests.property.values import (
     DOMAIN,
     FLOAT,
     INT,
+    INTERVAL,
     INTS,
+    MONEY,
     MONEY_LIKE,
     NUMERIC,
     SMALL,
@@ -26,6 +28,11 @@ from tests.support.oracle import APPROXIMATE, EQUAL, EXACT
 
 WHOLE = (INT, BIGINT, SMALL, DOMAIN)
 DECIMAL = (NUMERIC, MONEY_LIKE)
+OF_PAIRS = (
+    *("covar_pop", "covar_samp", "regr_sxx", "regr_sxy", "regr_syy", "regr_avgx", "regr_avgy"),
+    *("corr", "regr_r2", "regr_slope", "regr_intercept"),
+)
+"""Aggregates over two numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +165,10 @@ def aggregated(kind: Type) -> Type:
 
 def _numbers(choices: Choices, value: Value, scope: Scope) -> Value | None:
     sql, kind = value.sql, value.type
+    if kind is INTERVAL:
+        return Value(f"{pick(choices, ('sum', 'avg'))}({sql})", INTERVAL)
+    if kind is MONEY:
+        return Value(f"sum({sql})", MONEY)
     if not kind.number:
         return None
     distinct = "DISTINCT " if chance(choices, 10) else ""
@@ -197,7 +208,9 @@ def _any_type(choices: Choices, value: Value, scope: Scope) -> Value:
         options += [Value(f"bool_and({sql})", BOOL), Value(f"bool_or({sql})", BOOL), Value(f"every({sql})", BOOL)]
     if kind in (INT, BIGINT):
         options += [Value(f"bit_or({sql})", kind), Value(f"bit_and({sql})", kind)]
-        options += [Value(f"regr_count({sql}, {sql})", BIGINT), Value(f"covar_pop({sql}, 2)", FLOAT, APPROXIMATE)]
+        other = pick(choices, [each for each in fixed(scope) if each.type is kind]).sql
+        options += [Value(f"regr_count({sql}, {other})", BIGINT)]
+        options += [Value(f"{pick(choices, OF_PAIRS)}({sql}, {other} % 3)", FLOAT, APPROXIMATE)]
     return pick(choices, options)
 
 
