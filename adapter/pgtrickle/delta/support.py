@@ -35,7 +35,7 @@ SUPPORT: tuple[Support, ...] = (
     Support("UNION ALL", True, _DELTA),
     Support("UNION, INTERSECT, EXCEPT", True, _STATE, "columns of which equal values look different: by key"),
     Support("DISTINCT", True, _STATE, "columns of which equal values look different: by key"),
-    Support("GROUP BY, HAVING", True, _STATE, "by key unless every aggregate is kept by adding and subtracting"),
+    Support("GROUP BY, HAVING", True, _STATE, "by key if an aggregate is computed again per group"),
     Support("count, bool_and, bool_or, every", True, _STATE),
     Support("sum, avg, variance, stddev of integers and numeric", True, _STATE),
     Support(
@@ -44,7 +44,7 @@ SUPPORT: tuple[Support, ...] = (
     Support("covar_pop, covar_samp, regr_count, regr_avg*, regr_sxx, regr_sxy, regr_syy", True, _STATE),
     Support("corr, regr_r2, regr_slope, regr_intercept", True, _KEYS),
     Support("sum and avg of interval, sum of money", True, _STATE),
-    Support("min, max", True, _KEYS),
+    Support("min, max, bit_and, bit_or", True, _STATE, "a group is looked at again if the row that decided it left"),
     Support(
         "array_agg, string_agg, json_agg ...", True, _KEYS, "ordered by their arguments where the query leaves it free"
     ),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from psycopg.sql import SQL, Composable, Composed
 
 from pgtrickle.emit.fragments import Name, commas, hashed, names, table
-from pgtrickle.emit.net import State, as_weighted, grouping_of
 from pgtrickle.emit.relational import Printer
+from pgtrickle.emit.state import State, as_weighted
 from pgtrickle.emit.target import Target, finder, output_target, stored_columns
+from pgtrickle.emit.tops import grouping_of
 from pgtrickle.plan import Bindings, Plan, Relation, Stage, Strategy
 
 #: Own tables are updated all the time: room for HOT updates, and vacuum before they bloat.
@@ -98,7 +99,7 @@ def _state(stage: Stage, bindings: Bindings, relation: Relation) -> list[Compose
     state = State.of(stage, relation)
     _, grouping = grouping_of(stage.operator)
     rows = as_weighted(Printer(bindings).select(grouping.child), grouping.child.columns)
-    statements = [SQL("CREATE TABLE {} AS {} WITH NO DATA").format(table(relation), state.added_up(rows))]
+    statements = [SQL("CREATE TABLE {} AS {} WITH NO DATA").format(table(relation), state.loaded(rows))]
     return [
         *statements,
         *_owned(relation),

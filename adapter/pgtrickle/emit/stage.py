@@ -6,20 +6,12 @@ from psycopg.sql import SQL, Composable, Composed
 
 from pgtrickle.emit.apply import apply, consolidate
 from pgtrickle.emit.fragments import WEIGHT, Name, commas, names, table
-from pgtrickle.emit.net import (
-    State,
-    affected_groups,
-    as_weighted,
-    changed_groups,
-    changed_rows,
-    compared,
-    grouping_of,
-    rebuilt,
-    stored_rows,
-)
+from pgtrickle.emit.net import affected_groups, changed_groups, changed_rows, compared, stored_rows
 from pgtrickle.emit.pick import picked_rows
 from pgtrickle.emit.relational import Printer
+from pgtrickle.emit.state import State, as_weighted
 from pgtrickle.emit.target import Target, output_target
+from pgtrickle.emit.tops import grouping_of, rebuilt
 from pgtrickle.errors import InternalError
 from pgtrickle.ir.operators import InputKey
 from pgtrickle.plan import Bindings, Plan, Stage, StageBinding, Strategy
@@ -126,4 +118,4 @@ def _state_load(stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
         return ()
     state = State.of(stage, relation)
     rows = as_weighted(Printer(bindings).select(state.grouping.child), state.grouping.child.columns)
-    return (SQL("INSERT INTO {} {}").format(table(relation), state.added_up(rows)),)
+    return (SQL("INSERT INTO {} {}").format(table(relation), state.loaded(rows)),)

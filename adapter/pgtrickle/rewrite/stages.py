@@ -196,7 +196,7 @@ def _strategy(grouping: Aggregate | Window) -> tuple[Strategy, str]:
     coarse = [key for key in grouping.keys if by_name[key].type.equality is not Equality.EXACT]
     recomputed = [_label(call.expr) for call in grouping.calls if rule_for(call, grouping.child.columns) is None]
     if not coarse and not recomputed:
-        return Strategy.AGGREGATE, "all aggregates are kept by adding and subtracting"
+        return Strategy.AGGREGATE, "all aggregates are kept in a state table"
     reason = (
         "computed again per group: " + ", ".join(recomputed)
         if recomputed

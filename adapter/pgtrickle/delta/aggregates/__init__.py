@@ -1,11 +1,13 @@
-"""Aggregates that are kept by adding and subtracting; all others recompute their affected groups."""
+"""Aggregates that are kept in a state table; all others recompute their affected groups."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pgtrickle.delta.aggregates.bits import BIT_AND, BIT_OR
 from pgtrickle.delta.aggregates.booleans import BOOL_AND, BOOL_OR
 from pgtrickle.delta.aggregates.count import COUNT
+from pgtrickle.delta.aggregates.extremes import MAX, MIN
 from pgtrickle.delta.aggregates.floats import (
     FLOAT_AVG,
     FLOAT_STDDEV_POP,
@@ -32,7 +34,7 @@ from pgtrickle.delta.aggregates.regression import (
     REGR_SXY,
     REGR_SYY,
 )
-from pgtrickle.delta.aggregates.rule import COUNT_REF, WEIGHT_REF, AggregateRule, StateColumn
+from pgtrickle.delta.aggregates.rule import COUNT_REF, WEIGHT_REF, AggregateRule, KeptValue, StateColumn, StatePart
 from pgtrickle.delta.aggregates.spans import INTERVAL_AVG, INTERVAL_SUM, MONEY_SUM
 from pgtrickle.delta.aggregates.sums import AVG, SUM
 from pgtrickle.delta.aggregates.variance import STDDEV_POP, STDDEV_SAMP, VAR_POP, VAR_SAMP
@@ -58,6 +60,10 @@ AGGREGATES: Mapping[str, tuple[AggregateRule, ...]] = {
     "regr_sxy": (REGR_SXY,),
     "covar_pop": (COVAR_POP,),
     "covar_samp": (COVAR_SAMP,),
+    "min": (MIN,),
+    "max": (MAX,),
+    "bit_and": (BIT_AND,),
+    "bit_or": (BIT_OR,),
     "bool_and": (BOOL_AND,),
     "every": (BOOL_AND,),
     "bool_or": (BOOL_OR,),
@@ -84,4 +90,13 @@ def rule_for(call: AggregateCall, columns: tuple[Column, ...]) -> AggregateRule 
     return next((rule for rule in rules if rule.accepts(given)), None)
 
 
-__all__ = ["AGGREGATES", "COUNT_REF", "WEIGHT_REF", "AggregateRule", "StateColumn", "rule_for"]
+__all__ = [
+    "AGGREGATES",
+    "COUNT_REF",
+    "WEIGHT_REF",
+    "AggregateRule",
+    "KeptValue",
+    "StateColumn",
+    "StatePart",
+    "rule_for",
+]

@@ -1,9 +1,10 @@
-"""What a rule for an aggregate that can be kept by adding and subtracting looks like."""
+"""What a rule for an aggregate that is kept in a state table looks like."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from pgtrickle.ir.expr import Expr
 from pgtrickle.ir.operators import AggregateCall
@@ -31,15 +32,41 @@ class StateColumn:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptValue:
+    """A value that a rule keeps per group until rows leave on which it may rest; then it is looked up again.
+
+    Attributes:
+        name: suffix, unique within the rule.
+        pick: an aggregate function, qualified, that gives the value.
+        value: what it is applied to, over a row.
+        image: an expression over a row that is the same only for values that look the same.
+        condition: which rows count, or None.
+        merged: the value once more rows have come, from that before and that of what came; both may be NULL.
+        spoilt: from (before, came, merged, left), whether the merged value may rest on what left; true where in doubt.
+    """
+
+    name: str
+    pick: str
+    value: Expr
+    image: Expr
+    condition: Expr | None
+    merged: Callable[[Expr, Expr], Expr]
+    spoilt: Callable[[Expr, Expr, Expr, Expr], Expr]
+
+
+StatePart: TypeAlias = StateColumn | KeptValue
+
+
+@dataclass(frozen=True, slots=True)
 class AggregateRule:
     """How an aggregate is kept without looking at its group again.
 
     Attributes:
-        state: the running totals for a call whose argument types are given.
-        result: the aggregate's value over the totals; the mapping gives their columns by suffix.
+        state: what is kept for a call whose argument types are given.
+        result: the aggregate's value over the state; the mapping gives its columns by suffix.
         accepts: whether the rule is exact for these argument types.
     """
 
-    state: Callable[[AggregateCall], tuple[StateColumn, ...]]
+    state: Callable[[AggregateCall], tuple[StatePart, ...]]
     result: Callable[[AggregateCall, Mapping[str, str]], Expr]
     accepts: Callable[[tuple[Type, ...]], bool]

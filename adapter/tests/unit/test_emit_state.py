@@ -1,0 +1,71 @@
+"""The statements that keep groupings in state tables, as text: what is read, and when."""
+
+from __future__ import annotations
+
+import re
+
+from pgtrickle.emit import stage_load, stage_refresh
+from pgtrickle.ir import operators as ir
+from pgtrickle.ir.expr import Expr, col, text
+from pgtrickle.ir.operators import InputKey
+from pgtrickle.ir.schema import INT8, Column
+from pgtrickle.plan import Bindings, Plan, Relation, Stage, StageBinding, Strategy, TableBinding
+
+SOURCE = InputKey("table", 1)
+POINTS = ir.Scan(SOURCE, ((1, "g"), (2, "x")), (Column("g", INT8), Column("x", INT8)))
+BINDINGS = Bindings(
+    {1: TableBinding(Relation("public", "points"), Relation("pgtrickle_changes", "b_1"))},
+    {},
+    {0: StageBinding(Relation("public", "st"), None, Relation("pgtrickle_state", "s1_0_state"))},
+)
+
+
+def call(name: str, function: str, argument: str = "x", condition: Expr | None = None) -> ir.AggregateCall:
+    shown = text(f"pg_catalog.{function}(", col(argument), ")")
+    return ir.AggregateCall(Column(name, INT8), shown, function, (col(argument),), condition, True)
+
+
+def plan_of(*calls: ir.AggregateCall, keys: tuple[str, ...]) -> Plan:
+    grouping = ir.Aggregate(POINTS, keys, calls, scalar=not keys)
+    inputs = frozenset({SOURCE})
+    stage = Stage(0, Strategy.AGGREGATE, "", grouping.columns, keys, inputs, grouping)
+    return Plan((stage,), (), "DIFFERENTIAL", "")
+
+
+def refresh(*calls: ir.AggregateCall, keys: tuple[str, ...] = ("g",)) -> str:
+    plan = plan_of(*calls, keys=keys)
+    statement = stage_refresh(plan, plan.root, BINDINGS, frozenset({SOURCE}))
+    assert statement is not None
+    return statement.as_string(None)
+
+
+def test_totals_never_read_the_input() -> None:
+    assert '"public"."points"' not in refresh(call("s", "sum"), call("c", "count"))
+
+
+def test_an_extreme_reads_the_groups_that_are_spoilt_and_no_other() -> None:
+    statement = refresh(call("lo", "min"), call("s", "sum"))
+    assert statement.count('FROM "public"."points"') == 2  # keys without and with NULL
+    for read in re.findall(r'FROM "public"\."points" AS t\) AS \S+ CROSS JOIN \((.*?)\)', statement):
+        assert 'FROM "spoilt"' in read
+
+
+def test_without_groups_each_extreme_is_a_subquery_that_runs_only_if_it_is_spoilt() -> None:
+    statement = refresh(call("lo", "min"), call("hi", "max", condition=text(col("g"), " > 1")), keys=())
+    reads = re.findall(r'WHEN m\."x_s(\d)" THEN \(SELECT pg_catalog\.(\w+)\(', statement)
+    assert reads == [("1", "min"), ("2", "max")]
+    assert statement.count('FROM "public"."points"') == 2
+
+
+def test_aggregates_of_one_argument_share_what_they_keep() -> None:
+    plan = plan_of(call("s", "sum"), call("a", "avg"), call("v", "variance"), call("lo", "min"), keys=("g",))
+    (state, _) = stage_load(plan, plan.root, BINDINGS)
+    columns = re.findall(r'AS "(s\d+)"', state.as_string(None))
+    assert columns == ["s1", "s2", "s3", "s4", "s5"]  # count, NaN, sum, squares, minimum
+
+
+def test_a_filter_makes_an_extreme_of_its_own() -> None:
+    condition = text(col("g"), " > 1")
+    plan = plan_of(call("a", "max"), call("b", "max", condition=condition), call("c", "max"), keys=("g",))
+    (state, _) = stage_load(plan, plan.root, BINDINGS)
+    assert re.findall(r'AS "(s\d+)"', state.as_string(None)) == ["s1", "s2"]
