@@ -27,6 +27,8 @@ class Strategy(Enum):
     """The groups or partitions that the delta touches are computed again and compared with what is stored."""
     PICK = "delta, refilled when rows leave"
     """The first rows in an order are kept; the input is read again only when one of them leaves."""
+    RECURSION = "delta by recursion"
+    """What a lost row had led to is taken away, what a new row leads to is added, round by round."""
     ALL = "recompute and compare"
     """The whole result is computed again and compared with what is stored."""
 

@@ -18,6 +18,8 @@ from pgtrickle.ir.operators import (
     GroupingSets,
     Operator,
     Project,
+    Recursion,
+    SelfReference,
     UnionAll,
     Values,
     Window,
@@ -59,6 +61,7 @@ class Typing:
     types: TypeLoader
     bindings: Bindings
     _done: dict[int, tuple[Operator, Operator]] = field(default_factory=dict)
+    _recursions: dict[str, tuple[Column, ...]] = field(default_factory=dict)
 
     def annotate(self, op: Operator) -> Operator:
         """The same tree with all column types known; branches of a union are cast to its common types."""
@@ -67,6 +70,11 @@ class Typing:
         return self._done[id(op)][1]
 
     def _annotated(self, op: Operator) -> Operator:
+        if isinstance(op, Recursion):
+            return self._recursion(op)
+        if isinstance(op, SelfReference):
+            typed = zip(op.columns, self._recursions[op.name], strict=True)
+            return replace(op, columns=tuple(replace(column, name=mine.name) for mine, column in typed))
         below = rebuild(op, self.annotate)
         match below:
             case Project():
@@ -127,6 +135,20 @@ class Typing:
         columns = tuple(replace(column, nullable=null) for column, null in zip(typed, nullable, strict=True))
         columns = tuple(_shared_scale(column, op.children, i) for i, column in enumerate(columns))
         return UnionAll(tuple(_cast(child, columns) for child in op.children), columns)
+
+    def _recursion(self, op: Recursion) -> Recursion:
+        """The base decides the types, as in PostgreSQL. A column may be NULL if it may be in one of the terms."""
+        base = self.annotate(op.base)
+        columns = tuple(replace(typed, name=c.name) for c, typed in zip(op.columns, base.columns, strict=True))
+        before = dict(self._done)
+        while True:
+            self._recursions[op.name] = columns
+            step = self.annotate(op.step)
+            pairs = zip(columns, step.columns, strict=True)
+            wider = tuple(replace(c, nullable=c.nullable or made.nullable) for c, made in pairs)
+            if wider == columns:
+                return replace(op, base=base, step=_cast(step, columns), columns=columns)
+            columns, self._done = wider, dict(before)
 
     def _typed(self, op: Operator, columns: tuple[Column, ...]) -> tuple[Column, ...]:
         described = describe(self.conn, Printer(self.bindings).select(op))

@@ -50,7 +50,7 @@ RULES: Mapping[type, Callable[[Any, Differentiation], Operator]] = {
 }
 
 
-class _Fresh:
+class Fresh:
     """Names for columns that rules add; they only have to differ within one statement and from parsed names."""
 
     def __init__(self) -> None:
@@ -71,4 +71,4 @@ def delta(op: Operator, changed: frozenset[InputKey]) -> Operator:
     Returns:
         A weighted relation with the operator's columns; `Empty` if nothing can have changed.
     """
-    return Differentiation(changed, RULES, _Fresh()).delta(op)
+    return Differentiation(changed, RULES, Fresh()).delta(op)

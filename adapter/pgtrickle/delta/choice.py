@@ -29,6 +29,7 @@ from pgtrickle.ir.operators import (
     Pad,
     Pick,
     Project,
+    Recursion,
     Scan,
     UnionAll,
     Values,
@@ -54,6 +55,7 @@ STRATEGIES: Mapping[Strategy, str] = {
     Strategy.AGGREGATE: "Totals per group are kept in a state table; the delta is added to them.",
     Strategy.KEYS: "The keys that the delta touches are computed again and compared with what is stored.",
     Strategy.PICK: "Changes are merged with the kept rows; the input is read again where one of them leaves.",
+    Strategy.RECURSION: "What the changes take away or add is followed round by round, from the rows that are stored.",
     Strategy.ALL: "Everything is computed again and compared with what is stored; only differences are written.",
 }
 
@@ -96,7 +98,7 @@ REASONS: Mapping[type, Callable[[Any], str]] = {
 }
 
 #: Operators that stand on top of a stage: the stage's strategy is their rule.
-ON_TOP: tuple[type, ...] = (Aggregate, Window, Pick, Apply, Expand)
+ON_TOP: tuple[type, ...] = (Aggregate, Window, Pick, Apply, Expand, Recursion)
 
 
 def choices(stage: Stage) -> Mapping[int, Choice]:

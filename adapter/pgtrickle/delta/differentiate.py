@@ -22,11 +22,13 @@ class Differentiation:
         changed: inputs with changes in the window; all others contribute nothing.
         rules: rule by operator type.
         fresh: makes a column name that is new in the tree.
+        mirror: the differentiation of what is subtracted, where that is another one; see `against`.
     """
 
     changed: frozenset[InputKey]
     rules: Mapping[type, Callable[[Any, Differentiation], Operator]]
     fresh: Callable[[str], str]
+    mirror: Differentiation | None = field(default=None, repr=False)
     _known: dict[int, tuple[Operator, Operator]] = field(default_factory=dict)
 
     def delta(self, op: Operator) -> Operator:
@@ -38,6 +40,10 @@ class Differentiation:
             # The node is kept beside its delta, so that its id stays its own.
             self._known[id(op)] = (op, rule(op, self))
         return self._known[id(op)][1]
+
+    def against(self, op: Operator) -> Operator:
+        """The delta of an operator of which fewer rows mean more rows above: the right side of an anti join."""
+        return (self.mirror or self).delta(op)
 
     def is_unchanged(self, op: Operator) -> bool:
         """Whether the operator's output cannot have changed."""

@@ -5,6 +5,7 @@ They are stateless: whether a row had a match before is known from the matches n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pgtrickle.delta.differentiate import Differentiation
@@ -53,12 +54,20 @@ def delta_anti(op: Anti, d: Differentiation) -> Operator:
     The second term concerns only rows of L that match a changed row of R. A semi join is L − (L ▷ R).
     """
     if op.semi:
-        anti = d.delta(replace(op, semi=False))
+        anti = _delta_anti(replace(op, semi=False), d, d.delta)
         terms = [d.delta(op.left), anti if isinstance(anti, Empty) else Negate(anti)]
         changed = tuple(term for term in terms if not isinstance(term, Empty))
         return UnionAll(changed, op.columns) if changed else Empty(op.columns)
-    keyed = _keyed(op, d)
-    return keyed if keyed is not None else _theta(op, d)
+    return _delta_anti(op, d, d.against)
+
+
+#: The delta of an operator: `Differentiation.delta`, or `Differentiation.against` for what is subtracted.
+_Delta = Callable[[Operator], Operator]
+
+
+def _delta_anti(op: Anti, d: Differentiation, of_right: _Delta) -> Operator:
+    keyed = _keyed(op, d, of_right)
+    return keyed if keyed is not None else _theta(op, d, of_right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +102,13 @@ def equality_pairs(op: Anti | OuterJoin) -> Pairs | None:
     return Pairs(tuple(left), tuple(right), tuple(alone)) if left else None
 
 
-def _keyed(op: Anti, d: Differentiation) -> Operator | None:
+def _keyed(op: Anti, d: Differentiation, of_right: _Delta) -> Operator | None:
     """The rule for equality conditions: decide per key of the changed rows of R, then look up the rows of L."""
     pairs = equality_pairs(op)
     if pairs is None:
         return None
     right = Filter(op.right, pairs.right_only) if pairs.right_only else op.right
-    delta_left, delta_right = d.delta(op.left), d.delta(right)
+    delta_left, delta_right = d.delta(op.left), of_right(right)
     if isinstance(delta_right, Empty):
         return delta_left if isinstance(delta_left, Empty) else replace(op, left=delta_left)
     keys = tuple(Column(d.fresh("key"), INT8) for _ in pairs.right)
@@ -155,9 +164,9 @@ def _crossing(
     return Project(counted, columns, exprs), before.name, now.column.name
 
 
-def _theta(op: Anti, d: Differentiation) -> Operator:
+def _theta(op: Anti, d: Differentiation, of_right: _Delta) -> Operator:
     """The rule for any other condition: count the matches of each row of L that a changed row of R meets."""
-    delta_left, delta_right = d.delta(op.left), d.delta(op.right)
+    delta_left, delta_right = d.delta(op.left), of_right(op.right)
     if isinstance(delta_right, Empty):
         return delta_left if isinstance(delta_left, Empty) else replace(op, left=delta_left)
     weight = Column(d.fresh("weight"), INT8)

@@ -9,7 +9,9 @@ from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.state import State, as_weighted
 from pgtrickle.emit.target import Target, finder, output_target, stored_columns
 from pgtrickle.emit.tops import grouping_of
+from pgtrickle.ir.operators import Recursion
 from pgtrickle.plan import Bindings, Plan, Relation, Stage, Strategy
+from pgtrickle.rewrite.recursion import probed_columns
 
 #: Own tables are updated all the time: room for HOT updates, and vacuum before they bloat.
 _STORAGE = SQL(
@@ -77,6 +79,7 @@ def _output(plan: Plan, stage: Stage, bindings: Bindings) -> list[Composed]:
     target = output_target(plan, stage, bindings)
     statements += _locators(target, stage, bindings)
     statements += _join_indexes(plan, stage, target)
+    statements += _step_indexes(stage, target)
     if binding.log is not None:
         weighted = SQL("SELECT 0::pg_catalog.int8 AS __n, 0::pg_catalog.int8 AS __w, {} FROM {}").format(
             shown, table(binding.output)
@@ -93,6 +96,20 @@ def _join_indexes(plan: Plan, stage: Stage, target: Target) -> list[Composed]:
     if not all(column.type.fixed and column.type.sortable for column in target.key):
         return []
     return [SQL("CREATE INDEX ON {} ({})").format(table(target.relation), names(target.key))]
+
+
+def _step_indexes(stage: Stage, target: Target) -> list[Composed]:
+    """Indexes by which the step of a recursion finds the rows that a change beside it concerns."""
+    if stage.strategy is not Strategy.RECURSION or not isinstance(stage.operator, Recursion):
+        return []
+    statements = []
+    for column in (target.columns[position] for position in probed_columns(stage.operator)):
+        # A long value does not fit into a btree, but its hash does.
+        method = SQL("btree") if column.type.fixed and column.type.sortable else SQL("hash")
+        if column.type.hashable or (column.type.sortable and column.type.fixed):
+            index = SQL("CREATE INDEX ON {} USING {} ({})").format(table(target.relation), method, Name(column.name))
+            statements.append(index)
+    return statements
 
 
 def _state(stage: Stage, bindings: Bindings, relation: Relation) -> list[Composed]:

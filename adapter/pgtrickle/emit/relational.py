@@ -42,6 +42,8 @@ class Printer:
         self._from_changes: dict[int, bool] = {}
         self._names: dict[int, Name] = {}
         self._ctes: list[tuple[Name, Composable]] = []
+        self._recursive = False
+        self._recursions: set[str] = set()
 
     # --- statement -------------------------------------------------------------------------------------------------
 
@@ -53,9 +55,10 @@ class Printer:
             for child in children_of(op):
                 self.plan_sharing(child)
 
-    def define(self, name: str, query: Composable) -> Name:
-        """Add a common table expression of one's own."""
+    def define(self, name: str, query: Composable, *, recursive: bool = False) -> Name:
+        """Add a common table expression of one's own, which may read itself if it is recursive."""
         identifier = Name(name)
+        self._recursive |= recursive
         self._ctes.append((identifier, query))
         return identifier
 
@@ -64,7 +67,8 @@ class Printer:
         if not self._ctes:
             return Composed([body])
         parts = [SQL("{} AS MATERIALIZED (\n{}\n)").format(name, query) for name, query in self._ctes]
-        return SQL("WITH {}\n{}").format(SQL(",\n").join(parts), body)
+        clause = SQL("WITH RECURSIVE {}\n{}") if self._recursive else SQL("WITH {}\n{}")
+        return clause.format(SQL(",\n").join(parts), body)
 
     # --- relations -------------------------------------------------------------------------------------------------
 
@@ -355,6 +359,38 @@ class Printer:
 
     def _print_named(self, op: ir.Named) -> Composable:
         return SQL("SELECT {} FROM {}").format(self._columns(op), Name(op.name))
+
+    def _print_recursion(self, op: ir.Recursion) -> Composable:
+        name = Name(op.name)
+        shown = commas(Name(f"c{i + 1}") for i in range(len(op.columns)))
+        renamed = commas(
+            SQL("{} AS {}").format(Name(f"c{i + 1}"), Name(column.name)) for i, column in enumerate(op.columns)
+        )
+        self._recursions.add(op.name)
+        query = SQL(
+            "WITH RECURSIVE {} ({}) AS (\nSELECT {} FROM ({}) AS base\n{}\nSELECT {} FROM ({}) AS step\n)\n"
+            "SELECT {} FROM {}"
+        ).format(
+            name,
+            shown,
+            names(op.base.columns),
+            self._print(op.base),
+            SQL("UNION") if op.distinct else SQL("UNION ALL"),
+            names(op.step.columns),
+            self._print(op.step),
+            renamed,
+            name,
+        )
+        self._recursions.discard(op.name)
+        return query
+
+    def _print_selfreference(self, op: ir.SelfReference) -> Composable:
+        """Outside its recursion only the types of its columns are of interest."""
+        if op.name not in self._recursions:
+            nulls = commas(SQL("NULL::{} AS {}").format(verbatim(c.type.name), Name(c.name)) for c in op.columns)
+            return SQL("SELECT {} WHERE FALSE").format(nulls)
+        columns = [SQL("r.{} AS {}").format(Name(f"c{i + 1}"), Name(c.name)) for i, c in enumerate(op.columns)]
+        return SQL("SELECT {} FROM {} AS r").format(commas(columns), Name(op.name))
 
     def _print_opaque(self, op: ir.Opaque) -> Composable:
         return SQL("SELECT * FROM ({}) AS q ({})").format(verbatim(op.query), names(op.columns))

@@ -8,6 +8,7 @@ from pgtrickle.emit.apply import apply, consolidate
 from pgtrickle.emit.fragments import WEIGHT, Name, commas, names, table
 from pgtrickle.emit.net import affected_groups, changed_groups, changed_rows, compared, stored_rows
 from pgtrickle.emit.pick import picked_rows
+from pgtrickle.emit.recursion import changed_recursion
 from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.state import State, as_weighted
 from pgtrickle.emit.target import Target, output_target
@@ -56,6 +57,10 @@ def stage_refresh(plan: Plan, stage: Stage, bindings: Bindings, changed: frozens
             weighted = affected_groups(stage, target, changed, printer)
         case Strategy.PICK:
             weighted = picked_rows(stage, target, changed, printer)
+        case Strategy.RECURSION if changed & subquery_inputs(stage.operator):
+            weighted = _difference(stage, target, bindings)
+        case Strategy.RECURSION:
+            weighted = changed_recursion(plan, stage, target, bindings, changed, printer)
         case Strategy.ALL:
             weighted = _difference(stage, target, bindings) if changed & stage.inputs else None
     if weighted is None:

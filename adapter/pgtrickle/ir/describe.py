@@ -22,8 +22,10 @@ from pgtrickle.ir.operators import (
     OuterJoin,
     Pick,
     Project,
+    Recursion,
     Restrict,
     Scan,
+    SelfReference,
     Weigh,
     Window,
     children_of,
@@ -118,6 +120,10 @@ def title(op: Operator, name_of: Callable[[InputKey], str]) -> str:
             return "SemiJoin" if op.semi else "AntiJoin"
         case Named():
             return f"Named {op.name}"
+        case Recursion():
+            return f"Recursion {op.name} ({'UNION' if op.distinct else 'UNION ALL'})"
+        case SelfReference():
+            return f"SelfReference {op.name}"
         case _:
             return type(op).__name__
 

@@ -583,6 +583,42 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
+class SelfReference:
+    """Inside the step of a `Recursion` of the same name: the rows of the round before (or all, for a linear step)."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Recursion:
+    """The rows of ``base``, and those that ``step`` makes of them, of these, and so on until none are added.
+
+    ``step`` reads the rows of the round before through its only `SelfReference`, of the same name. ``distinct``: UNION,
+    rows that were there before are dropped.
+    """
+
+    name: str
+    base: Operator
+    step: Operator
+    columns: tuple[Column, ...]
+    distinct: bool
+
+    def __post_init__(self) -> None:
+        _require_plain(self.base, self.step)
+        if not len(self.base.columns) == len(self.step.columns) == len(self.columns):
+            raise InternalError("the terms of a recursion differ in their number of columns")
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class Opaque:
     """A whole query as text; nothing is known of it but its columns. FULL plans consist of it."""
 
@@ -621,6 +657,8 @@ Operator: TypeAlias = (
     | Lookup
     | Restrict
     | Named
+    | SelfReference
+    | Recursion
     | Opaque
 )
 

@@ -20,6 +20,7 @@ from pgtrickle.parse.grouping import Grouping
 from pgtrickle.parse.lateral import Laterals, SetReturning, implied_name
 from pgtrickle.parse.pick import Ordering, has_limit, pick
 from pgtrickle.parse.printing import print_node
+from pgtrickle.parse.recursive import recursion
 from pgtrickle.parse.refuse import refuse_in_select, unsupported
 from pgtrickle.parse.scope import Scope, Table, Visible
 from pgtrickle.parse.subquery import (
@@ -98,8 +99,7 @@ class QueryParser:
                 raise unsupported("data-modifying WITH", "a defining query must not change data")
             printed = print_node(cte)
             if clause.recursive and cte.ctename in unqualified_relations(cte.ctequery):
-                laterals = Laterals(self.expressions, self.unknown, inner.cte_texts, None)
-                inner.outer_ctes[cte.ctename] = laterals.recursive(cte.ctename, cte)
+                inner.outer_ctes[cte.ctename] = inner._recursive(cte)
                 inner.cte_texts[cte.ctename] = printed
                 continue
             operator, names = inner.parse(cte.ctequery)
@@ -108,6 +108,22 @@ class QueryParser:
             renames = tuple(part.sval for part in cte.aliascolnames or ())
             inner.outer_ctes[cte.ctename] = (operator, renames + names[len(renames) :])
         return inner
+
+    def _recursive(self, cte: ast.CommonTableExpr) -> Parsed:
+        """A recursive common table expression; as text where it has no operator tree."""
+        printed = f"WITH RECURSIVE {print_node(cte)} SELECT 1"
+        for unnest in dict.fromkeys((self.unnest, False)):
+            # Unnested, a subquery may read the recursion a second time; evaluated row by row it does not.
+            terms = parse_query(printed).withClause.ctes[0]
+            around = replace(self, unnest=unnest)._with(terms.ctequery.withClause)
+            found = recursion(terms, around.parse_with, self.expressions.names, self.unknown)
+            if found is not None:
+                return found
+        return Laterals(self.expressions, self.unknown, self.cte_texts).recursive(cte.ctename, cte)
+
+    def parse_with(self, stmt: ast.SelectStmt, names: dict[str, Parsed]) -> Parsed:
+        """A query in which these names in FROM stand for these rows."""
+        return replace(self, outer_ctes={**self.outer_ctes, **names}).parse(stmt)
 
     def _select(self, stmt: ast.SelectStmt, domain: Domain | None) -> Parsed:
         if hoist_conditions(stmt):

@@ -14,6 +14,7 @@ from pgtrickle.ir.operators import (
     OuterKind,
     Pick,
     Project,
+    Recursion,
     Scan,
     Window,
 )
@@ -35,6 +36,8 @@ def derive_key(op: Operator) -> Key | None:
             return _renamed(derive_key(op.child), op)
         case Aggregate():
             return frozenset(op.keys)
+        case Recursion(distinct=True):
+            return frozenset(column.name for column in op.columns)
         case Anti():
             return derive_key(op.left)
         case Join():

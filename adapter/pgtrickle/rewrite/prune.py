@@ -19,6 +19,7 @@ from pgtrickle.ir.operators import (
     Pad,
     Pick,
     Project,
+    Recursion,
     Scan,
     UnionAll,
     Window,
@@ -74,6 +75,11 @@ def _pad(op: Pad, needed: frozenset[str]) -> Operator:
     return Pad(child, prune(op.other, lent)) if lent else child
 
 
+def _recursion(op: Recursion, needed: frozenset[str]) -> Operator:
+    """All columns stay: the next round reads them."""
+    return rebuild(op, lambda term: prune(term, frozenset(column.name for column in term.columns)))
+
+
 def _scan(op: Scan, needed: frozenset[str]) -> Scan:
     kept = [i for i, column in enumerate(op.columns) if column.name in needed]
     return replace(
@@ -126,4 +132,5 @@ _RULES: Mapping[type, Callable[[Any, frozenset[str]], Operator]] = {
     Apply: _apply,
     Expand: _expand,
     Pad: _pad,
+    Recursion: _recursion,
 }

@@ -20,12 +20,14 @@ from pgtrickle.ir.operators import (
     Operator,
     Pick,
     Project,
+    Recursion,
     Scan,
     Values,
     Window,
     children_of,
     rebuild,
 )
+from pgtrickle.ir.recursion import reads_itself
 from pgtrickle.ir.schema import Column, Equality
 from pgtrickle.plan import Stage, Strategy
 from pgtrickle.rewrite.attach import attach
@@ -34,6 +36,7 @@ from pgtrickle.rewrite.grouping_sets import grouping_sets
 from pgtrickle.rewrite.keys import derive_key
 from pgtrickle.rewrite.prune import prune
 from pgtrickle.rewrite.push import push
+from pgtrickle.rewrite.recursion import obstacle, without_distinct
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +128,35 @@ class _Cutter:
         if isinstance(op, Keep):
             return self._scan(self.cut(op.child), op.columns)
         if isinstance(op, Apply) and any(call.inputs for call in op.calls):
-            return self._lower_apply(op)
+            return self._lower_apply(op, self._lower(op.child))
+        if isinstance(op, Recursion):
+            return self._lower_recursion(op)
         if isinstance(op, Expand) and op.inputs:
-            return self._lower_expand(op)
+            return self._lower_expand(op, self._lower(op.child))
         return rebuild(op, self._lower)
 
-    def _lower_apply(self, op: Apply) -> Operator:
+    def _lower_recursion(self, op: Recursion) -> Operator:
+        """A recursion is a stage of its own, which keeps its rows."""
+        op = without_distinct(op)
+        lowered = replace(op, base=self._lower(op.base), step=self._lower_step(op.step, op.name))
+        why = obstacle(lowered)
+        if why is None:
+            reason = "what the changes lead to is followed round by round"
+            return self._scan(self._add(lowered, Strategy.RECURSION, reason), op.columns)
+        return self._scan(self._add(lowered, Strategy.ALL, f"computed as a whole: {why}"), op.columns)
+
+    def _lower_step(self, op: Operator, name: str) -> Operator:
+        """What a step reads beside the recursion becomes stages as anywhere; what reads the recursion stays."""
+        if not reads_itself(op, name):
+            return self._lower(op)
+        if isinstance(op, Apply) and not op.keys and any(call.inputs for call in op.calls):
+            return self._lower_apply(op, self._lower_step(op.child, name))
+        if isinstance(op, Expand) and op.inputs and not op.keys:
+            return self._lower_expand(op, self._lower_step(op.child, name))
+        return rebuild(op, lambda child: self._lower_step(child, name))
+
+    def _lower_apply(self, op: Apply, child: Operator) -> Operator:
         """Values per combination of outer columns in a stage of their own, joined back to the rows."""
-        child = self._lower(op.child)
         refuse_loose_domain(op)
         number, keys = self._domain(op, child)
         stored = (*keys, *(call.column for call in op.calls))
@@ -141,12 +165,11 @@ class _Cutter:
         conditions = null_safe(tuple((key, values.columns[i].name) for i, key in enumerate(keys)))
         return Join((child, values), conditions)
 
-    def _lower_expand(self, op: Expand) -> Operator:
+    def _lower_expand(self, op: Expand, child: Operator) -> Operator:
         """The rows of a lateral query per combination of the columns it reads, joined back to the rows.
 
         LEFT JOIN LATERAL is left in the stage: it has a row for every combination then, and an inner join loses none.
         """
-        child = self._lower(op.child)
         refuse_loose_columns(op.child, op.query.refs)
         number, keys = self._domain(op, child)
         stored = (*keys, *op.added)

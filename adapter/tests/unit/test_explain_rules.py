@@ -17,6 +17,7 @@ from pgtrickle.plan import Strategy
 
 #: Operators that only statements contain, or that are gone before a plan is made; the first two stand for text.
 WITHOUT_RULE = {
+    ir.SelfReference: "of the step of a recursion, whose strategy is its rule",
     ir.Named: "rows that the statement defines under a name",
     ir.Opaque: "a FULL plan: the query as it stands",
     ir.GroupingSets: "becomes a union of groupings before stages are cut",
