@@ -313,4 +313,4 @@ def test_a_derivation_that_is_replaced_by_one_through_itself_does_not_keep_a_row
 @pytest.fixture
 def histories(request: pytest.FixtureRequest) -> int:
     """How many: a taste by default, hundreds with ``--run-slow``."""
-    return 300 if request.config.getoption("--run-slow") else 6
+    return 300 if request.config.getoption("--run-slow") else 3
