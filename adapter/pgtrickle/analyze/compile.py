@@ -20,7 +20,7 @@ from pgtrickle.ir.operators import InputKey, Opaque, Operator
 from pgtrickle.ir.schema import UNKNOWN, Column, Equality, Type
 from pgtrickle.parse.determinise import Texts, determinise
 from pgtrickle.parse.expand import expand_views
-from pgtrickle.parse.expression import Expressions
+from pgtrickle.parse.expression import Expressions, whole_rows
 from pgtrickle.parse.facts import Facts, RelationFacts
 from pgtrickle.parse.names import Names
 from pgtrickle.parse.printing import print_node
@@ -252,7 +252,7 @@ def _compiled(found: _Compilation, unnest: bool) -> Plan:
             hint="Please report the query; until then it runs with refresh_mode AUTO or FULL.",
         )
     facts = Facts(found.described, by_name(found.functions))
-    expressions = Expressions(facts, Names(), found.rewrites)
+    expressions = Expressions(facts, Names(), found.rewrites, whole_rows(stmt))
     parser = QueryParser(expressions, UNKNOWN, found.notices, unnest=unnest)
     tree, _ = parser.parse(stmt, top=True)
     _refuse_huge(tree)

@@ -97,7 +97,9 @@ SUPPORT: tuple[Support, ...] = (
     Support("TABLESAMPLE", False, _REFUSED),
     Support("FROM ONLY, children of an inheritance parent", False, _REFUSED),
     Support("materialized views, foreign tables, system catalogs, temporary tables", False, _REFUSED, "not watched"),
-    Support("system columns (ctid, xmin, tableoid ...), whole-row references", False, _REFUSED),
+    Support("whole rows of tables, subqueries and common table expressions (count(t), row_to_json(t))", True, _DELTA),
+    Support("whole rows of functions and of the right side of LEFT JOIN LATERAL", False, _REFUSED),
+    Support("system columns (ctid, xmin, tableoid ...)", False, _REFUSED),
     Support("virtual generated columns", False, _REFUSED, "triggers do not see their values"),
     Support("FOR UPDATE, FOR SHARE, data-modifying WITH", False, "refused by PostgreSQL or FULL"),
 )

@@ -25,6 +25,8 @@ class Expressions:
     facts: Facts
     names: Names
     rewrites: list[Rewrite] = field(default_factory=list)
+    #: Names of FROM items that an expression refers to as a whole row; the server tells all names apart.
+    rows: frozenset[str] = frozenset()
 
     def note(self, step: str, text: str) -> None:
         """Tell what was read as something else; ``explain`` shows it."""
@@ -82,6 +84,12 @@ class Expressions:
     def has_aggregate(self, node: object) -> bool:
         """Whether an aggregate call stands anywhere in this clause (not in its subqueries)."""
         return any(self.is_aggregate(inner) for inner in walk(node))
+
+
+def whole_rows(stmt: ast.SelectStmt) -> frozenset[str]:
+    """The names of FROM items of which a query, at any depth, uses the whole row (other stars are expanded)."""
+    refs = (node for node in walk(stmt, into_subqueries=True) if isinstance(node, ast.ColumnRef))
+    return frozenset(r.fields[-2].sval for r in refs if len(r.fields) > 1 and isinstance(r.fields[-1], ast.A_Star))
 
 
 def _is_equality(node: ast.Node) -> bool:

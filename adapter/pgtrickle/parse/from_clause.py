@@ -25,7 +25,7 @@ from pgtrickle.parse.joins import (
     merged_column,
     sideways,
 )
-from pgtrickle.parse.lateral import Laterals, is_lateral
+from pgtrickle.parse.lateral import Laterals, is_lateral, quoted
 from pgtrickle.parse.refuse import unsupported
 from pgtrickle.parse.scope import Scope, Table, Visible
 from pgtrickle.parse.subquery import has_subquery
@@ -87,7 +87,14 @@ class FromClause:
     def _lateral(self, left: Item | None, node: ast.Node, *, outer: bool = False) -> Item:
         scope = left.scope if left else Scope(())
         operator, added = self.laterals.item(left.operator if left else None, scope, node, outer=outer)
-        return Item(operator, scope.joined(added))
+        return Item(operator, scope.joined(self._lateral_rows(node, added)))
+
+    def _lateral_rows(self, node: ast.Node, added: Scope) -> Scope:
+        """The scope of an inner lateral item, with the whole row of a subquery."""
+        if not isinstance(node, ast.RangeSubselect):
+            return added
+        tables = (replace(t, row=self._row(t.alias, t.columns, None, None)) for t in added.tables)
+        return replace(added, tables=tuple(tables))
 
     def _item(self, node: ast.Node) -> Item:
         match node:
@@ -122,7 +129,7 @@ class FromClause:
         if facts.kind == "view":
             raise unsupported("system view", "its changes cannot be captured", detail=f"{facts.schema}.{facts.name}")
         operator, visible = self._scan(facts, node.alias.aliasname if node.alias else facts.name)
-        return self._aliased((operator, visible), node.alias, facts.name, schema=facts.schema)
+        return self._aliased((operator, visible), node.alias, facts.name, schema=facts.schema, row_type=facts.name)
 
     def _temporary(self, name: str) -> RelationFacts | None:
         """A temporary table: its schema is searched first, whatever search_path says, and so never printed."""
@@ -154,6 +161,7 @@ class FromClause:
         name: str,
         *,
         schema: str | None = None,
+        row_type: str | None = None,
     ) -> Item:
         """Show an operator's columns under an alias; fresh columns, so that a query used twice does not clash."""
         operator, visible = parsed
@@ -162,7 +170,38 @@ class FromClause:
         renames = tuple(part.sval for part in (alias.colnames or ())) if alias else ()
         shown = renames + visible[len(renames) :]
         columns = tuple(Visible(n, col(c.name)) for n, c in zip(shown, operator.columns, strict=True))
-        return Item(operator, Scope((Table(alias.aliasname if alias else name, columns, schema),)))
+        seen_as = alias.aliasname if alias else name
+        return Item(operator, Scope((Table(seen_as, columns, schema, self._row(seen_as, columns, schema, row_type)),)))
+
+    def _row(self, alias: str, shown: tuple[Visible, ...], schema: str | None, row_type: str | None) -> Expr | None:
+        """The expression for the whole row of a FROM item, if anything refers to it."""
+        if alias not in self.expressions.rows:
+            return None
+        parts: list[str | Expr] = []
+        for column in shown:
+            parts += [", ", column.expr] if parts else [column.expr]
+            if row_type is None:
+                parts.append(f" AS {quoted(column.name)}")
+        if schema is None or row_type is None:  # a subquery: a row without a type, but with the names of its columns
+            return text("(SELECT r FROM (SELECT ", *parts, ") AS r)")
+        return text("ROW(", *parts, f")::{quoted(schema)}.{quoted(row_type)}")
+
+    def _nullable(self, item: Item) -> Item:
+        """The side of an outer join that it may fill with NULL: whole rows become columns, to be filled too."""
+        rows = {
+            table.row: Column(self.expressions.names.fresh("row"), self.laterals.unknown)
+            for table in item.scope.tables
+            if table.row is not None and table.row.column is None
+        }
+        if not rows:
+            return item
+        columns = item.operator.columns
+        exprs = (*(col(c.name) for c in columns), *rows)
+        tables = tuple(
+            replace(table, row=col(rows[table.row].name)) if table.row in rows else table for table in item.scope.tables
+        )
+        operator = Project(item.operator, (*columns, *rows.values()), exprs)
+        return Item(operator, replace(item.scope, tables=tables))
 
     def _renamed(self, operator: Operator) -> Project:
         columns = tuple(replace(c, name=self.expressions.names.fresh(c.name)) for c in operator.columns)
@@ -184,6 +223,10 @@ class FromClause:
         left, right = self._item(node.larg), self._item(node.rarg)
         using = tuple(part.sval for part in node.usingClause or ())
         equalities, merged = self._using(using, left.scope, right.scope, node.jointype)
+        if node.jointype in (enums.JoinType.JOIN_LEFT, enums.JoinType.JOIN_FULL):
+            right = self._nullable(right)
+        if node.jointype in (enums.JoinType.JOIN_RIGHT, enums.JoinType.JOIN_FULL):
+            left = self._nullable(left)
         scope = left.scope.joined(right.scope, merged)
         plain = all_of(tuple(part for part in split_and(node.quals) if part not in nested))
         conditions = equalities + self.expressions.conjuncts(plain, scope)
@@ -245,6 +288,7 @@ class FromClause:
             names = ((alias, self.laterals.columns(right)),)
             right = self._filtered_item(left.scope, right, names, (*equal, *parts))
         operator, added = self.laterals.item(left.operator, left.scope, right, outer=outer)
+        added = added if outer else self._lateral_rows(right, added)
         equalities, merged = self._using(using, left.scope, added, node.jointype)
         scope = left.scope.joined(added, merged)
         if outer:

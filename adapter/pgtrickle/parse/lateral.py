@@ -105,10 +105,14 @@ class Laterals:
         printed = print_node(cte)
         _, inputs = subqueries.text_of(cte.ctequery, known=frozenset({name}))
         before = [part for definition in self.ctes.values() for part in (definition, ", ")]
-        quoted = '"' + name.replace('"', '""') + '"'
-        query = text("(WITH RECURSIVE ", *before, printed, " SELECT * FROM ", quoted, ")")
+        query = text("(WITH RECURSIVE ", *before, printed, " SELECT * FROM ", quoted(name), ")")
         columns = tuple(Column(self.expressions.names.fresh(one), self.unknown) for one in shown)
         return Expand(_UNIT, query, columns, inputs, False), shown
+
+
+def quoted(name: str) -> str:
+    """An identifier as it can stand in any text."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(slots=True)

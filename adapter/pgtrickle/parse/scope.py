@@ -22,11 +22,12 @@ class Visible:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A FROM item as other clauses see it: its alias and its columns in order."""
+    """A FROM item as other clauses see it: its alias and its columns in order; ``row`` is the row as a whole."""
 
     alias: str
     columns: tuple[Visible, ...]
     schema: str | None = None
+    row: Expr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,24 @@ class Scope:
         """
         fields = ref.fields
         if isinstance(fields[-1], ast.A_Star):
-            raise UnsupportedQuery(
-                "a reference to a whole row is not maintained incrementally",
-                clause="whole-row reference",
-                hint="List the columns, for example ROW(t.a, t.b).",
-            )
+            return self._row(fields)
         names = [field.sval for field in fields]
         found = self._qualified(names) if len(names) > 1 else self._bare(names[0])
         if found is None:
             raise self._refusal(names)
         return found
+
+    def _row(self, fields: tuple[ast.Node, ...]) -> Expr:
+        names = [field.sval for field in fields if isinstance(field, ast.String)]
+        found = (t.row for t in self.tables if t.alias == names[-1] and names[:-1] in ([], [t.schema]))
+        row = next(found, None)
+        if row is None:
+            raise UnsupportedQuery(
+                "the whole row of this FROM item is not maintained incrementally",
+                clause=".".join([*names, "*"]),
+                hint="List the columns, for example ROW(t.a, t.b).",
+            )
+        return row
 
     def all_columns(self) -> tuple[Visible, ...]:
         """What ``*`` means here: merged columns first, then the tables' own."""
@@ -90,12 +99,6 @@ class Scope:
                 f"the system column {names[-1]} changes without a change of the row",
                 clause=".".join(names),
                 hint="Use a column of your own.",
-            )
-        if any(names[-1] == table.alias for table in self.tables):
-            return UnsupportedQuery(
-                "a reference to a whole row is not maintained incrementally",
-                clause=".".join(names),
-                hint="List the columns, for example ROW(t.a, t.b).",
             )
         return UnsupportedQuery(
             "a reference to a column of an outer query is not maintained incrementally",
