@@ -57,13 +57,14 @@ SUPPORT: tuple[Support, ...] = (
         "EXISTS, NOT EXISTS, IN, NOT IN as conditions of WHERE or an inner join", True, _DELTA, "semi and anti joins"
     ),
     Support(
-        "EXISTS, IN, = ANY, scalar subqueries anywhere else (SELECT, HAVING, OR, NOT, CASE, arguments)",
+        "EXISTS, IN, op ANY, op ALL, scalar subqueries anywhere else (SELECT, HAVING, OR, NOT, CASE, arguments)",
         True,
         _STATE,
         "asked once for all distinct outer values; a look-up by key is an outer join",
     ),
+    Support("ARRAY(...)", True, _KEYS, "per distinct outer values, as array_agg"),
     Support(
-        "ARRAY(...), op ALL, op ANY with other operators or rows, correlated set operations and windows",
+        "correlated subqueries with set operations, windows or outer columns inside FROM or WITH",
         True,
         _KEYS,
         "per distinct outer values; all of them if tables inside change",

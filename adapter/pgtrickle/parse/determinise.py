@@ -68,6 +68,20 @@ def determinise(stmt: ast.SelectStmt, *, texts: Texts = Texts.NEVER) -> bool:
     for node in list(walk(stmt, into_subqueries=True)):
         if isinstance(node, ast.FuncCall):
             changed |= _aggregate(node, texts)
+        elif isinstance(node, ast.SubLink) and node.subLinkType == enums.SubLinkType.ARRAY_SUBLINK:
+            changed |= _array(node.subselect, texts)
+    return changed
+
+
+def _array(stmt: ast.SelectStmt, texts: Texts) -> bool:
+    """ARRAY(...): the elements in the order of the query, then by themselves."""
+    if stmt.limitCount is not None or stmt.limitOffset is not None or stmt.lockingClause:
+        return False  # a total order already
+    if stmt.op != enums.SetOperation.SETOP_NONE or stmt.distinctClause:
+        texts = Texts.NEVER  # they sort by output columns only
+    order = _extended(stmt.sortClause, _outputs(stmt), texts)
+    changed = order != (stmt.sortClause or ())
+    stmt.sortClause = order or None
     return changed
 
 

@@ -71,7 +71,7 @@ class Expressions:
             return node.constructor.over is None
         if not isinstance(node, ast.FuncCall) or node.over is not None:
             return False
-        if node.agg_within_group or node.agg_star or node.agg_filter is not None or node.agg_distinct:
+        if node.agg_within_group or node.agg_star or node.agg_filter is not None or node.agg_distinct or node.agg_order:
             return True
         known = self.facts.functions.get(function_name(node))
         return known is not None and "a" in known.kinds

@@ -19,10 +19,11 @@ from pgtrickle.ir.operators import Anti, Apply, InputKey, Operator, Project, Sub
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.expression import Expressions, all_of, split_and
 from pgtrickle.parse.printing import print_node
+from pgtrickle.parse.quantified import as_aggregate
 from pgtrickle.parse.refuse import unsupported
 from pgtrickle.parse.scope import Scope
 from pgtrickle.parse.tree import transform, walk
-from pgtrickle.parse.unnest import Asked, Unnester, bind_outer, can_be_dependent, can_unnest
+from pgtrickle.parse.unnest import Asked, Unnester, bind_outer, can_be_dependent, can_unnest, reads_outer
 
 #: The expression for a column reference of the outer query.
 Resolve = Callable[[ast.ColumnRef], Expr]
@@ -78,14 +79,25 @@ class Subqueries:
         if node.testexpr is not None:
             node.testexpr = transform(self.lift(node.testexpr), self._outer(None))
             test = self.expressions.names.split(print_node(node.testexpr)).refs
-        if self.unnester is not None and can_unnest(node, self._is_outer(node.subselect), self.expressions):
-            return self.expressions.names.placeholder(self.unnester.value(self._asked(node)))
+        unnested = self._unnested(node)
+        if unnested is not None:
+            return self.expressions.names.placeholder(unnested)
         subselect, inputs = self.text_of(node.subselect)
         expr = self.expressions.names.split(print_node(node))
         column = Column(self.expressions.names.fresh("subquery"), self.unknown)
         self.steps.append(SubqueryCall(column, expr, inputs, test - subselect.refs))
         self.expressions.note("subquery", f"{show(expr)} becomes a column that is computed below the expression")
         return self.expressions.names.placeholder(col(column.name))
+
+    def _unnested(self, node: ast.SubLink) -> Expr | None:
+        """The value of a subquery that can be unnested; what it needs is added to the steps."""
+        if self.unnester is None:
+            return None
+        is_outer = self._is_outer(node.subselect)
+        plain = as_aggregate(node, self.expressions, correlated=reads_outer(node.subselect, is_outer)) or node
+        if not can_unnest(plain, is_outer, self.expressions):
+            return None
+        return self.unnester.value(self._asked(plain))
 
     def lateral(
         self, left: Operator, query: ast.SelectStmt, *, outer: bool
@@ -113,9 +125,8 @@ class Subqueries:
     def stands_alone(self, found: Membership) -> bool:
         """Whether the query of a membership reads tables and no column of the query around it."""
         is_outer = self._is_outer(found.subselect)
-        nodes = tuple(walk(found.subselect, into_subqueries=True))
-        correlated = any(isinstance(node, ast.ColumnRef) and is_outer(node) for node in nodes)
-        return not correlated and any(isinstance(node, ast.RangeVar) for node in nodes)
+        reads_tables = any(isinstance(node, ast.RangeVar) for node in walk(found.subselect, into_subqueries=True))
+        return reads_tables and not reads_outer(found.subselect, is_outer)
 
     def _is_outer(self, query: ast.SelectStmt) -> Callable[[ast.ColumnRef], bool]:
         """Tells the references in a nested query that are columns of the query around it."""

@@ -89,8 +89,12 @@ def can_be_dependent(
     """Whether a nested query can be parsed over a domain: where it reads outer columns, and that it reads tables."""
     if not any(isinstance(inner, ast.RangeVar) for inner in walk(query, into_subqueries=True)):
         return False  # a function of the outer row, which is evaluated where it stands
-    correlated = any(_is_outer(inner, is_outer) for inner in walk(query, into_subqueries=True))
-    return not correlated or _is_simple(query, is_outer, expressions)
+    return not reads_outer(query, is_outer) or _is_simple(query, is_outer, expressions)
+
+
+def reads_outer(query: ast.SelectStmt, is_outer: Callable[[ast.ColumnRef], bool]) -> bool:
+    """Whether a nested query reads columns of the query around it."""
+    return any(_is_outer(inner, is_outer) for inner in walk(query, into_subqueries=True))
 
 
 def _is_outer(node: ast.Node, is_outer: Callable[[ast.ColumnRef], bool]) -> bool:
