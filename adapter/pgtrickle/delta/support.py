@@ -49,7 +49,13 @@ SUPPORT: tuple[Support, ...] = (
         "array_agg, string_agg, json_agg ...", True, _KEYS, "ordered by their arguments where the query leaves it free"
     ),
     Support("all other aggregates, user-defined ones included", True, _KEYS),
-    Support("DISTINCT, ORDER BY, WITHIN GROUP in an aggregate", True, _KEYS),
+    Support(
+        "DISTINCT in count, sum, avg, variance, stddev",
+        True,
+        _STATE,
+        "types of which equal values look different: by key",
+    ),
+    Support("DISTINCT, ORDER BY, WITHIN GROUP in other aggregates", True, _KEYS),
     Support("FILTER", True, "that of the aggregate"),
     Support("aggregates without GROUP BY", True, _STATE, "if one of them cannot be added up: the one group by key"),
     Support("ORDER BY without LIMIT", True, "ignored, with a notice"),

@@ -267,7 +267,8 @@ class AggregateCall:
     """One aggregate of a grouping.
 
     ``expr`` is the call as the user wrote it. The other fields are what rules may look at: ``function`` is the name
-    in pg_catalog, or None for any other function; ``plain`` is False for DISTINCT, ORDER BY or WITHIN GROUP.
+    in pg_catalog, or None for any other function; ``plain`` is False for DISTINCT, ORDER BY or WITHIN GROUP;
+    ``distinct`` is True if DISTINCT is all that is not plain, and there is one argument.
     """
 
     column: Column
@@ -276,6 +277,7 @@ class AggregateCall:
     args: tuple[Expr, ...] = ()
     filter: Expr | None = None
     plain: bool = False
+    distinct: bool = False
 
 
 @dataclass(frozen=True, slots=True)

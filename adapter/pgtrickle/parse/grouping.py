@@ -19,6 +19,11 @@ from pgtrickle.parse.refuse import refuse_in_expression
 from pgtrickle.parse.scope import Scope
 from pgtrickle.parse.tree import function_name, transform, walk
 
+#: Aggregates for which neither the order of the rows matters nor whether a value comes more than once.
+_REPEATABLE = frozenset({"min", "max", "bit_and", "bit_or", "bool_and", "bool_or", "every"})
+#: Aggregates for which the order of the rows does not matter.
+_ORDERLESS = _REPEATABLE | {"count", "sum", "avg"}
+
 
 @dataclass(slots=True)
 class Grouping:
@@ -177,15 +182,21 @@ class Grouping:
             return AggregateCall(Column(self.expressions.names.fresh("agg"), self.unknown), original)
         schema, name = function_name(node)
         column = Column(self.expressions.names.fresh(name), self.unknown)
-        plain = not (node.agg_distinct or node.agg_order or node.agg_within_group or node.func_variadic)
-        if not plain or schema != "pg_catalog":
+        if schema != "pg_catalog" or node.agg_within_group or node.func_variadic:
+            return AggregateCall(column, original)
+        if name in _ORDERLESS:
+            node.agg_order = None
+            node.agg_distinct = node.agg_distinct and name not in _REPEATABLE
+        distinct = bool(node.agg_distinct) and len(node.args or ()) == 1
+        plain = not (node.agg_distinct or node.agg_order)
+        if not plain and (not distinct or node.agg_order):
             return AggregateCall(column, original)
         node.args = tuple(self._argument(arg) for arg in node.args) if node.args else None
         args = tuple(self.expressions.names.split(print_node(arg)) for arg in node.args or ())
         condition = node.agg_filter
         condition = self.expressions.names.split(print_node(condition)) if condition is not None else None
         expr = self.expressions.names.split(print_node(node))
-        return AggregateCall(column, expr, name, args, condition, plain)
+        return AggregateCall(column, expr, name, args, condition, plain, distinct)
 
     def _argument(self, node: ast.Node) -> ast.Node:
         """Compute an argument below the grouping, so that its type is known."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pgtrickle.ir.describe import show
 from pgtrickle.ir.expr import Expr
 from pgtrickle.ir.operators import (
+    Aggregate,
     Apply,
     Expand,
     Filter,
@@ -35,6 +36,7 @@ def rewrites_between(before: Operator, stages: tuple[Stage, ...]) -> tuple[Rewri
     new = tuple(node for stage in stages for node in nodes_of(stage.operator))
     steps: tuple[Callable[[], Iterator[Rewrite]], ...] = (
         lambda: _grouping_sets(old),
+        lambda: _distinct(old, new),
         lambda: _merged(new),
         lambda: _pushed(old, new),
         lambda: _pruned(old, new),
@@ -62,6 +64,17 @@ def _grouping_sets(old: tuple[Operator, ...]) -> Iterator[Rewrite]:
             yield Rewrite(
                 "grouping sets", f"{len(node.sets)} grouping sets become a union of {len(node.sets)} groupings"
             )
+
+
+def _distinct(old: tuple[Operator, ...], new: tuple[Operator, ...]) -> Iterator[Rewrite]:
+    before, after = (
+        [call for node in nodes if isinstance(node, Aggregate | GroupingSets) for call in node.calls if call.distinct]
+        for nodes in (old, new)
+    )
+    kept = {call.expr for call in after}
+    for expr in dict.fromkeys(call.expr for call in before):
+        if expr not in kept:
+            yield Rewrite("distinct aggregate", f"{show(expr)} is computed over a grouping by its argument")
 
 
 def _merged(new: tuple[Operator, ...]) -> Iterator[Rewrite]:

@@ -31,6 +31,7 @@ from pgtrickle.ir.recursion import reads_itself
 from pgtrickle.ir.schema import Column, Equality
 from pgtrickle.plan import Stage, Strategy
 from pgtrickle.rewrite.attach import attach
+from pgtrickle.rewrite.distinct_aggregates import distinct_aggregates
 from pgtrickle.rewrite.equality import null_safe
 from pgtrickle.rewrite.grouping_sets import grouping_sets
 from pgtrickle.rewrite.keys import derive_key
@@ -55,7 +56,7 @@ def cut_stages(root: Operator, names: tuple[str, ...]) -> tuple[Stage, ...]:
         root: the tree of the whole query.
         names: the column names of the stream table.
     """
-    root = attach(grouping_sets(root))
+    root = distinct_aggregates(attach(grouping_sets(root)))
     cutter = _Cutter(Counter())
     cutter.count(root)
     columns = tuple(replace(column, name=name) for column, name in zip(root.columns, names, strict=True))
