@@ -1,4 +1,4 @@
-"""Writes the pages of docs/reference that come from the code: errors, Python, SQL support.
+"""Writes the pages of docs/reference that come from the code: errors, explanations, Python, SQL support.
 
 python tools/reference_pages.py            write them
 python tools/reference_pages.py --check    say which are out of date; exit 1 if any
@@ -43,6 +43,7 @@ def pages() -> dict[str, str]:
     """File name and text of every page."""
     makers: dict[str, Callable[[], Iterator[str]]] = {
         "errors.md": errors_page,
+        "explain.md": explain_page,
         "python-api.md": python_page,
         "sql-support.md": support_page,
     }
@@ -186,6 +187,59 @@ def _prose(docstring: str | None) -> str:
 
 def _flat(docstring: str | None) -> str:
     return " ".join(inspect.cleandoc(docstring or "").split()).replace("``", "`").replace("|", r"\|")
+
+
+# --- explanations -----------------------------------------------------------------------------------------------------
+
+
+def explain_page() -> Iterator[str]:
+    """The keys of an explanation's JSON."""
+    model = importlib.import_module("pgtrickle.explain.model")
+    yield MADE.format(source="pgtrickle/explain/model.py")
+    yield "# Explanations"
+    yield ""
+    yield from _text(
+        """\
+        `pgtrickle explain NAME --format json` and `pgtrickle validate --format json` print one JSON object with the
+        keys of `Explanation`; in brackets is what each holds. In Python the same names are attributes of the values
+        that `explain` and `validate_query` return. Keys keep their meaning; new ones may be added.
+        [How to read an explanation](../how-to/read-an-explanation.md) shows one.
+        """
+    )
+    for kind in _mentioned(model.Explanation):
+        yield ""
+        yield f"## `{kind.__name__}`"
+        yield ""
+        text = _prose(kind.__doc__).replace("*Attributes*", "*Keys*")
+        for field in dataclasses.fields(kind):
+            text = text.replace(f"- `{field.name}`:", f"- `{field.name}` ({_json_type(str(field.type))}):")
+        yield text
+
+
+_JSON_TYPES = {"str": "text", "int": "number", "float": "number", "bool": "true or false"}
+
+
+def _json_type(annotation: str) -> str:
+    """What a field looks like in JSON."""
+    if annotation.endswith(" | None"):
+        return f"{_json_type(annotation.removesuffix(' | None'))} or null"
+    several = re.fullmatch(r"tuple\[(.*), \.\.\.\]", annotation)
+    if several:
+        return f"list of {_json_type(several[1])}"
+    if annotation.startswith("tuple["):
+        return "list of texts"
+    return _JSON_TYPES.get(annotation, f"`{annotation}`")
+
+
+def _mentioned(kind: Any) -> list[Any]:
+    """A dataclass and those that its fields hold, in the order in which they are mentioned."""
+    found = [kind]
+    for known in found:
+        names = [name for field in dataclasses.fields(known) for name in re.findall(r"[A-Z]\w+", str(field.type))]
+        module = vars(sys.modules[known.__module__])
+        kinds = (module.get(name) for name in names)
+        found += [one for one in kinds if dataclasses.is_dataclass(one) and one not in found]
+    return found
 
 
 # --- SQL --------------------------------------------------------------------------------------------------------------

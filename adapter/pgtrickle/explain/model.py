@@ -39,7 +39,7 @@ class StageExplanation:
 
     Attributes:
         number: position, from 0; the last one writes the stream table.
-        strategy: ``delta``, ``delta with state``, ``recompute affected keys`` or ``recompute and compare``.
+        strategy: the words that the documentation of stages has, for example ``delta with state``.
         reason: why this strategy.
         inputs: qualified names of what it reads; an earlier stage is ``stage <n>``.
         output: qualified name of the table that it writes.
@@ -192,7 +192,7 @@ class Explanation:
         canonical: the defining query as the server prints it.
         columns: name and type of the output columns.
         sources: what it reads.
-        rewrites: what was done to the query before it was maintained, in order: (step, text).
+        rewrites: what was done to the query before it was maintained, in order.
         stages: how each stage is maintained.
         deltas: the statements per changed source, and if all sources changed.
         tables: the tables that it needs, with sizes and costs.

@@ -21,7 +21,7 @@ def _generator() -> object:
     return module
 
 
-@pytest.mark.parametrize("name", ["errors.md", "python-api.md", "sql-support.md"])
+@pytest.mark.parametrize("name", ["errors.md", "explain.md", "python-api.md", "sql-support.md"])
 def test_a_generated_page_is_what_its_source_says(name: str) -> None:
     wanted = _generator().pages()[name]  # pyright: ignore[reportAttributeAccessIssue]
     assert (REFERENCE / name).read_text() == wanted, "run python tools/reference_pages.py"
