@@ -107,7 +107,7 @@ def _how(trickle: PgTrickle, name: str) -> str:
         "recompute affected keys": "affected keys",
         "recompute and compare": "recompute",
     }
-    return ", ".join(dict.fromkeys(words[stage.strategy] for stage in trickle.explain(name).stages))
+    return ", ".join(dict.fromkeys(words.get(stage.strategy, stage.strategy) for stage in trickle.explain(name).stages))
 
 
 def _rows(connection: psycopg.Connection[Any], name: str) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pgtrickle.delta import RULES
+from pgtrickle.delta import RULES, linear
 from pgtrickle.delta.aggregates import AGGREGATES, rule_for
 from pgtrickle.delta.outer import equality_pairs
 from pgtrickle.ir.describe import show
@@ -31,7 +31,7 @@ from pgtrickle.ir.operators import (
     Project,
     Recursion,
     Scan,
-    UnionAll,
+    SelfReference,
     Values,
     Window,
     children_of,
@@ -82,13 +82,10 @@ def _join(op: Join) -> str:
     return f"bilinear in {len(op.inputs)} inputs: only those that changed take part, the smallest step first"
 
 
-#: Operator -> why its rule in `RULES` is the one.
+#: Operator -> why its rule in `RULES` is the one; rules of `delta.linear` need no line.
 REASONS: Mapping[type, Callable[[Any], str]] = {
     Scan: _scan,
     Values: lambda _: "constants",
-    Filter: _linear,
-    Project: _linear,
-    UnionAll: _linear,
     Expand: lambda _: "linear: the function reads no table",
     Join: _join,
     OuterJoin: _matching,
@@ -130,10 +127,13 @@ def _fill(found: dict[int, Choice], op: Operator, choice: Callable[[Operator], C
 
 def choose(op: Operator) -> Choice:
     """The delta rule of an operator that stands below the top of its stage."""
+    if isinstance(op, SelfReference):
+        step = Strategy.RECURSION
+        return Choice(step.value, STRATEGIES[step], "stands for the rows of the round before")
     rule = RULES.get(type(op))
     if rule is None:
         return Choice("", "", "")
-    reason = REASONS.get(type(op))
+    reason = REASONS.get(type(op)) or (_linear if rule.__module__ == linear.__name__ else None)
     return Choice(rule.__name__, first_sentence(rule), reason(op) if reason else "")
 
 

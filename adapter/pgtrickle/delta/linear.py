@@ -34,7 +34,7 @@ def delta_expand(op: Expand, d: Differentiation) -> Operator:
 
 
 def delta_apply(op: Apply, d: Differentiation) -> Operator:
-    """The same for expressions with subqueries that read no table."""
+    """Δ of expressions whose subqueries read no table: the same over ΔR."""
     if any(call.inputs for call in op.calls):
         raise InternalError("subqueries that read tables are a stage of their own")
     below = d.delta(op.child)

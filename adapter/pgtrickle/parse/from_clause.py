@@ -236,6 +236,8 @@ class FromClause:
         if nested:
             left, right, more = self._with_subqueries(node.jointype, left, right, scope, nested)
             conditions += more
+        if node.jointype == enums.JoinType.JOIN_RIGHT:
+            self.expressions.note("right join", "RIGHT JOIN becomes LEFT JOIN with its sides swapped")
         return join_of_kind(node.jointype, left.operator, right.operator, conditions), scope, merged
 
     def _shown(self, node: ast.JoinExpr, joined: _Joined) -> Item:
@@ -362,6 +364,8 @@ class FromClause:
         """The equalities that USING means, and its merged columns."""
         equalities: list[Expr] = []
         merged: list[Visible] = []
+        if using:
+            self.expressions.note("using", f"USING ({', '.join(using)}) becomes equalities and merged columns")
         for name in using:
             ref = ast.ColumnRef(fields=(ast.String(sval=name),))
             mine, theirs = left.resolve(ref), right.resolve(ref)

@@ -45,6 +45,13 @@ def test_every_operation_and_generic_test_is_described() -> None:
     assert not missing
 
 
+def test_every_strategy_is_described() -> None:
+    from pgtrickle.plan import Strategy
+
+    text = (REFERENCE.parent / "concepts" / "stages.md").read_text()
+    assert not [strategy.value for strategy in Strategy if f"| {strategy.value} |" not in text]
+
+
 def test_every_command_is_described() -> None:
     from pgtrickle.cli import COMMANDS
 

@@ -119,5 +119,34 @@ def test_the_files_that_contributors_are_sent_to_exist(name: str) -> None:
     assert not [path for path in missing if path not in TO_BE_WRITTEN]
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("docs/contributing/")])
+def test_code_that_a_guide_takes_from_a_file_is_in_that_file(name: str) -> None:
+    for block in blocks_of((ROOT / name).read_text()):
+        if block.directive != "not run" or not block.argument.startswith("from "):
+            continue
+        path = ROOT / "adapter" / block.argument.removeprefix("from ").strip()
+        assert is_in(block.text, path.read_text()), f"{name}, line {block.line}: {path.name} does not say that"
+
+
+def is_in(shown: str, code: str) -> bool:
+    """Whether the shown lines stand in the code as they are; a line ``...`` stands for anything between two of them."""
+    position = 0
+    for part in re.split(r"^\s*\.\.\.\n?", f"{shown}\n", flags=re.MULTILINE):
+        found = f"\n{code}".find(f"\n{part}", position)
+        if found < 0:
+            return False
+        position = found + len(part)
+    return True
+
+
+def test_an_excerpt_may_leave_out_but_not_invent() -> None:
+    code = "a = 1\nb = 2\n\nc = 3\n"
+    assert is_in("a = 1\nb = 2", code)
+    assert is_in("a = 1\n...\nc = 3", code)
+    assert not is_in("a = 1\nc = 3", code)
+    assert not is_in("c = 3\n...\na = 1", code)
+    assert not is_in("= 1", code)
+
+
 #: Files that a guide tells its reader to write.
 TO_BE_WRITTEN = ("pgtrickle/gates/window.py", "pgtrickle/schedule/kinds/weekday.py")
