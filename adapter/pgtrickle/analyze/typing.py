@@ -34,6 +34,9 @@ _NUMERIC = 1700
 #: Result columns of a query: (type OID, type modifier).
 Describe = Callable[[Composable], tuple[tuple[int, int], ...]]
 
+#: Pseudo-types and literals of no type yet: a record knows its fields only where it is built.
+_VAGUE = frozenset("PX")
+
 
 def describe(conn: Connection, query: Composable) -> tuple[tuple[int, int], ...]:
     """The result columns of a query that is analysed but not run."""
@@ -124,11 +127,6 @@ class Typing:
         )
         return replace(op, calls=calls)
 
-    def _window(self, op: Window) -> Window:
-        typed = self._typed(op, op.columns)[len(op.child.columns) :]
-        calls = tuple(replace(call, column=column) for call, column in zip(op.calls, typed, strict=True))
-        return replace(op, calls=calls)
-
     def _union(self, op: UnionAll) -> UnionAll:
         typed = self._typed(op, op.columns)
         nullable = [any(child.columns[i].nullable for child in op.children) for i in range(len(typed))]
@@ -151,7 +149,7 @@ class Typing:
             columns, self._done = wider, dict(before)
 
     def _typed(self, op: Operator, columns: tuple[Column, ...]) -> tuple[Column, ...]:
-        described = describe(self.conn, Printer(self.bindings).select(op))
+        described = describe(self.conn, Printer(self.bindings).select(_shallow(op)))
         types = self.types.load(described)
         return tuple(replace(column, type=types[pair]) for column, pair in zip(columns, described, strict=True))
 
@@ -172,6 +170,24 @@ def _shared_scale(column: Column, branches: tuple[Operator, ...], position: int)
     if scale is None or column.type.oid != _NUMERIC or column.type.typmod >= 0:
         return column
     return replace(column, type=column.type.with_scale(scale))
+
+
+def _shallow(op: Operator) -> Operator:
+    """The operator over stand-ins for what is below it: the types of its columns depend on nothing else.
+
+    Printed with all that is below, deep trees would take time quadratic in their depth. Branches of a union stay,
+    because a literal in one of them takes its type from the other branches.
+    """
+    if isinstance(op, UnionAll):
+        return rebuild(op, lambda branch: rebuild(branch, _stand_in))
+    return rebuild(op, _stand_in)
+
+
+def _stand_in(op: Operator) -> Operator:
+    """NULLs of the types that the operator returns; the operator itself where a type says too little."""
+    if not op.columns or any(column.type.category in _VAGUE for column in op.columns):
+        return op
+    return Values((tuple(text(f"NULL::{column.type.name}") for column in op.columns),), op.columns)
 
 
 def _cast(child: Operator, columns: tuple[Column, ...]) -> Operator:

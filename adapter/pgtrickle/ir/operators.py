@@ -697,7 +697,7 @@ def rebuild(op: Operator, change: Callable[[Operator], Operator]) -> Operator:
 
 
 def _nullable(columns: tuple[Column, ...]) -> tuple[Column, ...]:
-    return tuple(Column(column.name, column.type, True) for column in columns)
+    return tuple(column if column.nullable else Column(column.name, column.type, True) for column in columns)
 
 
 def _require(child: Operator, expr: Expr) -> None:

@@ -12,15 +12,15 @@ def walk(node: object, *, into_subqueries: bool = False) -> Iterator[ast.Node]:
 
     A nested SELECT is yielded but not entered unless ``into_subqueries`` is set.
     """
-    if isinstance(node, tuple):
-        for item in node:
-            yield from walk(item, into_subqueries=into_subqueries)
-    elif isinstance(node, ast.Node):
-        yield node
-        if isinstance(node, ast.SelectStmt) and not into_subqueries:
-            return
-        for attribute in node:
-            yield from walk(getattr(node, attribute), into_subqueries=into_subqueries)
+    waiting: list[object] = [node]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, tuple):
+            waiting.extend(reversed(found))
+        elif isinstance(found, ast.Node):
+            yield found
+            if into_subqueries or not isinstance(found, ast.SelectStmt):
+                waiting.extend(reversed([getattr(found, attribute) for attribute in found]))
 
 
 def has_nested_query(stmt: ast.SelectStmt) -> bool:
