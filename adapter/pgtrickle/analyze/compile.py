@@ -281,10 +281,11 @@ def _determinised(found: _Compilation) -> str:
         for facts in found.described.values()
         for attribute in facts.attributes
     )
+    keys = {name: facts.keys for name, facts in found.described.items()}
     for texts in (Texts.BEHIND if loose else Texts.NEVER, Texts.INSTEAD):
         stmt = parse_query(found.probe.canonical)
         expanded = expand_views(stmt, views)
-        ordered = determinise(stmt, texts=texts)
+        ordered = determinise(stmt, texts=texts, keys=keys)
         if not (expanded or ordered):
             return found.probe.canonical
         try:

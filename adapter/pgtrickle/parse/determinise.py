@@ -13,6 +13,7 @@ from enum import Enum
 
 from pglast import ast, enums
 
+from pgtrickle.parse.copies import Keys, may_repeat, number_copies, own_refs
 from pgtrickle.parse.tree import function_name, walk
 
 
@@ -42,18 +43,23 @@ ORDER_SENSITIVE = frozenset(
         "xmlagg",
     }
 )
-#: Window functions that tell peers apart whatever their frame is.
-_PEER_BLIND = frozenset({"row_number", "ntile", "lag", "lead", "first_value"})
+#: Window functions that tell peers apart and ignore their frame.
+_PEER_BLIND = frozenset({"row_number", "ntile", "lag", "lead"})
 #: Window functions that are about peers: a longer order would change what they mean.
 _PEER_AWARE = frozenset({"rank", "dense_rank", "percent_rank", "cume_dist"})
 _FRAME_ROWS = 0x00004
+_FRAME_FROM_FIRST = 0x00020
+_FRAME_DEFAULT = 0x00422
+#: EXCLUDE GROUP and EXCLUDE TIES.
+_FRAME_EXCLUDES_PEERS = 0x30000
 
 
-def determinise(stmt: ast.SelectStmt, *, texts: Texts = Texts.NEVER) -> bool:
+def determinise(stmt: ast.SelectStmt, *, texts: Texts = Texts.NEVER, keys: Keys | None = None) -> bool:
     """Make all orders total, in place.
 
     Args:
         stmt: the query, views expanded.
+        keys: of tables by schema and name: sets of columns that no two rows share.
         texts: whether to order by the text of what is added too: behind it, if equal values may look different; in its
             place, for types that have no order (json, xml, point ...).
 
@@ -63,7 +69,7 @@ def determinise(stmt: ast.SelectStmt, *, texts: Texts = Texts.NEVER) -> bool:
     changed = False
     for node in list(walk(stmt, into_subqueries=True)):
         if isinstance(node, ast.SelectStmt):
-            changed |= _windows(node, texts)
+            changed |= _windows(node, texts, keys or {})
             changed |= _picks(node, texts)
     for node in list(walk(stmt, into_subqueries=True)):
         if isinstance(node, ast.FuncCall):
@@ -129,27 +135,43 @@ def _varies(node: ast.Node) -> bool:
     return any(isinstance(inner, ast.ColumnRef | ast.FuncCall | ast.SubLink) for inner in walk(node))
 
 
-def _windows(stmt: ast.SelectStmt, texts: Texts) -> bool:
+def _windows(stmt: ast.SelectStmt, texts: Texts, keys: Keys) -> bool:
     """Orders of window functions that tell peers apart: what identifies a row of this SELECT behind what was given."""
     changed = False
     named = {window.name: window for window in stmt.windowClause or ()}
+    totals: list[ast.WindowDef] = []
     for node in _own_nodes((stmt.targetList, stmt.sortClause)):
         if isinstance(node, ast.FuncCall) and node.over is not None:
             window = _inlined(node.over, named)
             if not _tells_peers_apart(node, window):
                 continue
+            if function_name(node)[1] in _PEER_BLIND:
+                window.frameOptions, window.startOffset, window.endOffset = _FRAME_DEFAULT, None, None
             order = _extended(window.orderClause, _identity(stmt), texts)
             changed |= order != (window.orderClause or ())
             window.orderClause = order
             node.over = window
+            totals.append(window)
+    if len({repr((w.partitionClause, w.orderClause)) for w in totals}) > 1 and may_repeat(stmt, keys):
+        # Each order is total up to rows that are equal, but two of them have to agree which of these is which.
+        number = number_copies(stmt, lambda ref: tuple(item.node for item in _sort_items(ref, texts)))
+        for window in totals if number is not None else ():
+            window.orderClause = (*window.orderClause, _ascending(number))
+            changed = True
     return changed
 
 
 def _tells_peers_apart(call: ast.FuncCall, window: ast.WindowDef) -> bool:
+    """Whether an order that goes on behind the given one still means an answer that PostgreSQL could give."""
     _, name = function_name(call)
     if name in _PEER_AWARE:
         return False
-    return name in _PEER_BLIND or bool(window.frameOptions & _FRAME_ROWS)
+    if name in _PEER_BLIND:
+        return True
+    if window.frameOptions & _FRAME_EXCLUDES_PEERS:
+        return False
+    from_first = name == "first_value" and bool(window.frameOptions & _FRAME_FROM_FIRST)
+    return bool(window.frameOptions & _FRAME_ROWS) or (from_first and not (window.startOffset or window.endOffset))
 
 
 def _inlined(window: ast.WindowDef, named: dict[str, ast.WindowDef]) -> ast.WindowDef:
@@ -187,11 +209,7 @@ def _identity(stmt: ast.SelectStmt) -> tuple[ast.Node, ...]:
             else node
             for node in stmt.groupClause
         )
-    columns: dict[str, ast.Node] = {}
-    for node in _own_nodes((stmt.targetList, stmt.sortClause)):
-        if isinstance(node, ast.ColumnRef):
-            columns.setdefault(repr(node), node)
-    return tuple(columns.values())
+    return tuple({repr(ref.fields): ref for ref in own_refs(stmt)}.values())
 
 
 def _own_nodes(clauses: object) -> Iterator[ast.Node]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 
 from pgtrickle.ir.expr import Expr
@@ -39,6 +40,12 @@ class ColumnClass(Enum):
 _STRICTNESS = (ColumnClass.EXACT, ColumnClass.REPRESENTATIVE, ColumnClass.APPROXIMATE, ColumnClass.ORDERED)
 #: Window functions that depend on the order of peers, which the query leaves free and nothing can fix.
 _ORDERED = ("last_value(", "nth_value(", "array_agg(", "string_agg(", "json", "xmlagg(")
+#: Frames of first_value that start or end at peers, or leave them out: which peer is meant stays open.
+_OPEN_FRAME = re.compile(
+    r"(?:RANGE|GROUPS) (?!(?:BETWEEN )?UNBOUNDED PRECEDING(?:\)| AND (?:CURRENT ROW|UNBOUNDED FOLLOWING)))"
+    r"|EXCLUDE (?:GROUP|TIES)"
+)
+_EXCLUDES_PEERS = re.compile(r"ROWS .*EXCLUDE (?:GROUP|TIES)")
 _FLOATS = frozenset({700, 701})
 _PICKS = frozenset({"min", "max", "any_value"})
 
@@ -103,6 +110,9 @@ def _of_call(call: AggregateCall) -> ColumnClass:
 
 def _of_window(call: AggregateCall) -> ColumnClass:
     first = call.expr.parts[0] if call.expr.parts else ""
+    words = " ".join(part for part in call.expr.parts if isinstance(part, str))
+    if _EXCLUDES_PEERS.search(words) or (words.startswith("first_value(") and _OPEN_FRAME.search(words)):
+        return ColumnClass.ORDERED
     if isinstance(first, str) and first.startswith(_ORDERED):
         return ColumnClass.ORDERED
     return _of_call(call)
