@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from copy import copy
+from copy import copy, deepcopy
 
 from pglast import ast, enums
 
 from pgtrickle.parse.expression import Expressions
-from pgtrickle.parse.tree import clone, walk
+from pgtrickle.parse.tree import walk
 
 _ALIAS = "pgt_quantified"
 
@@ -83,7 +83,7 @@ def _compared(node: ast.SubLink, expressions: Expressions, *, every: bool, corre
         lexpr=test,
         rexpr=right if isinstance(test, ast.RowExpr) else values[0],
     )
-    again = clone(compared)
+    again = deepcopy(compared)
     decided = ast.BoolExpr(boolop=enums.BoolExprType.NOT_EXPR, args=(compared,)) if every else compared
     unknown = ast.NullTest(arg=again, nulltesttype=enums.NullTestType.IS_NULL)
     null = ast.A_Const(isnull=True)

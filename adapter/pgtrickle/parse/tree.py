@@ -46,15 +46,6 @@ def transform(node: object, replace: Callable[[ast.Node], ast.Node | None]) -> o
     return node
 
 
-def clone(node: object) -> object:
-    """A copy that shares no node with the original, so that both can be rewritten in place."""
-    if isinstance(node, tuple):
-        return tuple(clone(item) for item in node)
-    if not isinstance(node, ast.Node):
-        return node
-    return type(node)(**{attribute: clone(getattr(node, attribute)) for attribute in node})
-
-
 def function_name(call: ast.FuncCall) -> tuple[str, str]:
     """Schema and name of a called function; what the server printed unqualified is in pg_catalog."""
     names = [part.sval for part in call.funcname]

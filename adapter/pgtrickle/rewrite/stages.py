@@ -100,6 +100,9 @@ class _Cutter:
 
     def _cut_pick(self, chain: tuple[Operator, ...], pick: Pick) -> int:
         """The rows that are kept show all that decides their order; what is above reads them."""
+        merged = _pick_of_output(chain, pick)
+        if merged is not None:
+            return self._add(merged, Strategy.PICK, "the first rows in an order are kept")
         number = self._add(pick, Strategy.PICK, "the first rows in an order are kept")
         if not chain:
             return number
@@ -200,6 +203,21 @@ class _Cutter:
     def _add(self, op: Operator, strategy: Strategy, reason: str) -> int:
         self.cuts.append(_Cut(op, strategy, reason))
         return len(self.cuts) - 1
+
+
+def _pick_of_output(chain: tuple[Operator, ...], pick: Pick) -> Pick | None:
+    """The pick after the projection above it, if that shows all columns by which the rows are ordered."""
+    above = chain[0] if len(chain) == 1 else None
+    if not isinstance(above, Project) or not isinstance(pick.child, Project):
+        return None
+    below = dict(zip((column.name for column in pick.columns), pick.child.exprs, strict=True))
+    shown = {below[e.column]: c.name for e, c in zip(above.exprs, above.columns, strict=True) if e.column is not None}
+    names = frozenset[str]().union(*(item.refs for item in pick.items))
+    if not all(below[name] in shown for name in names):
+        return None
+    replaced = {name: col(shown[below[name]]) for name in names}
+    items = tuple(item.substitute(replaced) for item in pick.items)
+    return Pick(Project(pick.child, above.columns, above.exprs), items, pick.limit)
 
 
 def _rebuild(chain: tuple[Operator, ...], bottom: Operator) -> Operator:
