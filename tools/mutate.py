@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "adapter"))
 
 from tests.mutation.battery import ADAPTER, Baseline, Item, items
 from tests.mutation.mutants import Mutant, mutants_of
+from tests.mutation.picked import PICKED, mutant_of
 from tests.mutation.report import Excuses, as_json, read_equivalents, table
 from tests.mutation.trial import Laboratory, Verdict
 
@@ -44,6 +45,8 @@ def main() -> int:
     if os.environ.get("PYTHONHASHSEED") != "0":  # what is printed is compared from run to run
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"})
     options = _arguments().parse_args()
+    if options.picked:
+        return _try_picked(options.workers)
     excuses = Excuses(read_equivalents())
     paths = [path for path in target_paths() if not options.module or any(part in path for part in options.module)]
     mutants = [mutant for path in paths for mutant in mutants_of(path)]
@@ -72,6 +75,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, help="so many mutants, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--list", action="store_true", help="show the mutants, try none")
+    parser.add_argument("--picked", action="store_true", help="only one picked fault for each rule: a minute at most")
     parser.add_argument("--json", type=Path, help="write the result to this file")
     parser.add_argument("--workers", type=int, default=2, help="mutants tried at the same time")
     parser.add_argument("--random-cases", type=int, default=150, help="cases of the property generator in the battery")
@@ -108,6 +112,24 @@ def _try(mutants: Sequence[Mutant], options: argparse.Namespace) -> list[Verdict
         return [*verdicts, *left]
     finally:
         laboratory.close()
+
+
+def _try_picked(workers: int) -> int:
+    """The picked faults, each against its own query. Returns 1 if one is not noticed."""
+    queries = [Item(each.query, query=each.query) for each in {each.query: each for each in PICKED}.values()]
+    laboratory = Laboratory(workers)
+    try:
+        known = laboratory.baselines(queries, frozenset())
+        mutants = {mutant_of(each): each.query for each in PICKED}
+        own = {mutant: [(Item(query, query=query), known[query])] for mutant, query in mutants.items()}
+        verdicts = list(laboratory.trials(list(mutants), lambda mutant: own[mutant], most=1))
+    finally:
+        laboratory.close()
+    survivors = [verdict for verdict in verdicts if verdict.notice is None]
+    for verdict in survivors:
+        _show(verdict.mutant, f"SURVIVED {mutants[verdict.mutant]}")
+    print(f"{len(verdicts)} faults, {len(survivors)} not noticed")
+    return 1 if survivors else 0
 
 
 def _baselines(laboratory: Laboratory, battery: Sequence[Item]) -> dict[str, Baseline]:

@@ -17,7 +17,7 @@ SEED = 20
 @pytest.mark.parametrize("topic", TOPICS)
 def test_every_construct_follows_its_sources(topic: str, engine: PgTrickle, conn: psycopg.Connection[Any]) -> None:
     history = Statements(SEED)
-    for statement in (*schema(), *history.draw(25)):
+    for statement in (*schema(), *history.fill()):
         conn.execute(statement.encode())
     names = {}
     for number, query in enumerate(queries_of(topic)):
@@ -25,7 +25,7 @@ def test_every_construct_follows_its_sources(topic: str, engine: PgTrickle, conn
         engine.create_stream_table(name, query, refresh_mode="DIFFERENTIAL")
         names[name] = query
     for window in range(WINDOWS):
-        for statement in history.draw(5):
+        for statement in history.window():
             conn.execute(statement.encode())
         if window == WINDOWS - 2:
             conn.execute("DELETE FROM b; DELETE FROM a; DELETE FROM e")

@@ -24,7 +24,10 @@ from tests.support.oracle import APPROXIMATE, EQUAL, EXACT, compare
 ADAPTER = Path(__file__).resolve().parents[2]
 REGRESSIONS = ADAPTER / "tests" / "fixtures" / "regressions"
 SEED = 20
-WINDOWS = 5
+WINDOWS = 7
+"""Windows that a mutant has to get past; twice as many while it is tried with few queries."""
+LEARNT = 4
+"""Windows for which the sound compiler is watched."""
 FREE = "free"
 """Comparison class of a column whose value the query leaves open."""
 
@@ -69,19 +72,19 @@ def items(seeds: Sequence[int]) -> list[Item]:
     return found
 
 
-def case_of(queries: Iterable[str]) -> Case:
-    """Queries over the fixture tables, all with the same history."""
+def case_of(queries: Iterable[str], windows: int) -> Case:
+    """Queries over the fixture tables, all with the same history of so many windows."""
     history = Statements(SEED)
     tables = tuple(StreamTable(f"p.st_{number}", query, "DIFFERENTIAL", ()) for number, query in enumerate(queries, 1))
     names = tuple(each.name for each in tables)
-    filled = (*schema(), *history.draw(30))
-    windows = []
-    for number in range(WINDOWS):
-        changes = [(statement,) for statement in history.draw(6)]
-        if number == WINDOWS - 2:
+    filled = (*schema(), *history.fill())
+    played = []
+    for number in range(windows):
+        changes = [(statement,) for statement in history.window()]
+        if number == windows - 3:
             changes += [(f"DELETE FROM {table}",) for table in ("b", "a", "e")]
-        windows.append(Window(tuple(changes), names))
-    return Case(filled, tables, tuple(windows))
+        played.append(Window(tuple(changes), names))
+    return Case(filled, tables, tuple(played))
 
 
 class Noticed(Exception):
@@ -122,7 +125,7 @@ def learn(dsn: str, item: Item, targets: frozenset[str]) -> Baseline | None:
     sys.settrace(_tracer(targets, baseline.lines))
     try:
         with recorded(baseline.trees):
-            outcome = player.run(item.case if item.case is not None else case_of([item.query or ""]))
+            outcome = player.run(item.case if item.case is not None else case_of([item.query or ""], LEARNT))
     finally:
         sys.settrace(None)
     baseline.seconds = time.monotonic() - began
@@ -171,7 +174,7 @@ def play(dsn: str, chosen: Sequence[tuple[Item, Baseline]], *, corrupt: bool) ->
 def _play_queries(dsn: str, part: Sequence[tuple[Item, Baseline]], *, corrupt: bool) -> None:
     from tests.property.replay import Outcome, Replay
 
-    case = case_of([item.query or "" for item, _ in part])
+    case = case_of([item.query or "" for item, _ in part], WINDOWS if len(part) > 2 else 2 * WINDOWS)
     meanings = {each.name: base.meanings["p.st_1"] for each, (_, base) in zip(case.stream_tables, part, strict=True)}
 
     class Referee(Replay):

@@ -41,15 +41,29 @@ def queries_of(topic: str) -> list[str]:
 
 
 class Statements:
-    """Random statements over the tables of schema.sql; the same seed gives the same history."""
+    """Random statements over the tables of schema.sql; the same seed gives the same history.
+
+    Tables are filled so that groups have several rows, joins several partners, and tables without a key duplicates.
+    """
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self._id = 0
 
+    def fill(self) -> list[str]:
+        """The first rows."""
+        edges = ", ".join(f"({s}, {d})" for s, d in ((1, 2), (2, 3), (3, 1), (3, 4)))
+        return [*(self._insert(table, 10) for table in COLUMNS), f"INSERT INTO edge VALUES {edges}"]
+
     def draw(self, count: int) -> list[str]:
         """So many statements."""
         return [self._statement() for _ in range(count)]
+
+    def window(self) -> list[str]:
+        """The statements between two refreshes: some on every table, so that all sides of a join change at once."""
+        statements = [*(self._of_table(table) for table in (*COLUMNS, "a", "b")), *self.draw(2)]
+        self._random.shuffle(statements)
+        return statements
 
     def _value(self, column: str) -> str:
         return self._random.choice(VALUES[column])
@@ -64,23 +78,44 @@ class Statements:
                     f"DELETE FROM edge WHERE s = {choose('1234')}",
                 ]
             )
-        table = choose("abce")
-        kind = choose(["insert", "insert", "insert", "update", "update", "delete", "move"])
-        if kind == "insert":
-            return self._insert(table)
-        if kind == "update":
-            column = choose(COLUMNS[table])
-            return (
-                f"UPDATE {table} SET {column} = {self._value(column)} WHERE k IS NOT DISTINCT FROM {self._value('k')}"
-            )
-        if kind == "delete":
-            return f"DELETE FROM {table} WHERE k IS NOT DISTINCT FROM {self._value('k')}"
-        return f"UPDATE {table} SET k = k + 1 WHERE k < 3"
+        return self._of_table(choose(tuple(COLUMNS)))
 
-    def _insert(self, table: str) -> str:
-        columns = list(COLUMNS[table])
-        values = [self._value(column) for column in columns]
-        if table != "c":
+    def _of_table(self, table: str) -> str:
+        choose = self._random.choice
+        kinds = (
+            "insert",
+            "insert",
+            "insert",
+            "update",
+            "update",
+            "update",
+            "some",
+            "some",
+            "delete",
+            "one",
+            "move",
+            "swap",
+        )
+        kind = choose(kinds)
+        column = choose(COLUMNS[table])
+        change = f"UPDATE {table} SET {column} = {self._value(column)}"
+        where = f"WHERE k IS NOT DISTINCT FROM {self._value('k')}"
+        one = f"WHERE ctid = (SELECT {choose(('min', 'max'))}(ctid) FROM {table})"
+        return {
+            "insert": self._insert(table, choose((1, 1, 2, 3))),
+            "update": f"{change} {where}",
+            "some": f"{change} {one}",
+            "delete": f"DELETE FROM {table} {where}",
+            "one": f"DELETE FROM {table} {one}",
+            "move": f"UPDATE {table} SET k = k + 1 WHERE k < 3",
+            "swap": f"UPDATE {table} SET k = CASE k WHEN 1 THEN 2 ELSE 1 END WHERE k IN (1, 2)",
+        }[kind]
+
+    def _insert(self, table: str, rows: int) -> str:
+        columns = list(COLUMNS[table]) if table == "c" else ["id", *COLUMNS[table]]
+        written = []
+        for _ in range(rows):
             self._id += 1
-            columns, values = ["id", *columns], [str(self._id), *values]
-        return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(values)})"
+            values = [str(self._id) if column == "id" else self._value(column) for column in columns]
+            written.append(f"({', '.join(values)})")
+        return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join(written)}"

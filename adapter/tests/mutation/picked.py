@@ -1,0 +1,119 @@
+"""One fault for every delta rule, strategy and family of aggregates, each with a query that has to notice it.
+
+The default suite tries these; ``tools/mutate.py`` without arguments tries everything.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tests.mutation.mutants import ADAPTER, Mutant
+
+
+class Picked(NamedTuple):
+    """A fault: in a function of a module, ``before`` becomes ``after``; ``query`` is over the fixture tables."""
+
+    path: str
+    function: str
+    before: str
+    after: str
+    query: str
+
+
+LINEAR, OUTER, JOIN = "pgtrickle/delta/linear.py", "pgtrickle/delta/outer.py", "pgtrickle/delta/join.py"
+NET, APPLY, PICK = "pgtrickle/emit/net.py", "pgtrickle/emit/apply.py", "pgtrickle/emit/pick.py"
+AGGREGATES = "pgtrickle/delta/aggregates"
+UNCHANGED = "Empty(op.columns) if isinstance(below, Empty) else "
+MINMAX = "select k, max(t) m from a group by k"
+BELOW = f"{UNCHANGED}replace(op, child=below)"
+PICKED = (
+    Picked(LINEAR, "delta_scan", "Change(op) if op", "Empty(op.columns) if op", "select id, v*2 x from a where v>2"),
+    Picked(LINEAR, "delta_values", "return Empty(op.columns)", "return op", "select 1 k union all select k from b"),
+    Picked(LINEAR, "delta_unary", BELOW, "below", "select id, t from a where t > 'a'"),
+    Picked(LINEAR, "delta_expand", BELOW, "Empty(op.columns)", "select id, x from e, unnest(arr) x"),
+    Picked(LINEAR, "delta_apply", BELOW, "Empty(op.columns)", "select id, (select max(x) from unnest(arr) x) m from e"),
+    Picked(LINEAR, "delta_pad", BELOW, "Empty(op.columns)", "select id, (select max(w) from b where b.k=a.k) m from a"),
+    Picked(
+        LINEAR, "delta_union", "not isinstance(delta", "isinstance(delta", "select k from a union all select k from b"
+    ),
+    Picked(JOIN, "_step", "Negate(_ordered(", "(_ordered(", "select a.id, b.id b from a join b on a.k=b.k"),
+    Picked(
+        JOIN, "delta_join", "deltas[i] if i == changed[0]", "child if i != 9", "select a.id from a join b on a.k=b.k"
+    ),
+    Picked(
+        OUTER,
+        "delta_outer",
+        "_padded(op, op.left",
+        "_padded(op, op.right",
+        "select a.id, w from a left join b on a.k=b.k",
+    ),
+    Picked(OUTER, "delta_outer", "OuterKind.FULL", "OuterKind.LEFT", "select a.id, w from a full join b on a.k=b.k"),
+    Picked(OUTER, "_keyed", '" = 0) <> ("', '" = 0) = ("', "select id from a where k in (select k from b)"),
+    Picked(
+        OUTER, "delta_anti", "Negate(anti)", "anti", "select id from a where exists (select 1 from b where b.k=a.k)"
+    ),
+    Picked(
+        OUTER, "_keyed", '" = 0"),))', '" = 1"),))', "select id from a where not exists (select 1 from b where b.k=a.k)"
+    ),
+    Picked(
+        OUTER,
+        "_theta",
+        '(before, " = 0")',
+        '(before, " > 0")',
+        "select id from a where not exists (select 1 from b where b.k<a.k)",
+    ),
+    Picked(NET, "compared", "-1 AS", "1 AS", MINMAX),
+    Picked(NET, "affected_groups", "SELECT DISTINCT {}", "SELECT {}", MINMAX),
+    Picked(NET, "_moved", "{} + g.{}", "{} - g.{}", "select k, count(*) n from a group by k"),
+    Picked(NET, "_write_state", "m.{} > 0", "m.{} > 1", "select k, count(*) n, sum(k) s from c group by k"),
+    Picked(APPLY, "consolidate", "<> 0", "> 0", "select k, x from c"),
+    Picked(APPLY, "_counted", "number <= wanted", "number < wanted", "select k, x from c"),
+    Picked(APPLY, "_keyed", "AND n.__had AND", "AND NOT n.__had AND", "select id, k, v, t, n from a"),
+    Picked(
+        PICK,
+        "picked_rows",
+        "{} < 0 AND __place",
+        "{} > 0 AND __place",
+        "select id, v from a order by v desc, id limit 3",
+    ),
+    Picked(
+        f"{AGGREGATES}/weighted.py",
+        "total",
+        ")::pg_catalog.numeric * (",
+        ")::pg_catalog.numeric + (",
+        "select k, sum(v) s from a group by k",
+    ),
+    Picked(
+        f"{AGGREGATES}/count.py",
+        "_state",
+        "IS DISTINCT FROM",
+        "IS NOT DISTINCT FROM",
+        "select k, count(t) n from a group by k",
+    ),
+    Picked(f"{AGGREGATES}/sums.py", "_avg_result", '") / "', '") * "', "select k, avg(v) s from a group by k"),
+    Picked(f"{AGGREGATES}/variance.py", "spread", " - 1))", " - 2))", "select t, variance(v) s from a group by t"),
+    Picked(
+        f"{AGGREGATES}/loose.py",
+        "_totals",
+        "({_DIGITS} * pg",
+        "({_DIGITS} + pg",
+        "select k, sum(n) s from a group by k",
+    ),
+    Picked(f"{AGGREGATES}/booleans.py", "_or", " > 0 END", " = 0 END", "select k, bool_or(v > 2) s from a group by k"),
+)
+
+
+def mutant_of(picked: Picked) -> Mutant:
+    """The mutant of a picked fault.
+
+    Raises:
+        ValueError: the code has changed: another fault has to be picked for this rule.
+    """
+    text = (ADAPTER / picked.path).read_text(encoding="utf-8")
+    head = text.find(f"def {picked.function}(")
+    start = text.find(picked.before, head)
+    following = text.find("\ndef ", head)
+    if head < 0 or start < 0 or (following > 0 and start > following):
+        raise ValueError(f"{picked.path}, {picked.function}: {picked.before!r} is gone, pick another fault")
+    line = text.count("\n", 0, start) + 1
+    return Mutant(picked.path, picked.function, "picked", (line, line), start, picked.before, picked.after)

@@ -1,0 +1,37 @@
+"""The battery notices a fault in every delta rule, strategy and family of aggregates."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pgtrickle.delta import RULES
+from tests.mutation.picked import PICKED, mutant_of
+from tests.mutation.report import read_equivalents
+
+ROOT = Path(__file__).resolve().parents[3]
+pytestmark = [pytest.mark.newest_only, pytest.mark.timeout(300)]
+
+
+def test_a_fault_is_picked_for_every_delta_rule() -> None:
+    rules = {rule.__name__ for rule in RULES.values()}
+    modules = {rule.__module__.replace(".", "/") + ".py" for rule in RULES.values()}
+    assert modules <= {each.path for each in PICKED}
+    linear = {rule.__name__ for rule in RULES.values() if rule.__module__.endswith(".linear")}
+    assert linear <= {each.function for each in PICKED} <= {mutant_of(each).function for each in PICKED}
+    assert rules - linear == {"delta_join", "delta_outer", "delta_anti"}
+
+
+@pytest.mark.usefixtures("server")
+def test_every_picked_fault_is_noticed() -> None:
+    command = [sys.executable, str(ROOT / "tools" / "mutate.py"), "--picked"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(PICKED)} faults, 0 not noticed" in done.stdout
+
+
+def test_every_excuse_has_a_reason() -> None:
+    assert all(each.reason for each in read_equivalents())
