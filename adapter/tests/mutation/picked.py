@@ -11,7 +11,10 @@ from tests.mutation.mutants import ADAPTER, Mutant
 
 
 class Picked(NamedTuple):
-    """A fault: in a function of a module, ``before`` becomes ``after``; ``query`` is over the fixture tables."""
+    """A fault: in a function of a module, ``before`` becomes ``after``; ``query`` is over the fixture tables.
+
+    Code that has moved to another module of the compiler is found there.
+    """
 
     path: str
     function: str
@@ -24,8 +27,16 @@ LINEAR, OUTER, JOIN = "pgtrickle/delta/linear.py", "pgtrickle/delta/outer.py", "
 NET, APPLY, PICK = "pgtrickle/emit/net.py", "pgtrickle/emit/apply.py", "pgtrickle/emit/pick.py"
 AGGREGATES = "pgtrickle/delta/aggregates"
 UNCHANGED = "Empty(op.columns) if isinstance(below, Empty) else "
-MINMAX = "select k, max(t) m from a group by k"
+COLLECTED = "select k, string_agg(t, ',' order by t, id) s from a group by k"
 BELOW = f"{UNCHANGED}replace(op, child=below)"
+RECURSION = "pgtrickle/emit/recursion.py"
+REACHED = (
+    "with recursive r as (select d from edge where s<3 union select e.d from r join edge e on e.s=r.d) select d from r"
+)
+WALKED = (
+    "with recursive r(d,n) as (select d, 1 from edge union all select e.d, n+1 from r join edge e on e.s=r.d where n<4)"
+    " select d, n from r"
+)
 PICKED = (
     Picked(LINEAR, "delta_scan", "Change(op) if op", "Empty(op.columns) if op", "select id, v*2 x from a where v>2"),
     Picked(LINEAR, "delta_values", "return Empty(op.columns)", "return op", "select 1 k union all select k from b"),
@@ -62,10 +73,14 @@ PICKED = (
         '(before, " > 0")',
         "select id from a where not exists (select 1 from b where b.k<a.k)",
     ),
-    Picked(NET, "compared", "-1 AS", "1 AS", MINMAX),
-    Picked(NET, "affected_groups", "SELECT DISTINCT {}", "SELECT {}", MINMAX),
-    Picked(NET, "_moved", "{} + g.{}", "{} - g.{}", "select k, count(*) n from a group by k"),
-    Picked(NET, "_write_state", "m.{} > 0", "m.{} > 1", "select k, count(*) n, sum(k) s from c group by k"),
+    Picked(NET, "compared", "-1 AS", "1 AS", COLLECTED),
+    Picked(NET, "affected_groups", "SELECT DISTINCT {}", "SELECT {}", COLLECTED),
+    Picked(NET, "_added", "{} + g.{}", "{} - g.{}", "select k, count(*) n from a group by k"),
+    Picked(NET, "_write", "m.{} > 0", "m.{} > 1", "select k, t, count(*) n from a group by k, t"),
+    Picked(RECURSION, "_outside", " OR l.__h IS NOT NULL", "", REACHED),
+    Picked(RECURSION, "_negated", "SELECT {}, -{}", "SELECT {}, {}", WALKED),
+    Picked(RECURSION, "_base", "WHERE {} < 0", "WHERE {} > 0", REACHED),
+    Picked(f"{AGGREGATES}/extremes.py", "spoilt", " IS NOT TRUE", " IS TRUE", "select k, max(v) m from a group by k"),
     Picked(APPLY, "consolidate", "<> 0", "> 0", "select k, x from c"),
     Picked(APPLY, "_counted", "number <= wanted", "number < wanted", "select k, x from c"),
     Picked(APPLY, "_keyed", "AND n.__had AND", "AND NOT n.__had AND", "select id, k, v, t, n from a"),
@@ -74,7 +89,7 @@ PICKED = (
         "picked_rows",
         "{} < 0 AND __place",
         "{} > 0 AND __place",
-        "select id, v from a order by v desc, id limit 3",
+        "select id, k from a order by k desc nulls last, id limit 4",
     ),
     Picked(
         f"{AGGREGATES}/weighted.py",
@@ -109,11 +124,23 @@ def mutant_of(picked: Picked) -> Mutant:
     Raises:
         ValueError: the code has changed: another fault has to be picked for this rule.
     """
-    text = (ADAPTER / picked.path).read_text(encoding="utf-8")
+    others = sorted(str(path.relative_to(ADAPTER)) for path in ADAPTER.glob("pgtrickle/*/**/*.py"))
+    for path in (picked.path, *others):
+        found = _found(path, picked)
+        if found is not None:
+            return found
+    raise ValueError(f"{picked.path}, {picked.function}: {picked.before!r} is gone, pick another fault")
+
+
+def _found(path: str, picked: Picked) -> Mutant | None:
+    text = (ADAPTER / path).read_text(encoding="utf-8")
     head = text.find(f"def {picked.function}(")
     start = text.find(picked.before, head)
     following = text.find("\ndef ", head)
-    if head < 0 or start < 0 or (following > 0 and start > following):
-        raise ValueError(f"{picked.path}, {picked.function}: {picked.before!r} is gone, pick another fault")
+    if head < 0 or start < 0 or 0 < following < start:
+        return None
     line = text.count("\n", 0, start) + 1
-    return Mutant(picked.path, picked.function, "picked", (line, line), start, picked.before, picked.after)
+    holder = text.rfind("\nclass ", 0, head)
+    inside = holder >= 0 and text[head - 4 : head] == "    "
+    owner = f"{text[holder + 7 :].split('(')[0].split(':')[0]}." if inside else ""
+    return Mutant(path, f"{owner}{picked.function}", "picked", (line, line), start, picked.before, picked.after)

@@ -9,7 +9,7 @@ FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "sql"
 TOPICS = sorted(path.stem for path in FIXTURES.glob("*.sql") if path.stem != "schema")
 
 VALUES = {
-    "k": ["NULL", "1", "2", "3", "4"],
+    "k": ["NULL", "1", "1", "2", "2", "3", "3", "4", "5", "6"],
     "v": ["NULL", "1.00", "2.50", "3.00", "7.25", "'NaN'"],
     "t": ["NULL", "'a'", "'b'", "'A'", "''"],
     "d": ["NULL", "'2024-01-05'", "'2024-02-01'"],
@@ -61,7 +61,7 @@ class Statements:
 
     def window(self) -> list[str]:
         """The statements between two refreshes: some on every table, so that all sides of a join change at once."""
-        statements = [*(self._of_table(table) for table in (*COLUMNS, "a", "b")), *self.draw(2)]
+        statements = [*(self._of_table(table) for table in (*COLUMNS, "a", "b")), self._of_edges(), *self.draw(1)]
         self._random.shuffle(statements)
         return statements
 
@@ -69,16 +69,20 @@ class Statements:
         return self._random.choice(VALUES[column])
 
     def _statement(self) -> str:
-        choose = self._random.choice
         if self._random.random() < 0.15:
-            return choose(
-                [
-                    f"INSERT INTO edge VALUES ({choose('1234')}, {choose('12345')})",
-                    f"INSERT INTO edge VALUES ({choose('1234')}, {choose('12345')})",
-                    f"DELETE FROM edge WHERE s = {choose('1234')}",
-                ]
-            )
-        return self._of_table(choose(tuple(COLUMNS)))
+            return self._of_edges()
+        return self._of_table(self._random.choice(tuple(COLUMNS)))
+
+    def _of_edges(self) -> str:
+        choose = self._random.choice
+        return choose(
+            [
+                f"INSERT INTO edge VALUES ({choose('1234')}, {choose('12345')})",
+                f"INSERT INTO edge VALUES ({choose('1234')}, {choose('12345')})",
+                f"DELETE FROM edge WHERE s = {choose('1234')}",
+                "DELETE FROM edge WHERE ctid = (SELECT min(ctid) FROM edge)",
+            ]
+        )
 
     def _of_table(self, table: str) -> str:
         choose = self._random.choice
