@@ -244,7 +244,10 @@ class Printer:
         keys = [Name(key) for key in op.keys]
         calls = [SQL("{} AS {}").format(scalar(call.expr), Name(call.column.name)) for call in op.calls]
         query = SQL("SELECT {} FROM {}").format(commas([*keys, *calls]), source)
-        return query if op.scalar else SQL("{} GROUP BY {}").format(query, commas(keys))
+        if op.scalar:
+            # Without a call nothing but the clause says that there is one row.
+            return query if calls else SQL("{} GROUP BY ()").format(query)
+        return SQL("{} GROUP BY {}").format(query, commas(keys))
 
     def _print_window(self, op: ir.Window) -> Composable:
         source, _ = self.source(op.child)
