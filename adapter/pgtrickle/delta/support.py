@@ -44,7 +44,12 @@ SUPPORT: tuple[Support, ...] = (
     Support("covar_pop, covar_samp, regr_count, regr_avg*, regr_sxx, regr_sxy, regr_syy", True, _STATE),
     Support("corr, regr_r2, regr_slope, regr_intercept", True, _KEYS),
     Support("sum and avg of interval, sum of money", True, _STATE),
-    Support("min, max, bit_and, bit_or", True, _STATE, "a group is looked at again if the row that decided it left"),
+    Support(
+        "min, max, any_value, bit_and, bit_or",
+        True,
+        _STATE,
+        "a group is looked at again if the row that decided it left",
+    ),
     Support(
         "array_agg, string_agg, json_agg ...", True, _KEYS, "ordered by their arguments where the query leaves it free"
     ),

@@ -28,6 +28,7 @@ class Texts(Enum):
 #: Aggregates of PostgreSQL whose result depends on the order of their input.
 ORDER_SENSITIVE = frozenset(
     {
+        "any_value",
         "array_agg",
         "json_agg",
         "json_agg_strict",

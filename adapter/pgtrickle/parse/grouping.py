@@ -187,6 +187,8 @@ class Grouping:
         if name in _ORDERLESS:
             node.agg_order = None
             node.agg_distinct = node.agg_distinct and name not in _REPEATABLE
+        if name == "any_value" and _takes_the_least(node):
+            node.agg_order = None
         distinct = bool(node.agg_distinct) and len(node.args or ()) == 1
         plain = not (node.agg_distinct or node.agg_order)
         if not plain and (not distinct or node.agg_order):
@@ -213,6 +215,14 @@ def _target(stmt: ast.SelectStmt, node: ast.Node) -> ast.Node:
     if isinstance(node, ast.A_Const) and isinstance(node.val, ast.Integer):
         return stmt.targetList[node.val.ival - 1].val
     return node
+
+
+def _takes_the_least(node: ast.FuncCall) -> bool:
+    """Whether the order of an aggregate's rows begins with its argument, so that any value is the least."""
+    first = (node.agg_order or (None,))[0]
+    if first is None or node.agg_distinct or first.useOp or first.sortby_dir != enums.SortByDir.SORTBY_DEFAULT:
+        return False
+    return print_node(first.node) == print_node(node.args[0])
 
 
 def grouping_sets(clause: tuple[ast.Node, ...], convert: Callable[[ast.Node], Expr]) -> list[tuple[Expr, ...]]:

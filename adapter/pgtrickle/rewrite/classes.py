@@ -48,6 +48,8 @@ _OPEN_FRAME = re.compile(
 _EXCLUDES_PEERS = re.compile(r"ROWS .*EXCLUDE (?:GROUP|TIES)")
 _FLOATS = frozenset({700, 701})
 _PICKS = frozenset({"min", "max", "any_value"})
+#: Ordered-set aggregates show one of several equal values, or what lies between them.
+_PLACES = ("percentile_disc(", "percentile_cont(", "mode(")
 
 
 def column_classes(plan: Plan) -> tuple[ColumnClass, ...]:
@@ -101,7 +103,8 @@ def _of_grouping(op: Aggregate, name: str, plan: Plan) -> ColumnClass:
 
 def _of_call(call: AggregateCall) -> ColumnClass:
     kind = call.column.type
-    if call.function in _PICKS:
+    first = call.expr.parts[0] if call.expr.parts else ""
+    if call.function in _PICKS or (isinstance(first, str) and first.startswith(_PLACES)):
         return ColumnClass.EXACT if kind.equality is Equality.EXACT else ColumnClass.REPRESENTATIVE
     if kind.base_oid in _FLOATS:
         return ColumnClass.APPROXIMATE

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pgtrickle.delta.aggregates.bits import BIT_AND, BIT_OR
 from pgtrickle.delta.aggregates.booleans import BOOL_AND, BOOL_OR
 from pgtrickle.delta.aggregates.count import COUNT
-from pgtrickle.delta.aggregates.extremes import MAX, MIN
+from pgtrickle.delta.aggregates.extremes import ANY_VALUE, MAX, MIN
 from pgtrickle.delta.aggregates.floats import (
     FLOAT_AVG,
     FLOAT_STDDEV_POP,
@@ -62,6 +62,7 @@ AGGREGATES: Mapping[str, tuple[AggregateRule, ...]] = {
     "covar_samp": (COVAR_SAMP,),
     "min": (MIN,),
     "max": (MAX,),
+    "any_value": (ANY_VALUE,),
     "bit_and": (BIT_AND,),
     "bit_or": (BIT_OR,),
     "bool_and": (BOOL_AND,),

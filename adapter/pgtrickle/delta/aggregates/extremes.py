@@ -1,4 +1,4 @@
-"""min and max: the extreme is kept; its group is looked at again only if a row with that extreme left.
+"""min, max and any_value: the extreme is kept; its group is looked at again only if a row with that extreme left.
 
 What comes and what leaves is netted per value first, so a value that leaves and returns in one window, or a row that
 changes elsewhere, spoils nothing. Values that are equal but look different are netted apart, and a second look of the
@@ -31,7 +31,7 @@ def image_of(kind: Type, value: Expr) -> Expr:
     return text("pg_catalog.textin(", shown, ")") if kind.image_is_text else shown
 
 
-def _extreme(pick: str, better: str, best: str) -> AggregateRule:
+def _extreme(pick: str, better: str, best: str, *, ordered: bool = False) -> AggregateRule:
     def merged(before: Expr, came: Expr) -> Expr:
         return text(f"{best}(", before, ", ", came, ")")
 
@@ -49,7 +49,8 @@ def _extreme(pick: str, better: str, best: str) -> AggregateRule:
             return text(reached, " OR (", tie, " AND ", image_of(kind, before), " <> ", image_of(kind, came), ")")
 
         (arg,) = call.args
-        return (KeptValue("best", f"pg_catalog.{pick}", arg, image_of(kind, arg), call.filter, merged, spoilt),)
+        value = text(arg, " ORDER BY ", arg) if ordered else arg
+        return (KeptValue("best", f"pg_catalog.{pick}", value, image_of(kind, arg), call.filter, merged, spoilt),)
 
     def result(call: AggregateCall, state: Mapping[str, str]) -> Expr:
         return col(state["best"])
@@ -59,3 +60,5 @@ def _extreme(pick: str, better: str, best: str) -> AggregateRule:
 
 MIN = _extreme("min", "<", "LEAST")
 MAX = _extreme("max", ">", "GREATEST")
+#: Of all values that any_value may give the least, which its determinised call asks for.
+ANY_VALUE = _extreme("any_value", "<", "LEAST", ordered=True)
