@@ -19,6 +19,7 @@ from pgtrickle import capture, db, explain, lifecycle, refresh, schedule
 from pgtrickle.catalog import history, installation, overview, stream_tables
 from pgtrickle.catalog.model import HistoryEntry
 from pgtrickle.errors import ConnectionFailed, LockTimeout, PermissionDenied, PgTrickleError, TransactionConflict
+from pgtrickle.explain import render as render_explanation
 from pgtrickle.explain.model import (
     CostExplanation,
     DeltaExplanation,
@@ -64,6 +65,7 @@ __all__ = [
     "StatusRow",
     "TableExplanation",
     "VerifyResult",
+    "render_explanation",
 ]
 
 #: After this many consumed change rows a connection trims by itself.
@@ -394,7 +396,7 @@ class PgTrickle:
     def explain(self, name: str) -> Explanation:
         """How a stream table is maintained: operators, rules, rewrites, delta SQL, tables, costs, gates.
 
-        ``pgtrickle.explain.render`` shows it as text or as a picture.
+        ``pgtrickle.api.render_explanation`` shows it as text or as a picture.
         """
         self._check()
         return explain.explain_stream_table(self.conn, name)

@@ -11,6 +11,21 @@
   {%- endif -%}
 {% endmacro %}
 
+{% macro explain_stream_table(name, format='text', sql=false) %}
+  {#-
+    Print how a stream table is maintained: operators, rules, tables with their cost, missing indexes; as `text`,
+    `mermaid` or `dot`. `sql=true` adds the statements per changed source.
+
+    name: a relation (`ref('model')`), or text: `schema.table` or a table of the target's schema.
+  -#}
+  {%- do adapter.require_macro_version(1) if adapter.type() == 'pgtrickle' else dbt_pgtrickle.pgtrickle_needs_adapter() -%}
+  {%- if execute -%}
+    {%- set shown = adapter.explain_stream_table(name, format, sql) -%}
+    {%- do log(shown, info=true) -%}
+    {{ return(shown) }}
+  {%- endif -%}
+{% endmacro %}
+
 {% macro check_freshness(model_name=none, warn_seconds=600, error_seconds=1800, schema=none, tag=none) %}
   {#-
     A gate for CI. Fails for stream tables that are missing, were never loaded, are suspended or erroring, or are older

@@ -42,7 +42,5 @@ def show(context: Context, explanation: Explanation) -> None:
     """An explanation for people or machines."""
     if context.json or context.args.format == "json":
         context.print_json(explanation)
-    elif context.args.format == "text":
-        context.print(explain.to_text(explanation, sql=context.args.sql))
     else:
-        context.print(explain.render(explanation, context.args.format))
+        context.print(explain.render(explanation, context.args.format, sql=context.args.sql))

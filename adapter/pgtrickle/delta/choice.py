@@ -52,7 +52,7 @@ class Choice:
 #: Strategy -> what happens to the operator on top of a stage.
 STRATEGIES: Mapping[Strategy, str] = {
     Strategy.ROWS: "The delta is computed from the changes alone.",
-    Strategy.AGGREGATE: "Totals per group are kept in a state table; the delta is added to them.",
+    Strategy.AGGREGATE: "Totals per group, or what decides it, are kept in a state table and changed by the delta.",
     Strategy.KEYS: "The keys that the delta touches are computed again and compared with what is stored.",
     Strategy.PICK: "Changes are merged with the kept rows; the input is read again where one of them leaves.",
     Strategy.RECURSION: "What the changes take away or add is followed round by round, from the rows that are stored.",
@@ -157,7 +157,7 @@ def aggregate_reason(call: AggregateCall, columns: tuple[Column, ...]) -> str:
     rule = rule_for(call, columns)
     if rule is not None:
         module = inspect.getmodule(rule.result)
-        return f"totals of {rule.result.__module__.rpartition('.')[2]} ({first_sentence(module).rstrip('.')})"
+        return f"rule {rule.result.__module__.rpartition('.')[2]} ({first_sentence(module).rstrip('.')})"
     if call.function is None or call.function not in AGGREGATES:
         return "computed again, no rule adds it up" if call.plain else "computed again, it looks at its rows in order"
     if not call.plain:

@@ -14,19 +14,20 @@ from pgtrickle.explain.text import to_text
 FORMATS: Mapping[str, Callable[[Explanation], str]] = {"text": to_text, "mermaid": to_mermaid, "dot": to_dot}
 
 
-def render(explanation: Explanation, form: str = "text") -> str:
+def render(explanation: Explanation, form: str = "text", *, sql: bool = False) -> str:
     """An explanation as text, or as a picture of its operator trees.
 
     Args:
         explanation: of ``PgTrickle.explain`` or ``PgTrickle.validate_query``.
         form: ``text``, ``mermaid`` or ``dot``.
+        sql: with the statements per changed source, in text.
 
     Raises:
         InvalidOption: another format.
     """
     if form not in FORMATS:
         raise InvalidOption(f"'{form}' is not a format.", clause="format", hint=f"Use {', '.join(FORMATS)}.")
-    return FORMATS[form](explanation)
+    return to_text(explanation, sql=sql) if form == "text" else FORMATS[form](explanation)
 
 
 __all__ = ["FORMATS", "explain_query", "explain_stream_table", "render", "to_text"]

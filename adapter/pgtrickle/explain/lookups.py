@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from pgtrickle.delta.aggregates import rule_for
+from pgtrickle.delta.aggregates.rule import KeptValue
 from pgtrickle.ir.operators import (
     Aggregate,
     Anti,
@@ -46,12 +48,19 @@ def _of_stage(stage: Stage) -> Iterator[Lookup]:
     for node in nodes_of(stage.operator):
         if isinstance(node, Join | OuterJoin | Anti):
             yield from _of_join(node)
-    if stage.strategy is Strategy.KEYS:
-        node = stage.operator
-        while isinstance(node, Project | Filter):
-            node = node.child
-        if isinstance(node, Aggregate | Window):
-            yield from _looked_up(node.child, node.keys, "affected groups are computed again")
+    node = stage.operator
+    while isinstance(node, Project | Filter):
+        node = node.child
+    if stage.strategy is Strategy.KEYS and isinstance(node, Aggregate | Window):
+        yield from _looked_up(node.child, node.keys, "affected groups are computed again")
+    if stage.strategy is Strategy.AGGREGATE and isinstance(node, Aggregate) and _keeps_values(node):
+        yield from _looked_up(node.child, node.keys, "a group is looked at again when the row that decided it leaves")
+
+
+def _keeps_values(op: Aggregate) -> bool:
+    """Whether a group may have to be looked at again: where a value is kept, not a total."""
+    rules = [(call, rule_for(call, op.child.columns)) for call in op.calls]
+    return any(isinstance(kept, KeptValue) for call, rule in rules if rule for kept in rule.state(call))
 
 
 def _of_join(op: Join | OuterJoin | Anti) -> Iterator[Lookup]:

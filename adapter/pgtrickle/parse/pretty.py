@@ -22,6 +22,8 @@ _JOINS = frozenset({"JOIN", "LEFT", "RIGHT", "FULL", "INNER_P", "CROSS", "NATURA
 _PLAIN = re.compile(r'"([a-z_][a-z0-9_]*)"')
 _GLUE = re.compile(r'[\w"$]')
 _WIDTH = 100
+#: Deep inside, lines may be longer: so much text stands on each.
+_LEAST = 60
 _OPEN, _CLOSE, _COMMA = "ASCII_40", "ASCII_41", "ASCII_44"
 
 
@@ -180,7 +182,7 @@ class _Page:
         return self.indent + 2 * self.level
 
     def _has_room(self, text: str | None) -> bool:
-        return text is not None and self._margin + len(self.line) + 1 + len(text) <= _WIDTH
+        return text is not None and len(self.line) + 1 + len(text) <= max(_WIDTH - self._margin, _LEAST)
 
     def _add(self, part: _Part) -> None:
         """A part of a segment that is too long for a line."""

@@ -66,6 +66,14 @@ class TestRefresh(WithItems):
             "run-operation", "refresh_all_stream_tables", "--args", "{models: no_such_model}", fails=True
         )
 
+    def test_an_explanation_is_printed_in_every_format(self, project: Any) -> None:
+        run_dbt(["run"])
+        assert "stage 0: " in run("run-operation", "explain_stream_table", "--args", "{name: totals}")
+        assert "$1" in run("run-operation", "explain_stream_table", "--args", "{name: totals, sql: true}")
+        assert "flowchart" in run("run-operation", "explain_stream_table", "--args", "{name: totals, format: mermaid}")
+        run("run-operation", "explain_stream_table", "--args", "{name: totals, format: png}", fails=True)
+        run("run-operation", "explain_stream_table", "--args", "{name: nothing}", fails=True)
+
     def test_one_failing_table_fails_the_operation_and_not_the_others(self, project: Any) -> None:
         run_dbt(["run"])
         project.run_sql("alter table {schema}.totals add constraint small check (n < 100)")

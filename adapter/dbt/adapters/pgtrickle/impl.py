@@ -285,6 +285,12 @@ class PgTrickleAdapter(PostgresAdapter):
             return operations.describe(self.engine_for_writing(), self.stream_table_name(name), warn_seconds)
 
     @available.parse(lambda *a, **k: "")
+    def explain_stream_table(self, name: Any, form: str = "text", sql: bool = False) -> str:
+        """How a stream table is maintained, as text or as a picture."""
+        with translated():
+            return operations.explain(self.engine_for_writing(), self.stream_table_name(name), form, sql=sql)
+
+    @available.parse(lambda *a, **k: "")
     def stream_table_probe(self, probe: str, relation: Any, command: str = "", **limits: Any) -> str:
         """The query of a generic test: no rows if the stream table passes."""
         return probes.query(self, probe, relation, command, **limits)

@@ -10,7 +10,7 @@ from dbt.adapters.events.logging import AdapterLogger
 from dbt.adapters.pgtrickle.failures import translated, warn, warn_of
 from dbt_common.exceptions import CompilationError, DbtRuntimeError
 
-from pgtrickle.api import PgTrickle, RefreshResult, StatusRow
+from pgtrickle.api import PgTrickle, RefreshResult, StatusRow, render_explanation
 from pgtrickle.errors import DependentsExist, StreamTableNotFound
 
 logger = AdapterLogger("PgTrickle")
@@ -132,6 +132,11 @@ def _line(result: RefreshResult) -> str:
     counts = f"+{result.rows_inserted} ~{result.rows_updated} -{result.rows_deleted}"
     reason = f" ({result.fallback_reason})" if result.fallback_reason else ""
     return f"{result.name}: {result.action} {counts} in {result.duration_ms:.0f} ms{reason}"
+
+
+def explain(engine: PgTrickle, name: str, form: str, *, sql: bool) -> str:
+    """How a stream table is maintained, as text or as a picture."""
+    return render_explanation(engine.explain(name), form, sql=sql)
 
 
 def describe(engine: PgTrickle, name: str, warn_seconds: float) -> dict[str, Any]:
