@@ -55,8 +55,33 @@ def _joined(op: Attach) -> Operator:
         _require_exact(by_name[mine])
     order = {column.name: position for position, column in enumerate(op.rows.columns)}
     pairs = sorted(op.pairs, key=lambda pair: order[pair[1]])
-    conditions = null_safe(tuple((by_name[mine], theirs) for mine, theirs in pairs))
-    return Join((op.child, op.rows), (*conditions, *op.conditions))
+    computed = _computed(op)
+    if computed is None:
+        conditions = null_safe(tuple((by_name[mine], theirs) for mine, theirs in pairs))
+        return Join((op.child, op.rows), (*conditions, *op.conditions))
+    groups, values = computed
+    order = {column.name: position for position, column in enumerate(groups.columns)}
+    keys = [(by_name[mine], values[theirs].column or "") for mine, theirs in pairs]
+    conditions = null_safe(tuple(sorted(keys, key=lambda pair: order[pair[1]])))
+    joined = Join((op.child, groups), (*conditions, *(condition.substitute(values) for condition in op.conditions)))
+    exprs = (*(col(column.name) for column in op.child.columns), *(values[column.name] for column in op.rows.columns))
+    return Project(joined, op.columns, exprs)
+
+
+def _computed(op: Attach) -> tuple[Aggregate, dict[str, Expr]] | None:
+    """The grouping that rows are computed from, and their expressions over it.
+
+    They are computed above the join, for rows that are there: an error in the subquery of a row that the query has not
+    is none.
+    """
+    rows = _merged(op.rows)
+    if rows is None or not isinstance(rows.child, Aggregate):
+        return None
+    values = {column.name: expr for column, expr in zip(rows.columns, rows.exprs, strict=True)}
+    taken = {column.name for column in op.child.columns}
+    if any(values[theirs].column is None for _, theirs in op.pairs) or taken & {c.name for c in rows.child.columns}:
+        return None
+    return rows.child, values
 
 
 def _require_exact(column: Column) -> None:
@@ -124,12 +149,18 @@ def _looked_up(op: Single) -> Operator | None:
 
 def _over_join(rows: Operator) -> tuple[Project, Join] | None:
     """The projection and the join that rows consist of, renamings put together."""
+    merged = _merged(rows)
+    return (merged, merged.child) if merged is not None and isinstance(merged.child, Join) else None
+
+
+def _merged(rows: Operator) -> Project | None:
+    """A chain of projections as one."""
     if not isinstance(rows, Project):
         return None
     while isinstance(rows.child, Project):
         inner = dict(zip((c.name for c in rows.child.columns), rows.child.exprs, strict=True))
         rows = Project(rows.child.child, rows.columns, tuple(expr.substitute(inner) for expr in rows.exprs))
-    return (rows, rows.child) if isinstance(rows.child, Join) else None
+    return rows
 
 
 def _collected(op: Single, value: Column) -> Operator:
