@@ -1,0 +1,67 @@
+"""Text of which equal values look different: a collation that does not see upper and lower case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgtrickle.api import PgTrickle
+from tests.support.oracle import EXACT, FOLDED, assert_same_rows
+
+pytestmark = pytest.mark.edges_only
+COLLATION = "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+SCHEMA = (
+    "CREATE TABLE a (id integer PRIMARY KEY, name text COLLATE loose, v integer)",
+    "CREATE TABLE b (name text COLLATE loose, w integer)",
+    "INSERT INTO a VALUES (1, 'x', 1), (2, 'X', 2), (3, 'y', 3), (4, NULL, 4)",
+    "INSERT INTO b VALUES ('X', 1), ('x', 2), ('Z', 3), (NULL, 4)",
+)
+QUERIES = {
+    "SELECT name, count(*) AS n, sum(v) AS s FROM a GROUP BY name": (FOLDED, EXACT, EXACT),
+    "SELECT DISTINCT name FROM a": (FOLDED,),
+    "SELECT count(DISTINCT name) AS n, min(name) AS low FROM a": (EXACT, FOLDED),
+    "SELECT a.id, b.w FROM a JOIN b ON a.name = b.name": (EXACT, EXACT),
+    "SELECT a.id, b.w FROM a FULL JOIN b ON a.name = b.name": (EXACT, EXACT),
+    "SELECT name FROM a UNION SELECT name FROM b": (FOLDED,),
+    "SELECT name FROM a EXCEPT SELECT name FROM b": (FOLDED,),
+    "SELECT id FROM a WHERE name IN (SELECT name FROM b)": (EXACT,),
+    "SELECT id FROM a WHERE name NOT IN (SELECT name FROM b WHERE name IS NOT NULL)": (EXACT,),
+    "SELECT id, (SELECT count(*) FROM b WHERE b.name = a.name) AS n FROM a": (EXACT, EXACT),
+    "SELECT id, row_number() OVER (PARTITION BY name ORDER BY id) AS n FROM a": (EXACT, EXACT),
+    "SELECT DISTINCT ON (name) name, v FROM a ORDER BY name, v DESC": (FOLDED, EXACT),
+    "SELECT id, name FROM a WHERE name = 'X'": (EXACT, EXACT),
+    'SELECT name COLLATE "C" AS name, count(*) AS n FROM a GROUP BY name COLLATE "C"': (EXACT, EXACT),
+}
+WINDOWS = (
+    ("INSERT INTO a VALUES (5, 'Y', 5)", "INSERT INTO b VALUES ('y', 5)"),
+    ("UPDATE a SET name = upper(name)", "DELETE FROM b WHERE w = 1"),
+    ("UPDATE a SET name = lower(name) WHERE id < 3", "UPDATE b SET name = 'Y' WHERE w = 2"),
+    ("DELETE FROM a WHERE id IN (1, 3)", "INSERT INTO b VALUES ('x', 6), ('z', 7)"),
+    ("DELETE FROM b",),
+)
+
+
+@pytest.fixture
+def tables(conn: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+    try:
+        conn.execute(COLLATION)
+    except psycopg.errors.FeatureNotSupported:
+        pytest.skip("this server was built without ICU, so it has no such collations")
+    for statement in SCHEMA:
+        conn.execute(statement)
+    return conn
+
+
+def test_what_is_equal_in_another_case_is_one_value(engine: PgTrickle, tables: psycopg.Connection[Any]) -> None:
+    names = {f"st_{number}": query for number, query in enumerate(QUERIES)}
+    for name, query in names.items():
+        engine.create_stream_table(name, query, refresh_mode="AUTO")
+    for window in WINDOWS:
+        for statement in window:
+            tables.execute(statement)
+        for name, query in names.items():
+            engine.refresh_stream_table(name)
+            assert_same_rows(tables, name, query, classes=dict(enumerate(QUERIES[query])))
+            assert engine.verify(name).proven is not False, query
