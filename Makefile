@@ -44,8 +44,8 @@ test-all: $(STAMP) ## the default suite, where a missing tool is a failure, and 
 demo: $(STAMP) ## real data, live changes, proof; KEEP=1 leaves the server running
 	@KEEP=$(KEEP) $(BIN)/python demo/run.py
 
-soak: $(STAMP) ## random queries and histories against the oracle; SECONDS=600
-	$(BIN)/python tools/hunt.py --seconds $(or $(SECONDS),600) --start $$(date +%s)
+soak: $(STAMP) ## random queries and histories against the oracle; SECS=600
+	$(BIN)/python tools/hunt.py --seconds $(or $(SECS),600) --start $$(date +%s)
 
 mutate: $(STAMP) ## break every rule of the compiler on purpose; MODULE=delta/join LIMIT=200
 	$(BIN)/python tools/mutate.py $(if $(MODULE),--module $(MODULE)) $(if $(LIMIT),--limit $(LIMIT))
