@@ -117,6 +117,28 @@ class Grouping:
         )
         return Expr(parts)
 
+    def settle_tests(self, clauses: object) -> None:
+        """Express the left sides of IN, ANY and ALL over keys and aggregates, in place."""
+        for node in tuple(walk(clauses)):
+            if isinstance(node, ast.SubLink) and node.testexpr is not None:
+                row = isinstance(node.testexpr, ast.RowExpr)
+                tests = node.testexpr.args if row else (node.testexpr,)
+                settled = tuple(self._settled(test) for test in tests)
+                if row:
+                    node.testexpr.args = settled
+                else:
+                    node.testexpr = settled[0]
+
+    def _settled(self, test: ast.Node) -> ast.Node:
+        deferred = any(
+            isinstance(inner, ast.SubLink) or (isinstance(inner, ast.FuncCall) and inner.over is not None)
+            for inner in walk(test)
+        )
+        constant = not any(
+            isinstance(inner, ast.ColumnRef) or self.expressions.is_aggregate(inner) for inner in walk(test)
+        )
+        return test if deferred or constant else self.expressions.names.placeholder(self.convert(test))
+
     def _dependent(self, name: str) -> str:
         """The column for one that the keys determine: a further key, or any value if its type cannot be a key."""
         column = self.below[name]

@@ -18,6 +18,7 @@ from pgtrickle.parse.expression import Expressions, split_and
 from pgtrickle.parse.from_clause import FromClause, Item
 from pgtrickle.parse.grouping import Grouping
 from pgtrickle.parse.lateral import Laterals, SetReturning, implied_name
+from pgtrickle.parse.outer_aggregates import OUTER_AGGREGATES, take_outer_aggregates
 from pgtrickle.parse.pick import Ordering, has_limit, pick
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.recursive import recursion
@@ -130,9 +131,10 @@ class QueryParser:
             self.expressions.note("hoist", "conditions of ON with subqueries move to WHERE")
         child, scope = self._from(stmt, domain)
         child = self._where(child, scope, split_and(stmt.whereClause))
-        child = self._below_grouping(stmt, child, scope)
+        taken = take_outer_aggregates(stmt, frozenset(table.alias for table in scope.tables), self.expressions)
+        child = self._below_grouping(stmt, child, scope, taken)
         names = tuple(target.name or implied_name(target.val) for target in stmt.targetList or ())
-        child, grouping = self._grouping(stmt, scope, child, domain)
+        child, grouping = self._grouping(stmt, scope, child, domain, taken)
         dependent = tuple(col(name) for name in domain.names) if domain else ()
         if grouping:
             dependent = tuple(col(grouping.add_key(expr).name) for expr in dependent)
@@ -190,12 +192,14 @@ class QueryParser:
                 rest.append(self.expressions.convert(subqueries.lift(part), scope))
         return _filtered(subqueries.under(child), tuple(rest))
 
-    def _below_grouping(self, stmt: ast.SelectStmt, child: Operator, scope: Scope) -> Operator:
+    def _below_grouping(
+        self, stmt: ast.SelectStmt, child: Operator, scope: Scope, taken: dict[str, ast.Node]
+    ) -> Operator:
         """Subqueries in GROUP BY and in the arguments of aggregates are evaluated first."""
         subqueries = self._subqueries(scope.resolve)
         if has_subquery(stmt.groupClause):
             lift_keys(stmt, subqueries)
-        for node in tuple(walk((stmt.targetList, stmt.havingClause, stmt.sortClause))):
+        for node in tuple(walk((stmt.targetList, stmt.havingClause, stmt.sortClause, *taken.values()))):
             if self.expressions.is_aggregate(node):
                 subqueries.lift(node)
         return subqueries.under(child)
@@ -205,15 +209,20 @@ class QueryParser:
         return any(isinstance(node, ast.FuncCall) and self.expressions.returns_set(node) for node in walk(clause))
 
     def _grouping(
-        self, stmt: ast.SelectStmt, scope: Scope, child: Operator, domain: Domain | None
+        self, stmt: ast.SelectStmt, scope: Scope, child: Operator, domain: Domain | None, taken: dict[str, ast.Node]
     ) -> tuple[Operator, Grouping | None]:
-        clauses = (stmt.targetList, stmt.sortClause, stmt.havingClause)
+        clauses = (stmt.targetList, stmt.sortClause, stmt.havingClause, *taken.values())
         if not (stmt.groupClause or stmt.havingClause or self.expressions.has_aggregate(clauses)):
             return child, None
         if domain is not None and not stmt.groupClause:
             child, tag = with_absent(child, domain, domain.names, self.expressions, self.unknown)
             filter_calls(clauses, tag, self.expressions)
-        return child, Grouping.of(stmt, self.expressions, scope, self.unknown, child)
+        grouping = Grouping.of(stmt, self.expressions, scope, self.unknown, child)
+        grouping.settle_tests(clauses)
+        if taken:
+            shown = tuple(Visible(name, grouping.convert(node)) for name, node in taken.items())
+            grouping.scope = scope.joined(Scope((Table(OUTER_AGGREGATES, shown),)))
+        return child, grouping
 
     def _picked(
         self, stmt: ast.SelectStmt, rows: Project, child: Operator, order: Ordering, dependent: int

@@ -54,8 +54,8 @@ class Subqueries:
         base = child
         for step in self.steps:
             if isinstance(step, SubqueryCall):
-                calls = (*child.calls, step) if isinstance(child, Apply) and child is not base else (step,)
-                child = Apply(child.child if len(calls) > 1 and isinstance(child, Apply) else child, calls)
+                beside = isinstance(child, Apply) and child is not base and _reads_only(step, child.child)
+                child = Apply(child.child, (*child.calls, step)) if beside else Apply(child, (step,))
             elif self.unnester is not None:
                 child = self.unnester.attach(child, step, base)
         return child
@@ -182,6 +182,10 @@ class Subqueries:
                     raise unsupported("subquery", "changes of a relation in it cannot be captured", detail=name)
                 found.add(InputKey(facts.kind, facts.relid))
         return frozenset(found)
+
+
+def _reads_only(step: SubqueryCall, rows: Operator) -> bool:
+    return step.expr.refs <= {column.name for column in rows.columns}
 
 
 def _columns_of(step: SubqueryCall | Asked) -> frozenset[str]:
