@@ -90,3 +90,31 @@ def test_where_floats_are_not_shown_with_all_digits_their_groups_are_computed_ag
         conn.execute("DELETE FROM points WHERE id = 1")
         rounding.refresh_stream_table("st")
     assert row(conn, "s, n") == (123456789.123456789, 1)
+
+
+def test_verify_allows_for_rounding_and_for_no_more(
+    conn: psycopg.Connection[Any], engine: PgTrickle, points: None
+) -> None:
+    conn.execute(
+        "INSERT INTO points SELECT i, i % 3, CASE WHEN i % 2 = 0 THEN i ELSE 1 - i END * 0.1"
+        " FROM generate_series(1, 999) AS i"
+    )
+    queries = {
+        "st": TOTALS,
+        "shown": "SELECT sum(x) AS s, sum(x) > 1 AS b, 's' || sum(x) AS t, round(sum(x)::numeric, 2) AS n FROM points",
+        "keyless": "SELECT avg(x) AS a FROM points GROUP BY g",
+        "nothing": "SELECT sum(x) AS s, stddev(x) AS d FROM points WHERE g > 5",
+    }
+    for name, query in queries.items():
+        engine.create_stream_table(name, query, refresh_mode="DIFFERENTIAL")
+    conn.execute("UPDATE points SET x = x + 0.1 WHERE id % 5 = 0; INSERT INTO points VALUES (2000, 2, 'NaN')")
+    for name in queries:
+        assert engine.verify(name).proven, name
+    for name, column in (("st", "s"), ("keyless", "a")):
+        engine.refresh_stream_table(name)
+        conn.execute(f"ALTER TABLE {name} DISABLE TRIGGER pgtrickle_guard")
+        conn.execute(
+            f"UPDATE {name} SET {column} = {column} + 1e-6 WHERE {column} = (SELECT min({column}) FROM {name})"
+        )
+        proof = engine.verify(name)
+        assert (proof.proven, proof.missing, proof.extra) == (False, 1, 1), name
