@@ -41,7 +41,7 @@ def to_text(explanation: Explanation, *, sql: bool = False) -> str:
         ("notices", _columns([(notice.code, notice.text) for notice in explanation.notices])),
     ]
     if sql:
-        sections += [(_delta_title(delta), _delta(delta)) for delta in explanation.deltas]
+        sections += [(_delta_title(explanation.mode, delta), _delta(delta)) for delta in explanation.deltas]
     lines = list(_head(explanation))
     for title, content in sections:
         shown = [f"  {line}".rstrip() for line in content]
@@ -159,8 +159,8 @@ def _cost(explanation: Explanation) -> Iterator[str]:
 # --- statements -------------------------------------------------------------------------------------------------------
 
 
-def _delta_title(delta: DeltaExplanation) -> str:
-    return f"when {' and '.join(delta.changed) or 'asked'} changed"
+def _delta_title(mode: str, delta: DeltaExplanation) -> str:
+    return f"when {' and '.join(delta.changed)} changed" if mode == "DIFFERENTIAL" else "whatever changed"
 
 
 def _delta(delta: DeltaExplanation) -> Iterator[str]:

@@ -18,6 +18,7 @@ from pgtrickle.ir.operators import (
     Join,
     Lookup,
     Named,
+    Opaque,
     Operator,
     OuterJoin,
     Pick,
@@ -161,6 +162,7 @@ _DETAILS: Mapping[type, Callable[[Any], tuple[str, ...]]] = {
     Lookup: lambda op: (_calls(op), _on(op)),
     Expand: lambda op: (show(op.query),),
     Weigh: lambda op: (f"by {show(op.weight)}",),
+    Opaque: lambda _: ("the query as it stands",),
     Restrict: lambda op: (_listed("to", op.key),),
 }
 

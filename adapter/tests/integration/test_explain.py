@@ -401,6 +401,7 @@ def test_a_query_that_runs_in_full_has_its_reason_its_statement_and_a_picture(sh
     ((statement,),) = [delta.statements for delta in found.deltas]
     assert len(parse_sql(statement.sql)) == 1
     assert "public.orders" in render(found, form)
+    assert "whatever changed" in to_text(found, sql=True)
 
 
 def test_an_unknown_format_is_refused(shop: PgTrickle) -> None:
