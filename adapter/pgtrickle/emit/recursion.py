@@ -91,11 +91,11 @@ class _Refresh:
             gained = self.printer.define("gained", gain)
             lost.append(self._loss(SQL("SELECT * FROM {}").format(gained), old))
             found.append(SQL("SELECT * FROM {}").format(gained))
-        self._recursive("lost", SQL("\nUNION ALL\n").join(lost), self._kept_step("lost"))
+        self._recursive("lost", self._seeds(lost), self._kept_step("lost"))
         again = self._rows(self.step.gain(self._named("lost")), self.printer)
         if again is not None:
             found.append(self._negated(again))
-        seeds = consolidate(self.op.columns, SQL("\nUNION ALL\n").join(found))
+        seeds = self._seeds([consolidate(self.op.columns, SQL("\nUNION ALL\n").join(found))])
         now = self._rows(self.step.now(self._named("found")), self.printer)
         assert now is not None
         self._recursive("found", seeds, now)
@@ -116,7 +116,7 @@ class _Refresh:
         lost = [base[0]] if base else []
         if gain is not None:
             lost.append(self._loss(gain, old))
-        self._recursive("lost", SQL("\nUNION ALL\n").join(lost), self._kept_step("lost"))
+        self._recursive("lost", self._seeds(lost), self._kept_step("lost"))
         self._define_places()
         found = [self._derivable()]
         if base:
@@ -174,8 +174,15 @@ class _Refresh:
         )
         return SQL(
             "SELECT {} FROM ({}) AS q LEFT JOIN {} AS t ON {} LEFT JOIN places AS l ON {}"
-            " WHERE t.ctid IS NULL OR l.__h IS NOT NULL"
-        ).format(shown, self._hashed(query), table(self.target.relation), self.target.match("t", "q"), lost)
+            " WHERE (t.ctid IS NULL OR l.__h IS NOT NULL) AND {}"
+        ).format(
+            shown,
+            self._hashed(query),
+            table(self.target.relation),
+            self.target.match("t", "q"),
+            lost,
+            self._few(SQL("q.__h")),
+        )
 
     # --- both --------------------------------------------------------------------------------------------------------
 
@@ -243,14 +250,26 @@ class _Refresh:
         both = SQL("{}\nUNION ALL\n{}").format(now, self._negated(gain))
         return inner.statement(consolidate(self.op.columns, both))
 
+    def _seeds(self, parts: list[Composable]) -> Composable:
+        weighted = SQL("\nUNION ALL\n").join(parts)
+        return SQL("SELECT * FROM ({}) AS few WHERE {}").format(weighted, self._few(WEIGHT))
+
+    def _few(self, value: Composable) -> Composable:
+        """Conditions that are always true, though the planner thinks that few rows meet them.
+
+        It takes every round for ten times the seeds and would read whole tables to join it, when most changes lead to
+        a handful of rows.
+        """
+        return conjunction(SQL("{} = ({} {} 0)").format(value, value, SQL(sign)) for sign in ("|", "#", "<<"))
+
     def _recursive(self, name: str, seeds: Composable, step: Composable) -> None:
-        shown = names(self.op.columns)
-        query = SQL("SELECT {} FROM (\n{}\n) AS seed\nUNION ALL\nSELECT {} FROM (\n{}\n) AS step")
-        if self.op.distinct:
-            query = SQL("SELECT {} FROM (\n{}\n) AS seed\nUNION\nSELECT {} FROM (\n{}\n) AS step")
-        else:
+        """A recursive relation of this statement: over rows with weights, for UNION over those of a step with any."""
+        shown: Composable = names(self.op.columns)
+        if not self.op.distinct:
             shown = SQL("{}, {} AS {}").format(shown, WEIGHT, _COPIES)
-        self.printer.define(name, query.format(shown, seeds, shown, step), recursive=True)
+        word = SQL("UNION") if self.op.distinct else SQL("UNION ALL")
+        query = SQL("SELECT {} FROM (\n{}\n) AS seed\n{}\nSELECT {} FROM (\n{}\n) AS step")
+        self.printer.define(name, query.format(shown, seeds, word, shown, step), recursive=True)
 
     def _rows(self, tree: Operator, printer: Printer) -> Composable | None:
         """Rows that the step makes, under the recursion's names, their number as weight."""

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from psycopg.sql import SQL, Identifier
-
 from pgtrickle import db, refresh
 from pgtrickle.analyze import Analysis
 from pgtrickle.catalog import stream_tables
@@ -20,6 +18,7 @@ from pgtrickle.lifecycle.drop import discard
 from pgtrickle.lifecycle.history import record_definition
 from pgtrickle.lifecycle.mend import refresh_group
 from pgtrickle.lifecycle.options import Configuration
+from pgtrickle.lifecycle.storage import analyze_tables
 from pgtrickle.lifecycle.target import Target, check_free, relid_of, resolve
 from pgtrickle.refresh import Request, Session
 from pgtrickle.refresh.compiled import Compiled
@@ -121,7 +120,7 @@ def _fill(
         members = refresh_group(session, request, configuration.policy)
         rows = refresh.result(session, members, found.relid, 0).rows_inserted
     build_indexes(session, stream_table_id, configuration.kept.get("indexes", ()))
-    db.execute(conn, SQL("ANALYZE {}").format(Identifier(target.relation.schema, target.relation.name)))
+    analyze_tables(conn, stream_table_id, target.relation)
     if configuration.status == "SUSPENDED" or not configuration.initialize:
         stream_tables.update(conn, stream_table_id, status=configuration.status or "ACTIVE")
     return rows, notices

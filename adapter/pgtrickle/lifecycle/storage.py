@@ -119,6 +119,14 @@ def drop_stage_tables(conn: db.Connection, stream_table_id: int) -> None:
         db.execute(conn, SQL("DROP TABLE IF EXISTS {}").format(listed))
 
 
+def analyze_tables(conn: db.Connection, stream_table_id: int, relation: Relation) -> None:
+    """Statistics of a stream table and of its stages: without them the first refreshes read whole tables."""
+    names = [Identifier(relation.schema, relation.name)]
+    for stage in stages.fetch(conn, stream_table_id):
+        names += [Identifier(STATE_SCHEMA, name) for name in (stage.output_table, stage.state_table) if name]
+    db.execute(conn, SQL("ANALYZE {}").format(SQL(", ").join(names)))
+
+
 def create_log(stream_table_id: int, columns: Sequence[TableColumn]) -> list[Query]:
     """Statements that create the output log of a stream table, unless it is there."""
     log = output_log_of(stream_table_id)
