@@ -5,21 +5,21 @@ Columns are the recursion's; `COPIES` says how often a row is lost or found, for
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg.sql import SQL, Composable
 
 from pgtrickle.delta.recursion import COPIES, StepChanges
 from pgtrickle.emit.apply import consolidate
-from pgtrickle.emit.fragments import WEIGHT, Name, commas, conjunction, hashed, names, same, table
+from pgtrickle.emit.fragments import WEIGHT, Name, commas, conjunction, hashed, names, table
 from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.target import Target, stored_columns
 from pgtrickle.errors import InternalError
-from pgtrickle.ir.expr import col, text
+from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import (
-    Anti,
     Change,
     Empty,
+    Filter,
     InputKey,
     Named,
     Operator,
@@ -30,12 +30,13 @@ from pgtrickle.ir.operators import (
     UnionAll,
     children_of,
 )
+from pgtrickle.ir.schema import INT8, Column
 from pgtrickle.plan import Bindings, Plan, Stage
-from pgtrickle.rewrite.equality import null_safe
 from pgtrickle.rewrite.restrict import restrict
 from pgtrickle.rewrite.stages import scans_of
 
 _COPIES = Name(COPIES.name)
+_UNION = SQL("\nUNION ALL\n")
 
 
 def changed_recursion(
@@ -53,6 +54,10 @@ def changed_recursion(
     refresh = _Refresh(op, step, stored, target, bindings, printer)
     refresh.define_changes(tuple(scans))
     return refresh.set() if op.distinct else refresh.bag()
+
+
+def _shown(column: Column) -> Expr:
+    return col(column.name)
 
 
 def _reference(op: Operator, name: str) -> SelfReference:
@@ -91,11 +96,11 @@ class _Refresh:
             gained = self.printer.define("gained", gain)
             lost.append(self._loss(SQL("SELECT * FROM {}").format(gained), old))
             found.append(SQL("SELECT * FROM {}").format(gained))
-        self._recursive("lost", self._seeds(lost), self._kept_step("lost"))
+        self._recursive("lost", _UNION.join(lost), self._kept_step("lost"))
         again = self._rows(self.step.gain(self._named("lost")), self.printer)
         if again is not None:
             found.append(self._negated(again))
-        seeds = self._seeds([consolidate(self.op.columns, SQL("\nUNION ALL\n").join(found))])
+        seeds = consolidate(self.op.columns, _UNION.join(found))
         now = self._rows(self.step.now(self._named("found")), self.printer)
         assert now is not None
         self._recursive("found", seeds, now)
@@ -116,7 +121,7 @@ class _Refresh:
         lost = [base[0]] if base else []
         if gain is not None:
             lost.append(self._loss(gain, old))
-        self._recursive("lost", self._seeds(lost), self._kept_step("lost"))
+        self._recursive("lost", _UNION.join(lost), self._kept_step("lost"))
         self._define_places()
         found = [self._derivable()]
         if base:
@@ -126,7 +131,7 @@ class _Refresh:
             found.append(consolidate(self.op.columns, gained))  # a rule may add a row and take it away again
         now = self._rows(self.step.now(self._named("found")), self.printer)
         assert now is not None
-        self._recursive("found", self._outside(SQL("\nUNION ALL\n").join(found)), self._outside(now))
+        self._recursive("found", self._outside(_UNION.join(found)), self._outside(now))
         shown = names(self.op.columns)
         return SQL("SELECT {}, 1::pg_catalog.int8 AS {} FROM found\nUNION ALL\nSELECT {}, -1 AS {} FROM lost").format(
             shown, WEIGHT, shown, WEIGHT
@@ -134,9 +139,13 @@ class _Refresh:
 
     def _kept(self) -> Operator:
         """The stored rows that are not lost."""
-        lost = Named("lost", self.op.columns)
-        pairs = tuple((mine, other.name) for mine, other in zip(self.stored.columns, lost.columns, strict=True))
-        return self._counted(Anti(self.stored, lost, null_safe(pairs)))
+        place = Column("__place", INT8, nullable=False)
+        attributes = (*self.stored.attributes, (-1, "ctid"))
+        placed = replace(self.stored, attributes=attributes, columns=(*self.stored.columns, place))
+        kept = Filter(placed, (text(col(place.name), " NOT IN (SELECT p.tid FROM places AS p)"),))
+        return Project(
+            kept, (*self.stored.columns, COPIES), (*map(_shown, self.stored.columns), text("1::pg_catalog.int8"))
+        )
 
     def _derivable(self) -> Composable:
         """Lost rows that the base or a kept row still leads to."""
@@ -152,10 +161,17 @@ class _Refresh:
         )
 
     def _define_places(self) -> None:
-        """The lost rows under neutral names with the hash by which they are found."""
-        self.printer.define("places", self._hashed(SQL("SELECT * FROM lost")))
+        """Where the lost rows are stored: by their place they are told from the kept ones, however many they are."""
+        match = self.target.match("t", "l")
+        self.printer.define(
+            "places",
+            SQL("SELECT t.ctid AS tid FROM ({}) AS l JOIN {} AS t ON {}").format(
+                self._hashed(SQL("SELECT * FROM lost")), table(self.target.relation), match
+            ),
+        )
 
     def _hashed(self, query: Composable) -> Composable:
+        """Rows under neutral names with the hash by which they are found."""
         neutral = commas(
             SQL("{} AS {}").format(Name(mine.name), Name(other.name))
             for mine, other in zip(self.op.columns, self.target.neutral, strict=True)
@@ -166,23 +182,14 @@ class _Refresh:
 
     def _outside(self, query: Composable) -> Composable:
         """Those rows of a query that are not stored, or lost."""
-        pairs = [same(c, Name("q", c.name), Name("l", c.name)) for c in self.target.neutral]
-        lost = conjunction([SQL("q.__h = l.__h"), *pairs])
         shown = commas(
             SQL("q.{} AS {}").format(Name(neutral.name), Name(mine.name))
             for mine, neutral in zip(self.op.columns, self.target.neutral, strict=True)
         )
         return SQL(
-            "SELECT {} FROM ({}) AS q LEFT JOIN {} AS t ON {} LEFT JOIN places AS l ON {}"
-            " WHERE (t.ctid IS NULL OR l.__h IS NOT NULL) AND {}"
-        ).format(
-            shown,
-            self._hashed(query),
-            table(self.target.relation),
-            self.target.match("t", "q"),
-            lost,
-            self._few(SQL("q.__h")),
-        )
+            "SELECT {}, 1::pg_catalog.int8 AS {} FROM ({}) AS q LEFT JOIN {} AS t ON {}"
+            " WHERE t.ctid IS NULL OR t.ctid IN (SELECT p.tid FROM places AS p)"
+        ).format(shown, WEIGHT, self._hashed(query), table(self.target.relation), self.target.match("t", "q"))
 
     # --- both --------------------------------------------------------------------------------------------------------
 
@@ -250,26 +257,21 @@ class _Refresh:
         both = SQL("{}\nUNION ALL\n{}").format(now, self._negated(gain))
         return inner.statement(consolidate(self.op.columns, both))
 
-    def _seeds(self, parts: list[Composable]) -> Composable:
-        weighted = SQL("\nUNION ALL\n").join(parts)
-        return SQL("SELECT * FROM ({}) AS few WHERE {}").format(weighted, self._few(WEIGHT))
-
-    def _few(self, value: Composable) -> Composable:
-        """Conditions that are always true, though the planner thinks that few rows meet them.
-
-        It takes every round for ten times the seeds and would read whole tables to join it, when most changes lead to
-        a handful of rows.
-        """
-        return conjunction(SQL("{} = ({} {} 0)").format(value, value, SQL(sign)) for sign in ("|", "#", "<<"))
-
     def _recursive(self, name: str, seeds: Composable, step: Composable) -> None:
-        """A recursive relation of this statement: over rows with weights, for UNION over those of a step with any."""
+        """A recursive relation of this statement, over weighted rows.
+
+        The planner takes every round for ten times the seeds, and would read whole tables to join one, when most
+        changes lead to a handful of rows. So it is made to think that there are few seeds, by conditions that are
+        always true. Not that there is but one row in a round: where an index is missing, it still joins by hash.
+        """
+        given = self.printer.define(f"{name}_seeds", seeds)
+        few = conjunction(SQL("{} = ({} {} 0)").format(WEIGHT, WEIGHT, SQL(sign)) for sign in ("|", "#", "<<"))
         shown: Composable = names(self.op.columns)
         if not self.op.distinct:
             shown = SQL("{}, {} AS {}").format(shown, WEIGHT, _COPIES)
         word = SQL("UNION") if self.op.distinct else SQL("UNION ALL")
-        query = SQL("SELECT {} FROM (\n{}\n) AS seed\n{}\nSELECT {} FROM (\n{}\n) AS step")
-        self.printer.define(name, query.format(shown, seeds, word, shown, step), recursive=True)
+        query = SQL("SELECT {} FROM {} WHERE {}\n{}\nSELECT {} FROM (\n{}\n) AS step")
+        self.printer.define(name, query.format(shown, given, few, word, shown, step), recursive=True)
 
     def _rows(self, tree: Operator, printer: Printer) -> Composable | None:
         """Rows that the step makes, under the recursion's names, their number as weight."""
