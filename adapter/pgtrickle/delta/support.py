@@ -18,6 +18,7 @@ _DELTA = "delta"
 _STATE = "delta with state"
 _KEYS = "recompute affected keys"
 _ALL = "recompute and compare"
+_RECURSION = "delta by recursion"
 _REFUSED = "AUTO: FULL; DIFFERENTIAL: refused"
 
 SUPPORT: tuple[Support, ...] = (
@@ -100,8 +101,11 @@ SUPPORT: tuple[Support, ...] = (
     Support("LIMIT without ORDER BY", False, _REFUSED, "which rows are returned is left to chance"),
     Support("GROUPING SETS, CUBE, ROLLUP, GROUPING()", True, _STATE, "one grouping per set"),
     Support("INTERSECT ALL, EXCEPT ALL", True, _STATE),
-    Support("WITH RECURSIVE", True, _ALL, "the recursive query as a whole; what reads it follows by delta"),
-    Support("WITH RECURSIVE ... SEARCH, CYCLE", False, _REFUSED),
+    Support("WITH RECURSIVE", True, _RECURSION, "a window function or LIMIT over the recursion itself: as a whole"),
+    Support("WITH RECURSIVE ... UNION of types of which equal values look different", True, _ALL),
+    Support(
+        "WITH RECURSIVE ... SEARCH, CYCLE", True, _RECURSION, "if the path or sort column itself is read: as a whole"
+    ),
     Support(
         "now(), CURRENT_DATE, CURRENT_USER, stable user-defined functions", False, _REFUSED, "recomputed on schedule"
     ),

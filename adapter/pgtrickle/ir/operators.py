@@ -601,7 +601,7 @@ class Recursion:
     """The rows of ``base``, and those that ``step`` makes of them, of these, and so on until none are added.
 
     ``step`` reads the rows of the round before through its only `SelfReference`, of the same name. ``distinct``: UNION,
-    rows that were there before are dropped.
+    rows that were there before are dropped. ``texts`` are columns that the step compares by their text.
     """
 
     name: str
@@ -609,6 +609,7 @@ class Recursion:
     step: Operator
     columns: tuple[Column, ...]
     distinct: bool
+    texts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require_plain(self.base, self.step)

@@ -95,11 +95,15 @@ class Laterals:
         query, inputs = subqueries.text_of(stmt)
         return text("(", query, ")"), shown, inputs
 
+    def whole(self, stmt: ast.SelectStmt) -> tuple[Operator, tuple[str, ...]]:
+        """A query that reads nothing around it, computed as a whole."""
+        query, shown, inputs = self._query(stmt, output_names(stmt), Scope(()))
+        columns = tuple(Column(self.expressions.names.fresh(name), self.unknown) for name in shown)
+        return Expand(_UNIT, query, columns, inputs, False), shown
+
     def recursive(self, name: str, cte: ast.CommonTableExpr) -> tuple[Operator, tuple[str, ...]]:
         """A recursive common table expression: computed as a whole."""
         renames = tuple(part.sval for part in cte.aliascolnames or ())
-        if cte.search_clause is not None or cte.cycle_clause is not None:
-            raise unsupported("SEARCH and CYCLE", "the columns that they add have no rule yet")
         shown = renames or output_names(cte.ctequery)
         subqueries = Subqueries(self.expressions, self.unknown, self.ctes, Scope(()).resolve)
         printed = print_node(cte)

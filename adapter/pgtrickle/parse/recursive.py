@@ -17,7 +17,9 @@ Parsed = tuple[Operator, tuple[str, ...]]
 Parse = Callable[[ast.SelectStmt, dict[str, Parsed]], Parsed]
 
 
-def recursion(cte: ast.CommonTableExpr, parse: Parse, names: Names, unknown: Type) -> Parsed | None:
+def recursion(
+    cte: ast.CommonTableExpr, parse: Parse, names: Names, unknown: Type, texts: tuple[str, ...] = ()
+) -> Parsed | None:
     """A recursive common table expression as a `Recursion`.
 
     Args:
@@ -25,12 +27,13 @@ def recursion(cte: ast.CommonTableExpr, parse: Parse, names: Names, unknown: Typ
         parse: parses its terms.
         names: for new columns.
         unknown: their type.
+        texts: names of columns that the step compares by their text.
 
     Returns:
         None if it cannot be one: a term has no operator tree, or reads the recursion where only text can (LATERAL).
     """
     query = cte.ctequery
-    if query.op != enums.SetOperation.SETOP_UNION or cte.search_clause is not None or cte.cycle_clause is not None:
+    if query.op != enums.SetOperation.SETOP_UNION:
         return None
     try:
         base, shown = parse(query.larg, {})
@@ -44,7 +47,8 @@ def recursion(cte: ast.CommonTableExpr, parse: Parse, names: Names, unknown: Typ
     if _count(step, reference) != 1 or _count(base, reference):
         return None
     columns = tuple(Column(names.fresh(one), unknown) for one in shown)
-    return Recursion(name, base, step, columns, not query.all), shown
+    compared = tuple(column.name for column, one in zip(columns, shown, strict=True) if one in texts)
+    return Recursion(name, base, step, columns, not query.all, compared), shown
 
 
 def _count(op: Operator, reference: SelfReference) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -13,11 +13,12 @@ from pgtrickle.errors import InvalidQuery
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import Aggregate, AggregateCall, Expand, Filter, Join, Operator, Project, UnionAll, Values
 from pgtrickle.ir.schema import Column, Type
+from pgtrickle.parse.cycle import has_clauses, spell_out
 from pgtrickle.parse.depth import MAX_DEPTH, too_deep
 from pgtrickle.parse.expression import Expressions, split_and
 from pgtrickle.parse.from_clause import FromClause, Item
 from pgtrickle.parse.grouping import Grouping
-from pgtrickle.parse.lateral import Laterals, SetReturning, implied_name
+from pgtrickle.parse.lateral import Laterals, SetReturning, implied_name, output_names
 from pgtrickle.parse.outer_aggregates import OUTER_AGGREGATES, take_outer_aggregates
 from pgtrickle.parse.pick import Ordering, has_limit, pick
 from pgtrickle.parse.printing import print_node
@@ -54,6 +55,7 @@ class QueryParser:
     outer_ctes: dict[str, Parsed] = field(default_factory=dict)
     cte_texts: dict[str, str] = field(default_factory=dict)
     unnest: bool = True
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def parse(self, stmt: ast.SelectStmt, domain: Domain | None = None, *, top: bool = False) -> Parsed:
         """The operator tree of a query.
@@ -66,6 +68,12 @@ class QueryParser:
         Raises:
             UnsupportedQuery: for a construct without a delta rule.
         """
+        if has_clauses(stmt):
+            printed = parse_query(print_node(stmt))
+            texts = spell_out(stmt, output_names) if self.unnest else None
+            if texts is None:
+                return Laterals(self.expressions, self.unknown, self.cte_texts).whole(printed)
+            return replace(self, texts=texts).parse(stmt, domain, top=top)
         inner = self._with(stmt.withClause)
         refuse_in_select(stmt)
         if stmt.sortClause and top and not has_limit(stmt):
@@ -117,9 +125,12 @@ class QueryParser:
             # Unnested, a subquery may read the recursion a second time; evaluated row by row it does not.
             terms = parse_query(printed).withClause.ctes[0]
             around = replace(self, unnest=unnest)._with(terms.ctequery.withClause)
-            found = recursion(terms, around.parse_with, self.expressions.names, self.unknown)
+            texts = self.texts.get(cte.ctename, ())
+            found = recursion(terms, around.parse_with, self.expressions.names, self.unknown, texts)
             if found is not None:
                 return found
+        if cte.ctename in self.texts:
+            raise unsupported("SEARCH and CYCLE", "a term of the recursion has no operator tree")
         return Laterals(self.expressions, self.unknown, self.cte_texts).recursive(cte.ctename, cte)
 
     def parse_with(self, stmt: ast.SelectStmt, names: dict[str, Parsed]) -> Parsed:

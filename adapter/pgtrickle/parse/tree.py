@@ -24,8 +24,9 @@ def walk(node: object, *, into_subqueries: bool = False) -> Iterator[ast.Node]:
 
 
 def has_nested_query(stmt: ast.SelectStmt) -> bool:
-    """Whether a subquery stands anywhere in an expression or in FROM."""
-    return any(isinstance(node, ast.SubLink | ast.RangeSubselect) for node in walk(stmt, into_subqueries=True))
+    """Whether a subquery stands anywhere in an expression or in FROM, or a clause that is spelled out as one."""
+    kinds = (ast.SubLink, ast.RangeSubselect, ast.CTESearchClause, ast.CTECycleClause)
+    return any(isinstance(node, kinds) for node in walk(stmt, into_subqueries=True))
 
 
 def transform(node: object, replace: Callable[[ast.Node], ast.Node | None]) -> object:

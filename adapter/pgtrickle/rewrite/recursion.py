@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pgtrickle.errors import UnsupportedQuery
 from pgtrickle.ir.expr import col
 from pgtrickle.ir.operators import (
     Aggregate,
@@ -40,6 +41,21 @@ def obstacle(op: Recursion) -> str | None:
     if op.distinct and loose:
         return f"UNION of columns of type {loose[0].type.name}, of which equal values may look different"
     return None
+
+
+def refuse_loose_texts(op: Recursion) -> None:
+    """Refuse to compare columns by their text of which equal values look different.
+
+    Raises:
+        UnsupportedQuery: naming the column's type.
+    """
+    for column in op.columns:
+        if column.name in op.texts and column.type.equality is not Equality.EXACT:
+            raise UnsupportedQuery(
+                f"SEARCH or CYCLE by a column of type {column.type.name}, of which equal values may look different",
+                clause="CYCLE",
+                hint="Cast the column to a type of fixed form.",
+            )
 
 
 def without_distinct(op: Recursion) -> Recursion:

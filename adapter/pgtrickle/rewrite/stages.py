@@ -37,7 +37,7 @@ from pgtrickle.rewrite.grouping_sets import grouping_sets
 from pgtrickle.rewrite.keys import derive_key
 from pgtrickle.rewrite.prune import prune
 from pgtrickle.rewrite.push import push
-from pgtrickle.rewrite.recursion import obstacle, without_distinct
+from pgtrickle.rewrite.recursion import obstacle, refuse_loose_texts, without_distinct
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,7 @@ class _Cutter:
 
     def _lower_recursion(self, op: Recursion) -> Operator:
         """A recursion is a stage of its own, which keeps its rows."""
+        refuse_loose_texts(op)
         op = without_distinct(op)
         lowered = replace(op, base=self._lower(op.base), step=self._lower_step(op.step, op.name))
         why = obstacle(lowered)

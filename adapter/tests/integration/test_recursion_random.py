@@ -88,6 +88,12 @@ SETS = {
     " select * from r",
     "cross join": "with recursive r(x) as (select id from root union select e.d from r join edge e on e.s = r.x"
     " cross join (select 1 from blocked) z) select * from r",
+    "cycle": "with recursive r(x) as (select id from root union select e.d from r join edge e on e.s = r.x)"
+    " cycle x set looped using way select x, looped from r",
+    "search": "with recursive r(x) as (select id from root union select k.d from r join link k on k.s = r.x"
+    " where k.s < k.d) search depth first by x set place select x from r order by place",
+    "search by breadth": "with recursive r(x) as (select id from root union select k.d from r join link k on k.s = r.x"
+    " where k.s < k.d) search breadth first by x set place select x, count(*) from r group by x",
     "grouped base": "with recursive r(x) as (select s from edge group by s having count(*) > 1 union"
     " select e.d from r join edge e on e.s = r.x) select * from r",
 }
@@ -120,6 +126,22 @@ BOUNDED = {
     "correlated subquery": "with recursive r(x, n) as (select id, 0::bigint from root union all select e.d,"
     " n + 1 + (select count(*) from label l where l.id = e.d) from r join edge e on e.s = r.x where n < 4)"
     " select * from r",
+    "cycle": "with recursive r(s, d) as (select s, d from link where s < 3 union all select k.s, k.d from r"
+    " join link k on k.s = r.d) cycle s, d set looped to 1 default 0 using way"
+    " select * from (select s, d, looped from r) z",
+    "length and text of a way": "with recursive r(x, y) as (select id, null::integer from root union all"
+    " select k.d, k.s from r join link k on k.s = r.x) cycle x, y set looped using way"
+    " select x, array_length(way, 1), cardinality(way), way::text from r where not looped",
+    "cycle with its path": "with recursive r(x) as (select id from root union all select k.d from r"
+    " join link k on k.s = r.x) cycle x set looped using way select x, way[1]::text from r where not looped",
+    "cycle by a number": "with recursive r(x, w) as (select s, w from link where s < 3 union all select k.d, k.w from r"
+    " join link k on k.s = r.x) cycle x, w set looped using way select x, looped from r",
+    "search and cycle": "with recursive r(x, n) as (select id, 0 from root union all select k.d, n + 1 from r"
+    " join link k on k.s = r.x) search breadth first by x set place cycle x set looped using way"
+    " select n, x, looped from r order by place",
+    "search with its order": "with recursive r(x, n) as (select id, 0 from root union all select k.d, n + 1 from r"
+    " join link k on k.s = r.x where n < 2) search depth first by x set place"
+    " select x, n, row_number() over (order by place, n, x) from r",
     "window in the step": "with recursive r(x, n) as (select id, 0::bigint from root union all select e.d,"
     " n + row_number() over (order by e.d, e.s) from r join edge e on e.s = r.x where n < 4) select x, count(*) from r"
     " group by x",
