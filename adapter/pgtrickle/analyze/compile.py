@@ -229,6 +229,12 @@ def _accepted(found: _Compilation, *, unnest: bool) -> Plan:
             clause="depth",
             hint="Split it with views or stream tables on stream tables; until then AUTO runs it FULL.",
         ) from error
+    except InternalError as error:
+        raise UnsupportedQuery(
+            f"the compiler contradicts itself: {error.message}",
+            clause="compiler",
+            hint="Please report the query; until then it runs with refresh_mode AUTO or FULL.",
+        ) from error
     except StatementFailed as error:
         raise UnsupportedQuery(
             f"PostgreSQL refuses a statement of the differential plan: {error.message}",

@@ -150,9 +150,9 @@ class QueryParser:
         if grouping:
             dependent = tuple(col(grouping.add_key(expr).name) for expr in dependent)
         convert = grouping.convert if grouping else partial(self.expressions.convert, scope=scope)
-        below = self._subqueries(convert)
+        below = self._subqueries(convert, grouped=grouping is not None)
         windows = Windows.of(stmt, self.expressions, self.unknown, convert, below.lift)
-        above = self._subqueries(convert)
+        above = self._subqueries(convert, grouped=grouping is not None)
 
         sets = SetReturning(self.expressions, windows.expression)
 
@@ -164,7 +164,7 @@ class QueryParser:
         picky = _is_picky(stmt) or self._returns_sets(stmt.sortClause)
         order = Ordering.of(stmt, self.expressions, targets, expression) if picky else None
         if grouping:
-            inside = self._subqueries(convert)
+            inside = self._subqueries(convert, grouped=True)
             having = tuple(grouping.convert(inside.lift(part)) for part in split_and(stmt.havingClause))
             child = _filtered(inside.under(grouping.operator(child)), having)
             if having:
@@ -179,8 +179,8 @@ class QueryParser:
             rows = self._distinct(rows)
         return rows, names
 
-    def _subqueries(self, resolve: Callable[[ast.ColumnRef], Expr]) -> Subqueries:
-        return Subqueries(self.expressions, self.unknown, self.cte_texts, resolve, self._unnester())
+    def _subqueries(self, resolve: Callable[[ast.ColumnRef], Expr], *, grouped: bool = False) -> Subqueries:
+        return Subqueries(self.expressions, self.unknown, self.cte_texts, resolve, self._unnester(), grouped)
 
     def _unnester(self) -> Unnester | None:
         return Unnester(self.expressions, self.unknown, self.parse) if self.unnest else None

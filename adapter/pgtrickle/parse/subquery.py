@@ -33,7 +33,8 @@ Resolve = Callable[[ast.ColumnRef], Expr]
 class Subqueries:
     """Replaces the subqueries of some expressions by columns, and remembers what the columns are.
 
-    ``ctes`` are the common table expressions around the query, as text.
+    ``ctes`` are the common table expressions around the query, as text; ``grouped``: the expressions stand above a
+    grouping, whose keys have names of their own.
     """
 
     expressions: Expressions
@@ -41,6 +42,7 @@ class Subqueries:
     ctes: Mapping[str, str]
     resolve: Resolve
     unnester: Unnester | None = None
+    grouped: bool = False
     steps: list[SubqueryCall | Asked] = field(default_factory=list)
 
     def lift(self, node: ast.Node) -> ast.Node:
@@ -142,7 +144,8 @@ class Subqueries:
         return is_outer
 
     def _resolved(self, node: ast.ColumnRef) -> Expr:
-        if self.expressions.names.is_placeholder(node):
+        """An outer reference; one that was resolved further outside is a column of this query's domain."""
+        if self.expressions.names.is_placeholder(node) and not self.grouped:
             return self.expressions.names.split(print_node(node))
         return self.resolve(node)
 
@@ -161,8 +164,10 @@ class Subqueries:
         """Replaces references to columns of the outer query."""
 
         def replace(node: ast.Node) -> ast.Node | None:
-            if not isinstance(node, ast.ColumnRef) or self.expressions.names.is_placeholder(node):
+            if not isinstance(node, ast.ColumnRef):
                 return None
+            if self.expressions.names.is_placeholder(node):
+                return self.expressions.names.placeholder(self._resolved(node))
             # The server qualifies every column inside a subquery, and no alias appears at two levels.
             qualifiers = [part.sval for part in node.fields[:-1]]
             if inside is not None and (not qualifiers or qualifiers[-1] in inside):

@@ -8,7 +8,7 @@ groupings. Values of the domain without a row are seen by aggregates as a row th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -111,7 +111,7 @@ def _is_simple(query: ast.SelectStmt, is_outer: Callable[[ast.ColumnRef], bool],
     own = tuple(walk((query.targetList, query.sortClause, query.havingClause, query.distinctClause)))
     if query.windowClause or any(isinstance(node, ast.FuncCall) and node.over is not None for node in own):
         return False
-    if any(expressions.is_aggregate(node) and _belongs_outside(node, is_outer) for node in own):
+    if any(expressions.is_aggregate(node) and _belongs_outside(node, is_outer) for node in walk_all(query)):
         return False
     hidden = (query.withClause, *(part for item in query.fromClause or () for part in _deep_parts(item)))
     return not any(_is_outer(inner, is_outer) for inner in walk_all(hidden))
@@ -216,9 +216,9 @@ def with_absent(
     return UnionAll((there, absent), there.columns), tag.name
 
 
-def filter_calls(clauses: object, tag: str, expressions: Expressions) -> None:
-    """Let the aggregates of some clauses see only the rows whose column ``tag`` is true; in place."""
-    for node in tuple(walk(clauses)):
+def filter_calls(nodes: Iterable[ast.Node], tag: str, expressions: Expressions) -> None:
+    """Let the aggregates among some nodes see only the rows whose column ``tag`` is true; in place."""
+    for node in tuple(nodes):
         if expressions.is_aggregate(node):
             call = node if isinstance(node, ast.FuncCall) else node.constructor
             only = expressions.names.placeholder(col(tag))
