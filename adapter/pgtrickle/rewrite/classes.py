@@ -58,6 +58,18 @@ def column_classes(plan: Plan) -> tuple[ColumnClass, ...]:
     return tuple(_of_column(operator, column.name, plan) for column in operator.columns)
 
 
+def computes_floats(plan: Plan) -> bool:
+    """Whether floating-point numbers are added up anywhere, also where no column shows them."""
+    return any(_computes_floats(stage.operator) for stage in plan.stages)
+
+
+def _computes_floats(op: Operator) -> bool:
+    calls = op.calls if isinstance(op, Aggregate | Window | Apply) else ()
+    if any(call.column.type.base_oid in _FLOATS for call in calls):
+        return True
+    return any(_computes_floats(child) for child in children_of(op))
+
+
 def _of_column(op: Operator, name: str, plan: Plan) -> ColumnClass:
     match op:
         case Project():
