@@ -43,7 +43,9 @@ SUPPORT: tuple[Support, ...] = (
         "sum, avg, variance, stddev of floats", True, _STATE, "equal up to rounding; totals kept as exact decimals"
     ),
     Support("covar_pop, covar_samp, regr_count, regr_avg*, regr_sxx, regr_sxy, regr_syy", True, _STATE),
-    Support("corr, regr_r2, regr_slope, regr_intercept", True, _KEYS),
+    Support(
+        "corr, regr_r2, regr_slope, regr_intercept", True, _STATE, "groups of nearly equal values are looked at again"
+    ),
     Support("sum and avg of interval, sum of money", True, _STATE),
     Support(
         "min, max, any_value, bit_and, bit_or",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from psycopg.sql import SQL, Composable
 
-from pgtrickle.delta.aggregates import COUNT_REF, AggregateRule, KeptValue, StateColumn, StatePart, rule_for
+from pgtrickle.delta.aggregates import COUNT_REF, AggregateRule, KeptValue, LookedUp, StateColumn, StatePart, rule_for
 from pgtrickle.emit.fragments import WEIGHT, Name, commas, names, scalar, table, verbatim
 from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.target import Target
@@ -70,8 +70,13 @@ class State:
 
     @property
     def kept(self) -> dict[str, KeptValue]:
-        """The columns of which a value may have to be looked up again."""
+        """The columns with a value that is merged with what comes."""
         return {name: part for name, part in self.parts.items() if isinstance(part, KeptValue)}
+
+    @property
+    def values(self) -> dict[str, KeptValue | LookedUp]:
+        """The columns of which a value may have to be looked up."""
+        return {name: part for name, part in self.parts.items() if not isinstance(part, StateColumn)}
 
     def loaded(self, weighted: Composable) -> Composable:
         """The state over all rows, which are plain (their weights are 1): ``c1.., __count, s1..``."""
@@ -84,6 +89,7 @@ class State:
         for name, part in self.parts.items():
             if isinstance(part, StateColumn):
                 shown.append(self._added_up(name, part))
+            if not isinstance(part, KeptValue):
                 continue
             for prefix, sign in (("", SQL(">")), ("g_", SQL("<"))):
                 mine = SQL("{} {} 0").format(Name(f"n_{name}"), sign)
@@ -139,7 +145,7 @@ def _meaning(part: StatePart) -> object:
     return part.pick, part.value, part.condition
 
 
-def _picked(part: KeptValue, *conditions: Composable) -> Composable:
+def _picked(part: KeptValue | LookedUp, *conditions: Composable) -> Composable:
     """The value over the rows that meet its own condition and these."""
     every = [*([scalar(part.condition)] if part.condition is not None else []), *conditions]
     value = SQL("{}({})").format(verbatim(part.pick), scalar(part.value))
@@ -155,7 +161,7 @@ def _picked(part: KeptValue, *conditions: Composable) -> Composable:
 def move(state: State, weighted: Composable, printer: Printer) -> None:
     """Define ``moved``: each touched group with its state before (``o_``) and after (``n_``); write what is after."""
     printer.define("came", _with_hash(state, state.changed(weighted)))
-    if state.kept:
+    if state.values:
         printer.define("met", _met(state))
         printer.define("moved", _mended(state, printer))
     else:
@@ -183,19 +189,22 @@ def _added(state: State, *extra: Composable) -> Composable:
 
 
 def _met(state: State) -> Composable:
-    """The same with kept values: before, came, left, and merged; ``x_s1`` if one has to be looked up."""
-    found = []
-    for name in state.kept:
-        found.append(SQL("t.{} AS {}").format(Name(name), Name(f"o_{name}")))
-        found.append(SQL("g.{} AS {}").format(Name(name), Name(f"c_{name}")))
-        found.append(SQL("g.{0} AS {0}").format(Name(f"g_{name}")))
+    """The same with the values: before, came, left, and merged; ``x_s1`` if one has to be looked up."""
+    found = [SQL("t.{} AS {}").format(Name(name), Name(f"o_{name}")) for name in state.values]
     merged, spoilt = [], []
-    alive = SQL("{} > 0").format(Name(f"n_{COUNT_REF}"))
-    for name, part in state.kept.items():
+    for name, part in state.values.items():
         before, came, now, left = (col(f"{prefix}_{name}") for prefix in "ocng")
-        merged.append(SQL("{} AS {}").format(scalar(part.merged(before, came)), Name(f"n_{name}")))
-        is_spoilt = scalar(part.spoilt(before, came, now, left))
-        spoilt.append(SQL("{} AND COALESCE({}, FALSE) AS {}").format(alive, is_spoilt, Name(f"x_{name}")))
+        if isinstance(part, KeptValue):
+            found.append(SQL("g.{} AS {}").format(Name(name), Name(f"c_{name}")))
+            found.append(SQL("g.{0} AS {0}").format(Name(f"g_{name}")))
+            merged.append(SQL("{} AS {}").format(scalar(part.merged(before, came)), Name(f"n_{name}")))
+            is_spoilt = part.spoilt(before, came, now, left)
+        else:
+            merged.append(SQL("{} AS {}").format(scalar(before), Name(f"n_{name}")))
+            owner = next(columns for _, _, columns in state.calls if columns.get(part.name) == name)
+            is_spoilt = part.wanted({suffix: f"n_{column}" for suffix, column in owner.items()})
+        alive = SQL("{} > 0").format(Name(f"n_{COUNT_REF}"))
+        spoilt.append(SQL("{} AND COALESCE({}, FALSE) AS {}").format(alive, scalar(is_spoilt), Name(f"x_{name}")))
     inner = SQL("SELECT a.*, {} FROM ({}) AS a").format(commas(merged), _added(state, *found))
     return SQL("SELECT b.*, {} FROM ({}) AS b").format(commas(spoilt), inner)
 
@@ -206,7 +215,7 @@ def _mended(state: State, printer: Printer) -> Composable:
     for name in (COUNT_REF, *state.totals):
         columns += [SQL("m.{}").format(Name(f"{prefix}{name}")) for prefix in ("o_", "n_")]
     looked_up = _alone(state, printer) if state.grouping.scalar else {}
-    for name in state.kept:
+    for name in state.values:
         columns.append(SQL("m.{}").format(Name(f"o_{name}")))
         columns.append(
             SQL("CASE WHEN m.{} = 0 THEN NULL WHEN m.{} THEN {} ELSE m.{now} END AS {now}").format(
@@ -226,13 +235,13 @@ def _mended(state: State, printer: Printer) -> Composable:
 
 
 def _any_spoilt(state: State, alias: str) -> Composable:
-    return SQL("({})").format(SQL(" OR ").join(Name(alias, f"x_{name}") for name in state.kept))
+    return SQL("({})").format(SQL(" OR ").join(Name(alias, f"x_{name}") for name in state.values))
 
 
 def _alone(state: State, printer: Printer) -> dict[str, Composable]:
     """Each kept value of the only group as a subquery of its own: run only if it is spoilt, and by an index on it."""
     found: dict[str, Composable] = {}
-    for name, part in state.kept.items():
+    for name, part in state.values.items():
         child = state.grouping.child if part.condition is None else Filter(state.grouping.child, (part.condition,))
         call = AggregateCall(Column(f"a_{name}", INT8), text(f"{part.pick}(", part.value, ")"))
         tree = Aggregate(child, (), (call,), scalar=True)
@@ -249,7 +258,7 @@ def _again(state: State, printer: Printer) -> Composable:
     pairs = list(zip(stored, keys, strict=True))
     shown = commas(SQL("{} AS {}").format(Name(mine.name), Name(key.name)) for mine, key in pairs)
     printer.define("spoilt", SQL("SELECT {} FROM met WHERE {}").format(shown, _any_spoilt(state, "met")))
-    calls = tuple(AggregateCall(Column(f"a_{name}", INT8), _call(part)) for name, part in state.kept.items())
+    calls = tuple(AggregateCall(Column(f"a_{name}", INT8), _call(part)) for name, part in state.values.items())
     tree = replace(grouping, child=restrict(grouping.child, Named("spoilt", keys), grouping.keys), calls=calls)
     printer.plan_sharing(tree)
     renamed = [SQL("{} AS {}").format(Name(key.name), Name(mine.name)) for mine, key in pairs]
@@ -257,7 +266,7 @@ def _again(state: State, printer: Printer) -> Composable:
     return SQL("SELECT {} FROM ({}) AS f").format(commas([*renamed, *values]), printer.select(tree))
 
 
-def _call(part: KeptValue) -> Expr:
+def _call(part: KeptValue | LookedUp) -> Expr:
     picked = text(f"{part.pick}(", part.value, ")")
     return picked if part.condition is None else text(picked, " FILTER (WHERE ", part.condition, ")")
 

@@ -115,10 +115,10 @@ CALLS: dict[str, tuple[int, tuple[str, ...]]] = {
     "regr_sxx": (14, over("regr_sxx", *PAIRS, "g, f")),
     "regr_sxy": (14, over("regr_sxy", *PAIRS, "g, f")),
     "regr_syy": (14, over("regr_syy", *PAIRS, "f, g")),
-    "corr": (14, over("corr", *PAIRS)),
-    "regr_intercept": (14, over("regr_intercept", *PAIRS)),
-    "regr_r2": (14, over("regr_r2", *PAIRS)),
-    "regr_slope": (14, over("regr_slope", *PAIRS)),
+    "corr": (14, over("corr", *PAIRS, "f, g")),
+    "regr_intercept": (14, over("regr_intercept", *PAIRS, "g, f")),
+    "regr_r2": (14, over("regr_r2", *PAIRS, "f, i")),
+    "regr_slope": (14, over("regr_slope", *PAIRS, "g, f")),
     "stddev": (14, over("stddev", *NUMBERS, "f")),
     "stddev_pop": (14, over("stddev_pop", *NUMBERS)),
     "stddev_samp": (14, over("stddev_samp", *NUMBERS)),
@@ -144,7 +144,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "json": tuple(name for name in CALLS if name.startswith(("json", "JSON"))),
     "ordered": ("mode", "percentile_cont", "percentile_disc", "cume_dist", "dense_rank", "percent_rank", "rank"),
 }  # fmt: skip
-KEPT = ("sums", "spreads", "extremes", "any", "pairs")
+KEPT = ("sums", "spreads", "extremes", "any", "pairs", "slopes")
 WINDOWS = 5
 
 

@@ -116,7 +116,7 @@ def test_an_aggregate_with_distinct_or_order_has_no_adding_rule() -> None:
 
 @pytest.mark.parametrize("name", sorted(AGGREGATES))
 def test_state_columns_of_a_rule_have_names_of_their_own(name: str) -> None:
-    args = () if name == "count" else (col("o_id"),) * (2 if name.startswith(("regr_", "covar_")) else 1)
+    args = () if name == "count" else (col("o_id"),) * (2 if name.startswith(("regr_", "covar_", "corr")) else 1)
     call = ir.AggregateCall(Column("x", INT8), text("f()"), name, args, None, True)
     for rule in AGGREGATES[name]:
         names = [column.name for column in rule.state(call)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from pgtrickle.emit import stage_load, stage_refresh
 from pgtrickle.ir import operators as ir
@@ -11,6 +12,7 @@ from pgtrickle.ir.operators import InputKey
 from pgtrickle.ir.schema import INT8, Column
 from pgtrickle.plan import Bindings, Plan, Relation, Stage, StageBinding, Strategy, TableBinding
 
+FLOAT8 = replace(INT8, oid=701, base_oid=701, name="double precision")
 SOURCE = InputKey("table", 1)
 POINTS = ir.Scan(SOURCE, ((1, "g"), (2, "x")), (Column("g", INT8), Column("x", INT8)))
 BINDINGS = Bindings(
@@ -69,3 +71,19 @@ def test_a_filter_makes_an_extreme_of_its_own() -> None:
     plan = plan_of(call("a", "max"), call("b", "max", condition=condition), call("c", "max"), keys=("g",))
     (state, _) = stage_load(plan, plan.root, BINDINGS)
     assert re.findall(r'AS "(s\d+)"', state.as_string(None)) == ["s1", "s2"]
+
+
+def test_a_slope_is_looked_up_for_groups_without_spread_only() -> None:
+    arguments = (col("x"), col("g"))
+    slope = ir.AggregateCall(Column("s", FLOAT8), text("regr_slope(x, g)"), "regr_slope", arguments, None, True)
+    points = replace(POINTS, columns=tuple(replace(column, type=FLOAT8) for column in POINTS.columns))
+    grouping = ir.Aggregate(points, (), (slope,), scalar=True)
+    stage = Stage(0, Strategy.AGGREGATE, "", grouping.columns, (), frozenset({SOURCE}), grouping)
+    plan = Plan((stage,), (), "DIFFERENTIAL", "")
+    statement = stage_refresh(plan, stage, BINDINGS, frozenset({SOURCE}))
+    assert statement is not None
+    shown = statement.as_string(None)
+    assert re.findall(r'WHEN m\."(x_s\d)" THEN \(SELECT pg_catalog\.(\w+)\(', shown) == [("x_s8", "regr_slope")]
+    wanted = re.search(r'COALESCE\((.*?), FALSE\) AS "x_s8"', shown)
+    assert wanted is not None
+    assert set(re.findall(r'"(n_s\d)"', wanted[1])) == {f"n_s{number}" for number in range(1, 7)}

@@ -25,16 +25,28 @@ from pgtrickle.delta.aggregates.loose import (
     LOOSE_VAR_SAMP,
 )
 from pgtrickle.delta.aggregates.regression import (
+    CORR,
     COVAR_POP,
     COVAR_SAMP,
     REGR_AVGX,
     REGR_AVGY,
     REGR_COUNT,
+    REGR_INTERCEPT,
+    REGR_R2,
+    REGR_SLOPE,
     REGR_SXX,
     REGR_SXY,
     REGR_SYY,
 )
-from pgtrickle.delta.aggregates.rule import COUNT_REF, WEIGHT_REF, AggregateRule, KeptValue, StateColumn, StatePart
+from pgtrickle.delta.aggregates.rule import (
+    COUNT_REF,
+    WEIGHT_REF,
+    AggregateRule,
+    KeptValue,
+    LookedUp,
+    StateColumn,
+    StatePart,
+)
 from pgtrickle.delta.aggregates.spans import INTERVAL_AVG, INTERVAL_SUM, MONEY_SUM
 from pgtrickle.delta.aggregates.sums import AVG, SUM
 from pgtrickle.delta.aggregates.variance import STDDEV_POP, STDDEV_SAMP, VAR_POP, VAR_SAMP
@@ -58,6 +70,10 @@ AGGREGATES: Mapping[str, tuple[AggregateRule, ...]] = {
     "regr_sxx": (REGR_SXX,),
     "regr_syy": (REGR_SYY,),
     "regr_sxy": (REGR_SXY,),
+    "corr": (CORR,),
+    "regr_r2": (REGR_R2,),
+    "regr_slope": (REGR_SLOPE,),
+    "regr_intercept": (REGR_INTERCEPT,),
     "covar_pop": (COVAR_POP,),
     "covar_samp": (COVAR_SAMP,),
     "min": (MIN,),
@@ -97,6 +113,7 @@ __all__ = [
     "WEIGHT_REF",
     "AggregateRule",
     "KeptValue",
+    "LookedUp",
     "StateColumn",
     "StatePart",
     "rule_for",

@@ -54,7 +54,26 @@ class KeptValue:
     spoilt: Callable[[Expr, Expr, Expr, Expr], Expr]
 
 
-StatePart: TypeAlias = StateColumn | KeptValue
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """A value that a rule looks up in the group where its totals cannot give it.
+
+    Attributes:
+        name: suffix, unique within the rule.
+        pick: an aggregate function, qualified, that gives the value.
+        value: what it is applied to, over a row.
+        condition: which rows count, or None.
+        wanted: whether it is needed, over the totals; the mapping gives their columns by suffix.
+    """
+
+    name: str
+    pick: str
+    value: Expr
+    condition: Expr | None
+    wanted: Callable[[Mapping[str, str]], Expr]
+
+
+StatePart: TypeAlias = StateColumn | KeptValue | LookedUp
 
 
 @dataclass(frozen=True, slots=True)
