@@ -175,7 +175,7 @@ class Grouping:
             return self.expressions.names.placeholder(col(self._call(node).column.name))
         if isinstance(node, ast.GroupingFunc):
             if not self.sets:  # every row is grouped by all keys
-                return ast.A_Const(isnull=False, val=ast.Integer(ival=0))
+                return self.expressions.names.placeholder(text("0::pg_catalog.int4"))
             return self.expressions.names.placeholder(col(self._marker(node).name))
         return self._key_reference(node) if self.keys else None
 

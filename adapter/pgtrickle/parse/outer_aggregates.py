@@ -11,6 +11,20 @@ from pgtrickle.parse.tree import transform, walk
 OUTER_AGGREGATES = "pgt_outer"
 
 
+def free_refs(call: ast.Node) -> tuple[ast.ColumnRef, ...]:
+    """The column references of an aggregate that decide which query it belongs to: not those to its own subqueries."""
+    nodes = tuple(walk(call, into_subqueries=True))
+    inside = set[str]()
+    for node in nodes:
+        alias = getattr(node, "alias", None)
+        if isinstance(alias, ast.Alias):
+            inside.add(alias.aliasname)
+        elif isinstance(node, ast.RangeVar):
+            inside.add(node.relname)
+    refs = (node for node in nodes if isinstance(node, ast.ColumnRef))
+    return tuple(ref for ref in refs if len(ref.fields) == 1 or ref.fields[-2].sval not in inside)
+
+
 def take_outer_aggregates(stmt: ast.SelectStmt, own: frozenset[str], expressions: Expressions) -> dict[str, ast.Node]:
     """Replace the aggregates of a query inside its subqueries by references ``pgt_outer.name``, in place.
 
@@ -27,7 +41,7 @@ def take_outer_aggregates(stmt: ast.SelectStmt, own: frozenset[str], expressions
     def replace(node: ast.Node) -> ast.Node | None:
         if not expressions.is_aggregate(node):
             return None
-        refs = [inner for inner in walk(node, into_subqueries=True) if isinstance(inner, ast.ColumnRef)]
+        refs = free_refs(node)
         if not refs or not all(len(ref.fields) > 1 and ref.fields[-2].sval in own for ref in refs):
             return None
         name = expressions.names.fresh("aggregate")

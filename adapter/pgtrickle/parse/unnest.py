@@ -18,6 +18,7 @@ from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import Aggregate, AggregateCall, Attach, Filter, Operator, Pad, Project, Single, UnionAll
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.expression import Expressions, all_of, split_and
+from pgtrickle.parse.outer_aggregates import free_refs
 from pgtrickle.parse.refuse import unsupported
 from pgtrickle.parse.tree import transform, walk
 
@@ -124,7 +125,7 @@ def walk_all(nodes: object) -> Iterator[ast.Node]:
 
 def _belongs_outside(call: ast.Node, is_outer: Callable[[ast.ColumnRef], bool]) -> bool:
     """An aggregate that reads outer columns only is one of the outer query."""
-    refs = [inner for inner in walk_all(call) if isinstance(inner, ast.ColumnRef)]
+    refs = free_refs(call)
     return bool(refs) and all(is_outer(ref) for ref in refs)
 
 

@@ -45,6 +45,8 @@ _OPEN_FRAME = re.compile(
     r"(?:RANGE|GROUPS) (?!(?:BETWEEN )?UNBOUNDED PRECEDING(?:\)| AND (?:CURRENT ROW|UNBOUNDED FOLLOWING)))"
     r"|EXCLUDE (?:GROUP|TIES)"
 )
+#: A function of the user's: nobody knows whether it tells peers apart.
+_OF_A_USER = re.compile(r'(?!pg_catalog\.)(?:\w+|"(?:[^"]|"")*")\.(?:\w+|"(?:[^"]|"")*")\(')
 _EXCLUDES_PEERS = re.compile(r"ROWS .*EXCLUDE (?:GROUP|TIES)")
 _FLOATS = frozenset({700, 701})
 _PICKS = frozenset({"min", "max", "any_value"})
@@ -128,7 +130,7 @@ def _of_window(call: AggregateCall) -> ColumnClass:
     words = " ".join(part for part in call.expr.parts if isinstance(part, str))
     if _EXCLUDES_PEERS.search(words) or (words.startswith("first_value(") and _OPEN_FRAME.search(words)):
         return ColumnClass.ORDERED
-    if isinstance(first, str) and first.startswith(_ORDERED):
+    if isinstance(first, str) and (first.startswith(_ORDERED) or _OF_A_USER.match(first)):
         return ColumnClass.ORDERED
     return _of_call(call)
 
