@@ -109,6 +109,8 @@ def _try(mutants: Sequence[Mutant], options: argparse.Namespace) -> list[Verdict
             left = [verdict for verdict in done if verdict.notice is None]
             survivors = [verdict.mutant for verdict in left]
             print(f"{name}: {len(survivors)} of {len(mutants)} are left", flush=True)
+            for verdict in left if options.verbose else ():
+                _show(verdict.mutant, _survived(verdict))
         return [*verdicts, *left]
     finally:
         laboratory.close()
@@ -176,7 +178,7 @@ def _rounds(usable: Sequence[tuple[Item, Baseline]]) -> list[tuple[str, Chosen, 
 def _report(verdicts: Sequence[Verdict], excused: Sequence[Mutant], seconds: float) -> None:
     for verdict in verdicts:
         if verdict.notice is None:
-            _show(verdict.mutant, "SURVIVED" if verdict.items else "SURVIVED, nothing runs this line")
+            _show(verdict.mutant, _survived(verdict))
     rows = table(verdicts, excused)
     print(f"\n{'module':44}{'mutants':>8}{'noticed':>8}{'listed':>8}{'survived':>9}")
     for row in rows:
@@ -186,6 +188,12 @@ def _report(verdicts: Sequence[Verdict], excused: Sequence[Mutant], seconds: flo
         sums.update(mutants=row.mutants, noticed=row.noticed, listed=row.listed, survived=row.survived)
     print(f"{'all':44}{sums['mutants']:8}{sums['noticed']:8}{sums['listed']:8}{sums['survived']:9}")
     print(f"{seconds:.0f} s")
+
+
+def _survived(verdict: Verdict) -> str:
+    if not verdict.items:
+        return "SURVIVED, nothing runs this line"
+    return f"SURVIVED {verdict.items} queries, of which {verdict.changed} have other SQL"
 
 
 def _show(mutant: Mutant, what: str = "") -> None:

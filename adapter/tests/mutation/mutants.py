@@ -19,7 +19,7 @@ class Mutant:
 
     Attributes:
         path: of the module, relative to the directory of the packages.
-        function: qualified name of the function it is in; empty for the module itself.
+        function: qualified name of the function it is in; empty for what runs when the module is loaded.
         rule: what was done.
         lines: first and last line of the statement it is in (of its head, if the statement has a body).
         start: where the replaced text starts, as an offset.
@@ -107,7 +107,7 @@ def _functions_that_may_return_none(tree: ast.Module) -> set[str]:
     return found
 
 
-def _statements(body: list[ast.stmt], function: str) -> Iterator[tuple[str, ast.stmt]]:
+def _statements(body: list[ast.stmt], function: str, *, in_class: bool = False) -> Iterator[tuple[str, ast.stmt]]:
     """Every statement with the function it is in; what is not worth a mutant is left out."""
     for statement in body:
         if _is_dull(statement):
@@ -116,9 +116,9 @@ def _statements(body: list[ast.stmt], function: str) -> Iterator[tuple[str, ast.
         if isinstance(statement, ast.FunctionDef | ast.ClassDef):
             inner = f"{function}.{statement.name}".removeprefix(".")
         else:
-            yield function, statement
+            yield "" if in_class else function, statement
         for part in bodies_of(statement):
-            yield from _statements(part, inner)
+            yield from _statements(part, inner, in_class=isinstance(statement, ast.ClassDef))
 
 
 def bodies_of(statement: ast.stmt) -> Iterator[list[ast.stmt]]:

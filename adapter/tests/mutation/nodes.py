@@ -111,7 +111,8 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
             for part in (child.iter, *child.ifs):
                 yield from _walk(part)
         elif isinstance(child, ast.keyword):
-            yield from _walk(child.value)
+            if child.arg != "strict":  # zip's guard against ourselves
+                yield from _walk(child.value)
         elif isinstance(child, ast.expr):
             yield from _walk(child)
 

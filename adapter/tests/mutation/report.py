@@ -109,6 +109,7 @@ def describe(verdict: Verdict) -> dict[str, object]:
         "before": before,
         "after": after,
         "items": verdict.items,
+        "changed": verdict.changed,
         "seconds": round(verdict.seconds, 2),
         "notice": verdict.notice,
     }

@@ -30,18 +30,27 @@ from tests.support import servers
 
 TEMPLATE = "battery"
 #: What a mutant has to get past takes the sound compiler at most so long, each item played alone.
-MOST_SECONDS = 60.0
+MOST_SECONDS = 40.0
 DROP = SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
 CREATE = SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a mutant. ``notice`` is how it was noticed, None if it survived."""
+    """What became of a mutant.
+
+    Attributes:
+        mutant: what was tried.
+        notice: how it was noticed; None if it survived.
+        items: the items that run the line.
+        changed: those of them for which a surviving mutant makes other SQL, as far as was looked.
+        seconds: how long it took.
+    """
 
     mutant: Mutant
     notice: str | None
     items: int
+    changed: int
     seconds: float
 
 
@@ -130,8 +139,9 @@ class Laboratory:
         patience = [60 if most is not None else 60 + 4 * min(cost, MOST_SECONDS) for cost in costs]
         jobs = [_trial(mutant, part, most) for mutant, part in zip(mutants, selected, strict=True)]
         for number, answer, seconds in self._parallel(jobs, patience):
-            notice = answer if isinstance(answer, str | None) else repr(answer)
-            yield Verdict(mutants[number], notice, len(selected[number]), seconds)
+            changed = answer if isinstance(answer, int) else 0
+            notice = None if isinstance(answer, int) else str(answer)
+            yield Verdict(mutants[number], notice, len(selected[number]), changed, seconds)
 
     # --- processes -------------------------------------------------------------------------------------------------
 
@@ -184,14 +194,16 @@ def load(mutant: Mutant) -> None:
 
 
 def _exchange(mutant: Mutant, code: CodeType) -> bool:
-    """Give the function around the fault its faulty code. False if the fault is in no function."""
+    """Give the function around the fault its faulty code. False if what it does was done when the module was loaded."""
     holder: Any = importlib.import_module(mutant.module)
     for name in mutant.function.split("."):
+        made = code
         code = next((each for each in code.co_consts if isinstance(each, CodeType) and each.co_name == name), code)
         member = vars(holder).get(name)
         function = getattr(member, "fget", None) or getattr(member, "__func__", None) or member
         if isinstance(function, FunctionType):
-            if code.co_name != name or code.co_freevars != function.__code__.co_freevars:
+            same = code.co_name == name and code.co_freevars == function.__code__.co_freevars
+            if not same or _makes_functions(code) or name in made.co_names:
                 return False
             function.__code__ = code
             return True
@@ -201,26 +213,32 @@ def _exchange(mutant: Mutant, code: CodeType) -> bool:
     return False
 
 
+def _makes_functions(code: CodeType) -> bool:
+    """Whether the functions it returns may have been made already; generators and lambdas are used at once."""
+    return any(isinstance(each, CodeType) and not each.co_name.startswith("<") for each in code.co_consts)
+
+
 def _trial(mutant: Mutant, part: Sequence[tuple[Item, Baseline]], most: int | None) -> Callable[[str], object]:
     def work(dsn: str) -> object:
         try:
             load(mutant)
-            play(dsn, _of_interest(part, most), corrupt=mutant.path.endswith(("verify.py", "classes.py")))
             if most is None:
                 _unit_tests()
+            played, changed = _of_interest(part, most)
+            play(dsn, played, corrupt=mutant.path.endswith(("verify.py", "classes.py")))
         except Noticed as notice:
             return str(notice)
         except psycopg.OperationalError as error:
             return f"the server gave up: {error}"
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is noticed
             return f"{type(error).__name__}: {error}"[:300]
-        return None
+        return changed
 
     return work
 
 
-def _of_interest(part: Sequence[tuple[Item, Baseline]], most: int | None) -> list[tuple[Item, Baseline]]:
-    """Items to which the mutant makes a difference; if there are none two others, should it be made elsewhere."""
+def _of_interest(part: Sequence[tuple[Item, Baseline]], most: int | None) -> tuple[list[tuple[Item, Baseline]], int]:
+    """Items to which the mutant makes a difference, and how many they are; without any two others are played."""
     found, others = [], []
     left = MOST_SECONDS
     for item, base in part:
@@ -231,7 +249,7 @@ def _of_interest(part: Sequence[tuple[Item, Baseline]], most: int | None) -> lis
                 break
         elif len(others) < 2:
             others.append((item, base))
-    return found or others
+    return found or others, len(found)
 
 
 def _unit_tests() -> None:

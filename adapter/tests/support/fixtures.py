@@ -10,11 +10,11 @@ TOPICS = sorted(path.stem for path in FIXTURES.glob("*.sql") if path.stem != "sc
 
 VALUES = {
     "k": ["NULL", "1", "1", "2", "2", "3", "3", "4", "5", "6"],
-    "v": ["NULL", "1.00", "2.50", "3.00", "7.25", "'NaN'"],
+    "v": ["NULL", *("1.00", "2.50", "3.00", "7.25") * 3, "'NaN'"],
     "t": ["NULL", "'a'", "'b'", "'A'", "''"],
     "d": ["NULL", "'2024-01-05'", "'2024-02-01'"],
-    "f": ["NULL", "0.1", "'-0'", "0", "1e10", "0.3", "'NaN'"],
-    "n": ["NULL", "1.0", "1.00", "2.5", "2.50"],
+    "f": ["NULL", *("0.1", "'-0'", "0", "1e10", "0.3") * 3, "'NaN'", "'Infinity'", "'-Infinity'"],
+    "n": ["NULL", *("1.0", "1.00", "2.5", "2.50") * 4, "'NaN'", "'Infinity'", "'-Infinity'"],
     "j": ["NULL", '\'{"a": 1.0, "b": 2}\'', "'{\"a\": 1.00}'", "'{}'"],
     "w": ["NULL", "1", "2", "3"],
     "x": ["NULL", "1", "2", "3"],
@@ -60,8 +60,10 @@ class Statements:
         return [self._statement() for _ in range(count)]
 
     def window(self) -> list[str]:
-        """The statements between two refreshes: some on every table, so that all sides of a join change at once."""
-        statements = [*(self._of_table(table) for table in (*COLUMNS, "a", "b")), self._of_edges(), *self.draw(1)]
+        """The statements between two refreshes: on all tables, so that all sides of joins change at once, or on some."""
+        most = self._random.choice((0.5, 1.0))
+        changed = [table for table in (*COLUMNS, *COLUMNS) if self._random.random() < most]
+        statements = [*(self._of_table(table) for table in changed), self._of_edges()]
         self._random.shuffle(statements)
         return statements
 
