@@ -60,7 +60,7 @@ class Statements:
         return [self._statement() for _ in range(count)]
 
     def window(self) -> list[str]:
-        """The statements between two refreshes: on all tables, so that all sides of joins change at once, or on some."""
+        """The statements between two refreshes: on all tables, so that all sides of a join change at once, or some."""
         most = self._random.choice((0.5, 1.0))
         changed = [table for table in (*COLUMNS, *COLUMNS) if self._random.random() < most]
         statements = [*(self._of_table(table) for table in changed), self._of_edges()]
@@ -88,34 +88,23 @@ class Statements:
 
     def _of_table(self, table: str) -> str:
         choose = self._random.choice
-        kinds = (
-            "insert",
-            "insert",
-            "insert",
-            "update",
-            "update",
-            "update",
-            "some",
-            "some",
-            "delete",
-            "one",
-            "move",
-            "swap",
-        )
-        kind = choose(kinds)
         column = choose(COLUMNS[table])
         change = f"UPDATE {table} SET {column} = {self._value(column)}"
-        where = f"WHERE k IS NOT DISTINCT FROM {self._value('k')}"
+        group = f"WHERE k IS NOT DISTINCT FROM {self._value('k')}"
         one = f"WHERE ctid = (SELECT {choose(('min', 'max'))}(ctid) FROM {table})"
-        return {
-            "insert": self._insert(table, choose((1, 1, 2, 3))),
-            "update": f"{change} {where}",
-            "some": f"{change} {one}",
-            "delete": f"DELETE FROM {table} {where}",
-            "one": f"DELETE FROM {table} {one}",
-            "move": f"UPDATE {table} SET k = k + 1 WHERE k < 3",
-            "swap": f"UPDATE {table} SET k = CASE k WHEN 1 THEN 2 ELSE 1 END WHERE k IN (1, 2)",
-        }[kind]
+        few = f"WHERE id % 5 = {choose('01234')}" if table != "c" else one
+        return choose(
+            [
+                *[self._insert(table, choose((1, 1, 2, 3)))] * 5,
+                *[f"{change} {few}"] * 5,
+                *[f"{change} {group}"] * 2,
+                *[f"DELETE FROM {table} {few}"] * 2,
+                f"DELETE FROM {table} {one}",
+                f"DELETE FROM {table} {group}",
+                f"UPDATE {table} SET k = k + 1 {few}",
+                f"UPDATE {table} SET k = CASE k WHEN 1 THEN 2 ELSE 1 END WHERE k IN (1, 2)",
+            ]
+        )
 
     def _insert(self, table: str, rows: int) -> str:
         columns = list(COLUMNS[table]) if table == "c" else ["id", *COLUMNS[table]]
