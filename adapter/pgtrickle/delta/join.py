@@ -23,22 +23,21 @@ def delta_join(op: Join, d: Differentiation) -> Operator:
         return _ordered(Join(_first(inputs, changed[0]), op.conditions), op.columns)
     order = _connected_order(op, changed)
     last = max(order.index(i) for i in changed)
-    prefix = _Prefix((op.inputs[order[0]],), _of(deltas, order[0]), ())
+    prefix = _Prefix((op.inputs[order[0]],), deltas[order[0]], ())
     for i in order[1 : last + 1]:
         prefix = _step(prefix, op.inputs[i], _of(deltas, i), op.conditions)
     rest = tuple(op.inputs[i] for i in order[last + 1 :])
-    assert prefix.delta is not None
-    conditions = tuple(c for c in op.conditions if c not in prefix.used)
-    joined = Join((prefix.delta, *rest), conditions) if rest or conditions else prefix.delta
-    return _ordered(joined, op.columns)
+    left = tuple(c for c in op.conditions if c not in prefix.used)
+    return _ordered(Join((prefix.delta, *rest), left) if rest else prefix.delta, op.columns)
 
 
 class _Prefix:
-    """The join of the inputs taken so far: its inputs now, its delta (None if unchanged), the conditions used."""
+    """The join of the inputs taken so far, of which the first has changed: its inputs now, its delta, the conditions
+    used."""
 
     __slots__ = ("delta", "inputs", "used")
 
-    def __init__(self, inputs: tuple[Operator, ...], delta: Operator | None, used: tuple[Expr, ...]) -> None:
+    def __init__(self, inputs: tuple[Operator, ...], delta: Operator, used: tuple[Expr, ...]) -> None:
         self.inputs = inputs
         self.delta = delta
         self.used = used
@@ -53,14 +52,11 @@ def _step(prefix: _Prefix, child: Operator, delta: Operator | None, conditions: 
     known = {column.name for column in columns}
     usable = tuple(c for c in conditions if c.refs <= known)
     new = tuple(c for c in usable if c not in prefix.used)
-    terms: list[Operator] = []
-    if prefix.delta is not None:
-        terms.append(_ordered(Join((prefix.delta, child), new), columns))
+    total = _ordered(Join((prefix.delta, child), new), columns)
     if delta is not None:
-        terms.append(_ordered(Join((delta, *prefix.inputs), usable), columns))
-    if prefix.delta is not None and delta is not None:
-        terms.append(Negate(_ordered(Join((prefix.delta, delta), new), columns)))
-    total = terms[0] if len(terms) == 1 else UnionAll(tuple(terms), columns) if terms else None
+        came = _ordered(Join((delta, *prefix.inputs), usable), columns)
+        both = _ordered(Join((prefix.delta, delta), new), columns)
+        total = UnionAll((total, came, Negate(both)), columns)
     return _Prefix((*prefix.inputs, child), total, usable)
 
 

@@ -87,7 +87,7 @@ def equality_pairs(op: Anti | OuterJoin) -> Pairs | None:
     right: list[Expr] = []
     alone: list[Expr] = []
     for condition in op.conditions:
-        if condition.refs and condition.refs <= theirs:
+        if condition.refs <= theirs:
             alone.append(condition)
             continue
         if condition.sides is None:
@@ -95,7 +95,7 @@ def equality_pairs(op: Anti | OuterJoin) -> Pairs | None:
         a, b = condition.sides
         if b.refs <= mine and a.refs <= theirs:
             a, b = b, a
-        if not (a.refs and b.refs and a.refs <= mine and b.refs <= theirs):
+        if not (b.refs and a.refs <= mine and b.refs <= theirs):
             return None
         left.append(a)
         right.append(b)

@@ -115,6 +115,33 @@ def test_an_equality_join_looks_up_keys_and_any_other_condition_rows() -> None:
     assert any(isinstance(node, ir.Lookup) for node in nodes(theta))
 
 
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        (equal("b_k", "a_k"),),
+        (*ON, text("FALSE")),
+        (*ON, text(col("b_v"), " > 1")),
+        (*ON, equal("b_v", "a_v")),
+    ],
+)
+def test_equalities_are_found_whichever_side_is_written_first(conditions: tuple[Expr, ...]) -> None:
+    tree = delta(ir.Anti(A, B, conditions), frozenset({B.input}))
+    assert not any(isinstance(node, ir.Lookup) for node in nodes(tree))
+
+
+@pytest.mark.parametrize("other", [text(col("a_v"), " > 1"), equal("a_v", "a_k")])
+def test_a_condition_on_the_left_side_alone_is_looked_up_row_by_row(other: Expr) -> None:
+    tree = delta(ir.Anti(A, B, (*ON, other)), frozenset({B.input}))
+    assert any(isinstance(node, ir.Lookup) for node in nodes(tree))
+
+
+def test_what_follows_the_last_changed_input_is_joined_in_one_step() -> None:
+    tree = delta(CHAIN, frozenset({B.input, C.input}))
+    assert isinstance(tree, ir.Project)
+    assert isinstance(tree.child, ir.Join)
+    assert {child.columns for child in tree.child.inputs[1:]} == {A.columns, D.columns}
+
+
 KEYS = ir.Named("keys", (Column("a_k", INT8),))
 
 
