@@ -25,6 +25,7 @@ from pgtrickle.ir.expr import col, text
 from pgtrickle.ir.operators import AggregateCall
 from pgtrickle.ir.schema import INT8, Column
 from pgtrickle.plan import Relation, StageBinding, Strategy
+from tests.support import fixtures
 
 pytestmark = pytest.mark.newest_only
 
@@ -409,3 +410,15 @@ def test_an_unknown_format_is_refused(shop: PgTrickle) -> None:
 
     with pytest.raises(InvalidOption):
         render(shop.validate_query("SELECT 1 AS one"), "svg")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topic", fixtures.TOPICS)
+def test_whatever_the_fixtures_ask_is_explained_whole(engine: PgTrickle, topic: str) -> None:
+    for statement in fixtures.schema():
+        engine.conn.execute(SQL(statement))  # pyright: ignore[reportArgumentType]
+    for query in fixtures.queries_of(topic):
+        found = engine.validate_query(query)
+        assert all(o.rule and o.says and o.why for stage in found.stages for o in stage.operators), query
+        assert all(len(parse_sql(one.sql)) == 1 for delta in found.deltas for one in delta.statements), query
+        assert all(render(found, form) for form in ("text", "mermaid", "dot"))
