@@ -227,7 +227,7 @@ class QueryParser:
             return child, None
         if domain is not None and not stmt.groupClause:
             child, tag = with_absent(child, domain, domain.names, self.expressions, self.unknown)
-            filter_calls(clauses, tag, self.expressions)
+            filter_calls(walk(clauses), tag, self.expressions)
         grouping = Grouping.of(stmt, self.expressions, scope, self.unknown, child)
         grouping.settle_tests(clauses)
         if taken:
