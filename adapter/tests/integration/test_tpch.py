@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import psycopg
 import pytest
 
 from pgtrickle.api import PgTrickle
 from tests.conftest import missing_tool
-from tests.support import oracle, tpch
-
-Window = Callable[[psycopg.Connection], None]
+from tests.support import tpch
+from tests.support.benchmarks import Window, follow
 
 
 def everything(number: int) -> Window:
@@ -54,36 +50,6 @@ def program(strict_tools: bool) -> str:
     return found or ""
 
 
-def follow(conn: psycopg.Connection, engine: PgTrickle, queries: dict[str, str], windows: dict[str, Window]) -> None:
-    """Create all stream tables, run the windows, and hold every stream table against its query after each."""
-    created = {
-        name: engine.create_stream_table(name, text, refresh_mode="DIFFERENTIAL") for name, text in queries.items()
-    }
-    assert {name: result.effective_mode for name, result in created.items()} == dict.fromkeys(queries, "DIFFERENTIAL")
-    wrong: list[str] = []
-    changed = dict.fromkeys(queries, 0)
-    for title, window in windows.items():
-        window(conn)
-        tpch.analyze(conn)
-        spent = {}
-        for name, text in queries.items():
-            started = time.perf_counter()
-            result = engine.refresh_stream_table(name)
-            spent[name] = round(1000 * (time.perf_counter() - started))
-            changed[name] += result.rows_changed
-            if result.action not in ("DIFFERENTIAL", "NO_DATA"):
-                wrong.append(f"{title}, {name}: {result.action}, {result.fallback_reason}")
-            proof = engine.verify(name)
-            if not proof.proven:
-                wrong.append(f"{title}, {name}: {proof}")
-            difference = oracle.compare(conn, name, text)
-            if difference is not None:
-                wrong.append(f"{title}, {difference}")
-        print(f"{title}: refreshed in ms {spent}")
-    assert not wrong, "\n".join(wrong)
-    assert all(changed.values()), f"no window reached {[name for name, rows in changed.items() if not rows]}"
-
-
 @pytest.mark.edges_only
 def test_the_22_queries_equal_their_definitions_after_every_refresh_cycle(
     conn: psycopg.Connection, engine: PgTrickle, program: str
@@ -91,7 +57,7 @@ def test_the_22_queries_equal_their_definitions_after_every_refresh_cycle(
     tpch.load(conn, program)
     queries = tpch.queries()
     assert len(queries) == 22
-    follow(conn, engine, queries, WINDOWS)
+    follow(conn, engine, queries, WINDOWS, tpch.TABLES)
 
 
 @pytest.mark.slow
@@ -101,4 +67,4 @@ def test_a_larger_database_stays_equal_through_more_cycles_and_empty_tables(
 ) -> None:
     scale = 0.05
     tpch.load(conn, program, scale)
-    follow(conn, engine, tpch.queries(scale), MORE_WINDOWS)
+    follow(conn, engine, tpch.queries(scale), MORE_WINDOWS, tpch.TABLES)

@@ -17,6 +17,8 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Identifier
 
+from tests.support.benchmarks import query_in, statements
+
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "tpch"
 TABLES = ("region", "nation", "supplier", "part", "partsupp", "customer", "orders", "lineitem")
 SCALE = 0.01
@@ -29,16 +31,11 @@ def queries(scale: float = SCALE) -> dict[str, str]:
     Args:
         scale: scale factor of the data; Q11's threshold depends on it.
     """
-    texts = {path.stem: _statement(path.read_text()) for path in sorted(FIXTURES.glob("q*.sql"))}
+    texts = {path.stem: query_in(path) for path in sorted(FIXTURES.glob("q*.sql"))}
     fraction = "* 0.01"
     assert fraction in texts["q11"]
     texts["q11"] = texts["q11"].replace(fraction, f"* {0.0001 / scale:.8f}")
     return texts
-
-
-def _statement(text: str) -> str:
-    lines = [line for line in text.splitlines() if not line.startswith("--")]
-    return "\n".join(lines).strip().rstrip(";")
 
 
 def generator() -> str | None:
@@ -83,21 +80,21 @@ def refresh_functions(conn: psycopg.Connection[Any], number: int, every: int = 1
     conn.execute("UPDATE cycle SET number = %s, every = %s, gap = %s", (number, every, gap))
     for name in ("refresh_1", "refresh_2"):
         with conn.transaction():
-            for statement in _script(name):
+            for statement in statements(FIXTURES / f"{name}.sql"):
                 conn.execute(statement)
 
 
 def change_dimensions(conn: psycopg.Connection[Any], number: int) -> None:
     """Updates of suppliers, nations, parts, their prices and customers, each statement a transaction of its own."""
     conn.execute("UPDATE cycle SET number = %s", (number,))
-    for statement in _script("dimensions"):
+    for statement in statements(FIXTURES / "dimensions.sql"):
         conn.execute(statement)
 
 
 def change_facts(conn: psycopg.Connection[Any], number: int) -> None:
     """Updates and deletes of orders and line items, each statement a transaction of its own."""
     conn.execute("UPDATE cycle SET number = %s", (number,))
-    for statement in _script("facts"):
+    for statement in statements(FIXTURES / "facts.sql"):
         conn.execute(statement)
 
 
@@ -105,12 +102,3 @@ def roll_back(conn: psycopg.Connection[Any]) -> None:
     """Delete everything that was ever sold, and think better of it."""
     with conn.transaction(force_rollback=True):
         conn.execute("DELETE FROM lineitem; DELETE FROM orders")
-
-
-def _script(name: str) -> list[bytes]:
-    return [statement.encode() for statement in _statement((FIXTURES / f"{name}.sql").read_text()).split(";")]
-
-
-def analyze(conn: psycopg.Connection[Any]) -> None:
-    """What autovacuum would do a minute later."""
-    conn.execute(SQL("ANALYZE {}").format(SQL(", ").join(Identifier(table) for table in TABLES)))
