@@ -25,7 +25,7 @@ from pgtrickle.ir.operators import (
     Window,
     rebuild,
 )
-from pgtrickle.ir.schema import Column, Type
+from pgtrickle.ir.schema import Column, Equality, Type
 from pgtrickle.parse.scales import fixed_scale
 from pgtrickle.plan import Bindings
 
@@ -135,15 +135,14 @@ class Typing:
         return UnionAll(tuple(_cast(child, columns) for child in op.children), columns)
 
     def _recursion(self, op: Recursion) -> Recursion:
-        """The base decides the types, as in PostgreSQL. A column may be NULL if it may be in one of the terms."""
+        """The base decides the types, as in PostgreSQL. What is known of its values holds if the step keeps it so."""
         base = self.annotate(op.base)
         columns = tuple(replace(typed, name=c.name) for c, typed in zip(op.columns, base.columns, strict=True))
         before = dict(self._done)
         while True:
             self._recursions[op.name] = columns
             step = self.annotate(op.step)
-            pairs = zip(columns, step.columns, strict=True)
-            wider = tuple(replace(c, nullable=c.nullable or made.nullable) for c, made in pairs)
+            wider = tuple(_wider(column, made) for column, made in zip(columns, step.columns, strict=True))
             if wider == columns:
                 return replace(op, base=base, step=_cast(step, columns), columns=columns)
             columns, self._done = wider, dict(before)
@@ -161,6 +160,14 @@ def _scaled(column: Column, expr: Expr, known: Mapping[str, Column]) -> Column:
         return column
     scale = fixed_scale(expr, {name: known[name].type for name in expr.refs})
     return column if scale is None else replace(column, type=kind.with_scale(scale))
+
+
+def _wider(column: Column, made: Column) -> Column:
+    """A column of a recursion for which one that its step makes is not taken for what it is not."""
+    column = replace(column, nullable=column.nullable or made.nullable)
+    if column.type.scale in (None, made.type.fixed_scale):
+        return column
+    return replace(column, type=replace(column.type, scale=None, equality=Equality.COARSE))
 
 
 def _shared_scale(column: Column, branches: tuple[Operator, ...], position: int) -> Column:

@@ -71,6 +71,8 @@ class QueryParser:
         if has_clauses(stmt):
             printed = parse_query(print_node(stmt))
             texts = spell_out(stmt, output_names) if self.unnest else None
+            if domain is not None:
+                raise unsupported("correlated SEARCH or CYCLE", "it is evaluated once per outer value instead")
             if texts is None:
                 return Laterals(self.expressions, self.unknown, self.cte_texts).whole(printed)
             return replace(self, texts=texts).parse(stmt, domain, top=top)

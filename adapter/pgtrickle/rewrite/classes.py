@@ -19,6 +19,7 @@ from pgtrickle.ir.operators import (
     Pad,
     Pick,
     Project,
+    Recursion,
     Scan,
     UnionAll,
     Window,
@@ -84,9 +85,8 @@ def _of_column(op: Operator, name: str, plan: Plan) -> ColumnClass:
             if call is None:
                 return _of_column(op.child, name, plan)
             return _weakest((_of_window(call), _of_expr(op.child, call.expr, plan)))
-        case UnionAll():
-            position = [column.name for column in op.columns].index(name)
-            return _weakest(_of_column(child, child.columns[position].name, plan) for child in op.children)
+        case UnionAll() | Recursion():
+            return _weakest(_of_column(child, column, plan) for child, column in _sources(op, name))
         case Scan() if op.input.kind == "stage":
             stage = plan.stages[op.input.ident]
             numbers = {column.name: number for (number, _), column in zip(op.attributes, op.columns, strict=True)}
@@ -100,6 +100,14 @@ def _of_column(op: Operator, name: str, plan: Plan) -> ColumnClass:
             return _of_column(owner, name, plan) if owner is not None else ColumnClass.EXACT
         case _:
             return ColumnClass.EXACT
+
+
+def _sources(op: UnionAll | Recursion, name: str) -> tuple[tuple[Operator, str], ...]:
+    """The columns that a column shows. In a recursion any may find its way into any other in some round."""
+    if isinstance(op, Recursion):
+        return tuple((term, column.name) for term in (op.base, op.step) for column in term.columns)
+    position = [column.name for column in op.columns].index(name)
+    return tuple((child, child.columns[position].name) for child in op.children)
 
 
 def _of_expr(child: Operator, expr: Expr, plan: Plan) -> ColumnClass:
