@@ -1,13 +1,15 @@
 """bit_and and bit_or: the bits are kept; a group is looked at again only if a row left that may have decided one.
 
-Only a row with a 0 where the result has a 0 can have decided an AND, only one with a 1 where it has a 1 an OR.
+Only a row with a 0 where the result has a 0 can have decided an AND, only one with a 1 where it has a 1 an OR. Bit
+strings are looked up whenever one leaves: there is no value for no row that fits every length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from pgtrickle.delta.aggregates.rule import AggregateRule, KeptValue
+from pgtrickle.delta.aggregates.rule import AggregateRule, KeptValue, StateColumn, StatePart
+from pgtrickle.delta.aggregates.weighted import total
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import AggregateCall
 from pgtrickle.ir.schema import Type
@@ -20,34 +22,27 @@ def _accepts(types: tuple[Type, ...]) -> bool:
     return len(types) == 1 and types[0].base_oid in _INTEGERS | {_BIT}
 
 
-def _any_zero(call: AggregateCall, bits: Expr) -> Expr:
-    if call.column.type.base_oid == _BIT:
-        return text('pg_catalog."position"(', bits, ", B'0') > 0")
-    return text(bits, " <> -1")
-
-
-def _any_one(call: AggregateCall, bits: Expr) -> Expr:
-    if call.column.type.base_oid == _BIT:
-        return text('pg_catalog."position"(', bits, ", B'1') > 0")
-    return text(bits, " <> 0")
-
-
-def _bits(pick: str, joined: str, shared: str, decided: Callable[[AggregateCall, Expr], Expr]) -> AggregateRule:
+def _bits(pick: str, joined: str, shared: str, neutral: int) -> AggregateRule:
     def merged(before: Expr, came: Expr) -> Expr:
         return text("COALESCE(", before, f" {joined} ", came, ", ", before, ", ", came, ")")
 
-    def state(call: AggregateCall) -> tuple[KeptValue, ...]:
-        def spoilt(before: Expr, came: Expr, now: Expr, left: Expr) -> Expr:
-            return decided(call, text("(", now, f" {shared} ", left, ")"))
-
+    def state(call: AggregateCall) -> tuple[StatePart, ...]:
         (arg,) = call.args
-        return (KeptValue("bits", f"pg_catalog.{pick}", arg, arg, call.filter, merged, spoilt),)
+
+        def spoilt(before: Expr, came: Expr, now: Expr, left: Expr) -> Expr:
+            if call.column.type.base_oid == _BIT:
+                return text(left, " IS NOT NULL")
+            return text("(", now, f" {shared} ", left, f") <> {neutral}")
+
+        kept = KeptValue("bits", f"pg_catalog.{pick}", arg, arg, call.filter, merged, spoilt)
+        return (StateColumn("n", "pg_catalog.int8", total(call, text("1"), text(arg, " IS NOT NULL"))), kept)
 
     def result(call: AggregateCall, state: Mapping[str, str]) -> Expr:
-        return col(state["bits"])
+        # The last row may leave without having decided a bit.
+        return text("CASE WHEN ", col(state["n"]), " > 0 THEN ", col(state["bits"]), " END")
 
     return AggregateRule(state, result, _accepts)
 
 
-BIT_AND = _bits("bit_and", "&", "|", _any_zero)
-BIT_OR = _bits("bit_or", "|", "&", _any_one)
+BIT_AND = _bits("bit_and", "&", "|", -1)
+BIT_OR = _bits("bit_or", "|", "&", 0)
