@@ -100,7 +100,7 @@ SUPPORT: tuple[Support, ...] = (
         "the input is read again when a kept row leaves; ties are broken by the output columns",
     ),
     Support("FETCH FIRST ... WITH TIES, OFFSET without LIMIT", True, _KEYS, "all rows are one partition"),
-    Support("LIMIT without ORDER BY", False, _REFUSED, "which rows are returned is left to chance"),
+    Support("LIMIT without ORDER BY", False, _REFUSED, "taken where only one row is possible, and in EXISTS"),
     Support("GROUPING SETS, CUBE, ROLLUP, GROUPING()", True, _STATE, "one grouping per set"),
     Support("INTERSECT ALL, EXCEPT ALL", True, _STATE),
     Support("WITH RECURSIVE", True, _RECURSION, "a window function or LIMIT over the recursion itself: as a whole"),

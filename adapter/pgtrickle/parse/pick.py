@@ -14,6 +14,7 @@ from pgtrickle.parse.expression import Expressions
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.refuse import unsupported
 from pgtrickle.parse.scope import Scope
+from pgtrickle.parse.tree import walk
 
 
 def has_limit(stmt: ast.SelectStmt) -> bool:
@@ -21,6 +22,33 @@ def has_limit(stmt: ast.SelectStmt) -> bool:
     count = stmt.limitCount
     no_count = count is None or (isinstance(count, ast.A_Const) and bool(count.isnull))
     return not (no_count and stmt.limitOffset is None)
+
+
+def drop_idle_limits(stmt: ast.SelectStmt, expressions: Expressions) -> None:
+    """Drop every LIMIT that cannot drop a row that matters, in place: of an aggregate without GROUP BY, in EXISTS."""
+    for node in tuple(walk(stmt, into_subqueries=True)):
+        if isinstance(node, ast.SubLink) and node.subLinkType == enums.SubLinkType.EXISTS_SUBLINK:
+            query = node.subselect
+            if _keeps_one(query):
+                query.limitCount, query.sortClause = None, None
+        elif isinstance(node, ast.SelectStmt) and _keeps_one(node) and _has_one_row(node, expressions):
+            node.limitCount = None
+
+
+def _keeps_one(query: ast.SelectStmt) -> bool:
+    """Whether there is a LIMIT that keeps at least the first row."""
+    count = query.limitCount
+    if query.limitOffset is not None or not isinstance(count, ast.A_Const) or not isinstance(count.val, ast.Integer):
+        return False
+    return count.val.ival > 0 and not any(node is not None for node in query.distinctClause or ())
+
+
+def _has_one_row(query: ast.SelectStmt, expressions: Expressions) -> bool:
+    """Whether a SELECT is one group of all rows."""
+    clauses = (query.targetList, query.sortClause)
+    if query.groupClause or not (query.havingClause or expressions.has_aggregate(clauses)):
+        return False
+    return not any(isinstance(node, ast.FuncCall) and expressions.returns_set(node) for node in walk(clauses))
 
 
 @dataclass(frozen=True, slots=True)

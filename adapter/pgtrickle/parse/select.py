@@ -20,7 +20,7 @@ from pgtrickle.parse.from_clause import FromClause, Item
 from pgtrickle.parse.grouping import Grouping
 from pgtrickle.parse.lateral import Laterals, SetReturning, implied_name, output_names
 from pgtrickle.parse.outer_aggregates import OUTER_AGGREGATES, take_outer_aggregates
-from pgtrickle.parse.pick import Ordering, has_limit, pick
+from pgtrickle.parse.pick import Ordering, drop_idle_limits, has_limit, pick
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.recursive import recursion
 from pgtrickle.parse.refuse import refuse_in_select, unsupported
@@ -76,6 +76,8 @@ class QueryParser:
             if texts is None:
                 return Laterals(self.expressions, self.unknown, self.cte_texts).whole(printed)
             return replace(self, texts=texts).parse(stmt, domain, top=top)
+        if top:
+            drop_idle_limits(stmt, self.expressions)
         inner = self._with(stmt.withClause)
         refuse_in_select(stmt)
         if stmt.sortClause and top and not has_limit(stmt):
