@@ -208,7 +208,7 @@ def _any_type(choices: Choices, value: Value, scope: Scope) -> Value:
         options += [Value(f"bool_and({sql})", BOOL), Value(f"bool_or({sql})", BOOL), Value(f"every({sql})", BOOL)]
     if kind in (INT, BIGINT):
         options += [Value(f"bit_or({sql})", kind), Value(f"bit_and({sql})", kind)]
-        other = pick(choices, [each for each in fixed(scope) if each.type is kind]).sql
+        other = pick(choices, [each for each in fixed(scope) if each.type is kind] or [value]).sql
         options += [Value(f"regr_count({sql}, {other})", BIGINT)]
         options += [Value(f"{pick(choices, OF_PAIRS)}({sql}, {other} % 3)", FLOAT, APPROXIMATE)]
     return pick(choices, options)
