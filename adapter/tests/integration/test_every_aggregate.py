@@ -10,6 +10,9 @@ import pytest
 
 from pgtrickle.api import PgTrickle
 
+#: The versions in between run it with --run-slow.
+pytestmark = pytest.mark.edges_only
+
 COLUMNS = {
     "k": ("integer", ["NULL", "1", "2", "3"]),
     "s": ("smallint", ["NULL", "1", "2", "5"]),

@@ -9,6 +9,9 @@ import pytest
 
 from pgtrickle.api import PgTrickle
 
+#: The versions in between run it with --run-slow.
+pytestmark = pytest.mark.edges_only
+
 TOTALS = "SELECT g, sum(x) AS s, avg(x) AS a, stddev(x) AS d, sum(x::real) AS r, count(*) AS n FROM points GROUP BY g"
 
 

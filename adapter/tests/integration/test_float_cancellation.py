@@ -7,6 +7,9 @@ import pytest
 
 from pgtrickle.api import PgTrickle
 
+#: The versions in between run it with --run-slow.
+pytestmark = pytest.mark.edges_only
+
 QUERY = "SELECT g, sum(x) AS s, avg(x) AS a, variance(x) AS v, count(*) AS n FROM points GROUP BY g"
 GROUPS = 4
 #: What the sums are when every digit counts, and how much may be lost of each (design: 1e-9 of the sum of sizes).
@@ -55,7 +58,6 @@ def churn(conn: psycopg.Connection, engine: PgTrickle, rounds: int, rows: int) -
     assert engine.verify("st").proven
 
 
-@pytest.mark.edges_only
 def test_sums_keep_their_error_bound_while_large_numbers_come_and_go(
     conn: psycopg.Connection, engine: PgTrickle, points: None
 ) -> None:

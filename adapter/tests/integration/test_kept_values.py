@@ -9,6 +9,9 @@ import pytest
 
 from pgtrickle.api import PgTrickle
 
+#: The versions in between run it with --run-slow.
+pytestmark = pytest.mark.edges_only
+
 GROUPED = "SELECT g, min(x) AS lo, max(x) AS hi, count(*) AS n FROM points GROUP BY g"
 ALL = "SELECT min(x) AS lo, max(x) AS hi, count(*) AS n FROM points"
 

@@ -19,6 +19,9 @@ import pytest
 from pgtrickle.api import PgTrickle
 from tests.support.oracle import compare
 
+#: The versions in between run it with --run-slow.
+pytestmark = pytest.mark.edges_only
+
 SCHEMA = """
 CREATE TABLE edge (s integer, d integer);
 CREATE TABLE link (id integer PRIMARY KEY, s integer NOT NULL, d integer NOT NULL, w numeric);

@@ -10,6 +10,9 @@ import pytest
 from pgtrickle.api import PgTrickle
 from tests.support.fixtures import TOPICS, Statements, queries_of, schema
 
+#: The versions in between run it with --run-slow.
+pytestmark = pytest.mark.edges_only
+
 WINDOWS = 6
 SEED = 20
 
