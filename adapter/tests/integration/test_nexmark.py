@@ -35,7 +35,7 @@ MORE_WINDOWS: dict[str, Window] = {
     **WINDOWS,
     **{f"events {number}": more(1000) for number in range(3)},
     **{f"everything {number}": everything for number in range(4)},
-    "no bids": lambda conn: conn.execute("TRUNCATE bid"),
+    "no bids": lambda conn: conn.execute("DELETE FROM bid"),
     "bids again": more(700),
     "nobody": lambda conn: conn.execute("DELETE FROM person; DELETE FROM side_input"),
 }
