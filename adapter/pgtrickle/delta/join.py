@@ -52,11 +52,10 @@ def _step(prefix: _Prefix, child: Operator, delta: Operator | None, conditions: 
     known = {column.name for column in columns}
     usable = tuple(c for c in conditions if c.refs <= known)
     new = tuple(c for c in usable if c not in prefix.used)
-    total = _ordered(Join((prefix.delta, child), new), columns)
+    total: Operator = Join((prefix.delta, child), new)
     if delta is not None:
         came = _ordered(Join((delta, *prefix.inputs), usable), columns)
-        both = _ordered(Join((prefix.delta, delta), new), columns)
-        total = UnionAll((total, came, Negate(both)), columns)
+        total = UnionAll((total, came, Negate(Join((prefix.delta, delta), new))), columns)
     return _Prefix((*prefix.inputs, child), total, usable)
 
 

@@ -47,7 +47,13 @@ PICKED = (
     Picked(
         LINEAR, "delta_union", "not isinstance(delta", "isinstance(delta", "select k from a union all select k from b"
     ),
-    Picked(JOIN, "_step", "Negate(both)", "both", "select a.id, b.id b from a join b on a.k=b.k"),
+    Picked(
+        JOIN,
+        "_step",
+        "Negate(Join((prefix.delta, delta), new))",
+        "Join((prefix.delta, delta), new)",
+        "select a.id, b.id b from a join b on a.k=b.k",
+    ),
     Picked(
         JOIN, "delta_join", "deltas[i] if i == changed[0]", "child if i != 9", "select a.id from a join b on a.k=b.k"
     ),

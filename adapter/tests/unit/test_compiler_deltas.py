@@ -86,6 +86,7 @@ def test_a_join_takes_its_inputs_in_the_order_of_their_connections(changed: set[
     joins = [node for node in nodes(tree) if isinstance(node, ir.Join)]
     assert joins
     assert all(_is_connected(join) for join in joins)
+    assert not any(isinstance(node, ir.Empty) for node in nodes(tree))
 
 
 def _is_connected(join: ir.Join) -> bool:
@@ -107,6 +108,13 @@ def test_changes_come_first_in_a_join() -> None:
     tree = delta(CHAIN, frozenset({C.input}))
     first = next(node for node in nodes(tree) if isinstance(node, ir.Join)).inputs[0]
     assert isinstance(first, ir.Change)
+
+
+def test_the_few_rows_come_first_in_the_joins_of_an_anti_join() -> None:
+    tree = delta(OPERATORS["anti join"](A), frozenset({A.input, B.input}))
+    joins = [node for node in nodes(tree) if isinstance(node, ir.Join)]
+    assert joins
+    assert not any(isinstance(join.inputs[0], ir.Scan) for join in joins)
 
 
 def test_an_equality_join_looks_up_keys_and_any_other_condition_rows() -> None:
