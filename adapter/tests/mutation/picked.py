@@ -83,7 +83,7 @@ PICKED = (
     Picked(NET, "affected_groups", "SELECT DISTINCT {}", "SELECT {}", COLLECTED),
     Picked(NET, "_added", "{} + g.{}", "{} - g.{}", "select k, count(*) n from a group by k"),
     Picked(NET, "_write", "m.{} > 0", "m.{} > 1", "select k, t, count(*) n from a group by k, t"),
-    Picked(RECURSION, "_outside", " OR l.__h IS NOT NULL", "", REACHED),
+    Picked(RECURSION, "_outside", "IS NULL OR t.ctid IN", "IS NULL AND t.ctid IN", REACHED),
     Picked(RECURSION, "_negated", "SELECT {}, -{}", "SELECT {}, {}", WALKED),
     Picked(RECURSION, "_base", "WHERE {} < 0", "WHERE {} > 0", REACHED),
     Picked(f"{AGGREGATES}/extremes.py", "spoilt", " IS NOT TRUE", " IS TRUE", "select k, max(v) m from a group by k"),
