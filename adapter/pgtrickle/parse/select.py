@@ -197,7 +197,8 @@ class QueryParser:
         rest: list[Expr] = []
         for part in nested:
             found = membership_of(part)
-            if found is not None and is_plain(found.subselect, self.expressions):
+            plain = found is not None and is_plain(found.subselect, self.expressions)
+            if found is not None and plain and subqueries.joins_alone(found.subselect):
                 inner, inner_scope = self._from(found.subselect)
                 child = join_membership(found, child, scope, inner, inner_scope, self.expressions)
             elif found is not None and found.test is not None and self.unnest and subqueries.stands_alone(found):

@@ -23,7 +23,7 @@ from pgtrickle.parse.quantified import as_aggregate
 from pgtrickle.parse.refuse import unsupported
 from pgtrickle.parse.scope import Scope
 from pgtrickle.parse.tree import transform, walk
-from pgtrickle.parse.unnest import Asked, Unnester, bind_outer, can_be_dependent, can_unnest, reads_outer
+from pgtrickle.parse.unnest import Asked, Unnester, bind_outer, can_be_dependent, can_unnest, hoist_outer, reads_outer
 
 #: The expression for a column reference of the outer query.
 Resolve = Callable[[ast.ColumnRef], Expr]
@@ -123,6 +123,16 @@ class Subqueries:
         asked = Asked(node.subLinkType, node.subselect, outer, test, names.fresh("subquery"))
         self.steps.append(asked)
         return asked
+
+    def joins_alone(self, query: ast.SelectStmt) -> bool:
+        """Whether the joins of a nested query read no column of the query around it.
+
+        Conditions in ON of its inner joins that do are moved to its WHERE first, in place.
+        """
+        is_outer = self._is_outer(query)
+        hoist_outer(query, is_outer)
+        nodes = walk(query.fromClause, into_subqueries=True)
+        return not any(isinstance(node, ast.ColumnRef) and is_outer(node) for node in nodes)
 
     def stands_alone(self, found: Membership) -> bool:
         """Whether the query of a membership reads tables and no column of the query around it."""

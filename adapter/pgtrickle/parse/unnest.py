@@ -149,7 +149,7 @@ def hoist_outer(query: ast.SelectStmt, is_outer: Callable[[ast.ColumnRef], bool]
     moved: list[ast.Node] = []
 
     def visit(item: ast.Node) -> None:
-        if not isinstance(item, ast.JoinExpr) or item.jointype != enums.JoinType.JOIN_INNER:
+        if not isinstance(item, ast.JoinExpr) or item.jointype != enums.JoinType.JOIN_INNER or item.alias:
             return
         parts = split_and(item.quals)
         reading = tuple(part for part in parts if any(_is_outer(inner, is_outer) for inner in walk_all(part)))
