@@ -30,6 +30,8 @@ def test_every_construct_follows_its_sources(topic: str, engine: PgTrickle, conn
     for window in range(WINDOWS):
         for statement in history.window():
             conn.execute(statement.encode())
+        if window == WINDOWS - 4:
+            conn.execute("DELETE FROM b; DELETE FROM c")
         if window == WINDOWS - 2:
             conn.execute("DELETE FROM b; DELETE FROM a; DELETE FROM e")
         for name, query in names.items():

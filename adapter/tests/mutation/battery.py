@@ -81,8 +81,8 @@ def case_of(queries: Iterable[str], windows: int) -> Case:
     played = []
     for number in range(windows):
         changes = [(statement,) for statement in history.window()]
-        if number == windows - 3:
-            changes += [(f"DELETE FROM {table}",) for table in ("b", "a", "e")]
+        if number in (windows - 5, windows - 3):  # first what others look for, then everything
+            changes += [(f"DELETE FROM {table}",) for table in ("b", "c", "a", "e")[: 2 if number < windows - 3 else 4]]
         played.append(Window(tuple(changes), names))
     return Case(filled, tables, tuple(played))
 
