@@ -13,16 +13,21 @@ OUTER_AGGREGATES = "pgt_outer"
 
 def free_refs(call: ast.Node) -> tuple[ast.ColumnRef, ...]:
     """The column references of an aggregate that decide which query it belongs to: not those to its own subqueries."""
-    nodes = tuple(walk(call, into_subqueries=True))
-    inside = set[str]()
-    for node in nodes:
-        alias = getattr(node, "alias", None)
-        if isinstance(alias, ast.Alias):
-            inside.add(alias.aliasname)
-        elif isinstance(node, ast.RangeVar):
-            inside.add(node.relname)
-    refs = (node for node in nodes if isinstance(node, ast.ColumnRef))
+    inside = names_in(call)
+    refs = (node for node in walk(call, into_subqueries=True) if isinstance(node, ast.ColumnRef))
     return tuple(ref for ref in refs if len(ref.fields) == 1 or ref.fields[-2].sval not in inside)
+
+
+def names_in(node: object) -> frozenset[str]:
+    """The names of all FROM items at any depth below a node."""
+    found = set[str]()
+    for inner in walk(node, into_subqueries=True):
+        alias = getattr(inner, "alias", None)
+        if isinstance(alias, ast.Alias):
+            found.add(alias.aliasname)
+        elif isinstance(inner, ast.RangeVar):
+            found.add(inner.relname)
+    return frozenset(found)
 
 
 def take_outer_aggregates(stmt: ast.SelectStmt, own: frozenset[str], expressions: Expressions) -> dict[str, ast.Node]:

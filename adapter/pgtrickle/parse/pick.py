@@ -11,6 +11,7 @@ from pgtrickle.ir.expr import Expr, Ref, col, text
 from pgtrickle.ir.operators import AggregateCall, Filter, Operator, Pick, Project, Window
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.expression import Expressions
+from pgtrickle.parse.outer_aggregates import free_refs, names_in
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.refuse import unsupported
 from pgtrickle.parse.scope import Scope
@@ -46,9 +47,18 @@ def _keeps_one(query: ast.SelectStmt) -> bool:
 def _has_one_row(query: ast.SelectStmt, expressions: Expressions) -> bool:
     """Whether a SELECT is one group of all rows."""
     clauses = (query.targetList, query.sortClause)
-    if query.groupClause or not (query.havingClause or expressions.has_aggregate(clauses)):
+    if query.groupClause or not any(_is_own_aggregate(node, query, expressions) for node in walk(clauses)):
         return False
     return not any(isinstance(node, ast.FuncCall) and expressions.returns_set(node) for node in walk(clauses))
+
+
+def _is_own_aggregate(node: ast.Node, query: ast.SelectStmt, expressions: Expressions) -> bool:
+    """Whether this is an aggregate of the query itself: one that reads only outer columns is of the query around it."""
+    if not expressions.is_aggregate(node):
+        return False
+    refs = free_refs(node)
+    own = names_in(query.fromClause)
+    return not refs or any(len(ref.fields) == 1 or ref.fields[-2].sval in own for ref in refs)
 
 
 @dataclass(frozen=True, slots=True)
