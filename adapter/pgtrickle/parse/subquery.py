@@ -18,6 +18,7 @@ from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import Anti, Apply, InputKey, Operator, Project, SubqueryCall
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.expression import Expressions, all_of, split_and
+from pgtrickle.parse.pick import has_limit
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.quantified import as_aggregate
 from pgtrickle.parse.refuse import unsupported
@@ -168,6 +169,9 @@ class Subqueries:
         """
         transform(query, self._outer(aliases_in(query) | known))
         inputs = self._inputs(query) | with_ctes(query, self.ctes, self._inputs)
+        free = (node for node in walk(query, into_subqueries=True) if isinstance(node, ast.SelectStmt))
+        if inputs and any(has_limit(node) and not node.sortClause for node in free):
+            raise unsupported("LIMIT without ORDER BY", "which rows are returned is left to chance")
         return self.expressions.names.split(print_node(query)), inputs
 
     def _outer(self, inside: frozenset[str] | None) -> Callable[[ast.Node], ast.Node | None]:
