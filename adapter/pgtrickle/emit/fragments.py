@@ -24,6 +24,26 @@ class Name(Identifier):
         return super().as_bytes(context).replace(b"%", b"%%")
 
 
+class Rendered(Composable):
+    """SQL that is turned into text once, however often it is part of something larger.
+
+    Printed trees share what they have in common; without this each use would render everything below it again.
+    """
+
+    def __init__(self, composable: Composable) -> None:
+        super().__init__(composable)
+        self._composable = composable
+        self._texts: dict[str, bytes] = {}
+
+    def as_bytes(self, context: AdaptContext | None = None) -> bytes:
+        """The text, in the encoding of the connection."""
+        connection = context.connection if context else None
+        encoding = connection.info.encoding if connection else "utf-8"
+        if encoding not in self._texts:
+            self._texts[encoding] = self._composable.as_bytes(context)
+        return self._texts[encoding]
+
+
 #: The weight of a row in printed relations.
 WEIGHT = Name("__w")
 

@@ -9,6 +9,7 @@ from psycopg.sql import SQL, Composable, Composed, Placeholder
 from pgtrickle.emit.fragments import (
     WEIGHT,
     Name,
+    Rendered,
     commas,
     conjunction,
     hashed,
@@ -44,6 +45,8 @@ class Printer:
         self._ctes: list[tuple[Name, Composable]] = []
         self._recursive = False
         self._recursions: set[str] = set()
+        #: With the operator itself: it has to live as long as its id is used.
+        self._printed: dict[tuple[int, frozenset[str]], tuple[Operator, Rendered]] = {}
 
     # --- statement -------------------------------------------------------------------------------------------------
 
@@ -109,6 +112,13 @@ class Printer:
     # --- one method per operator -----------------------------------------------------------------------------------
 
     def _print(self, op: Operator) -> Composable:
+        """Print an operator, or show what was printed of it before: rules use a tree in many places."""
+        place = (id(op), frozenset(self._recursions))
+        if place not in self._printed:
+            self._printed[place] = (op, Rendered(self._print_new(op)))
+        return self._printed[place][1]
+
+    def _print_new(self, op: Operator) -> Composable:
         printer = getattr(self, f"_print_{type(op).__name__.lower()}", None)
         if printer is None:
             raise InternalError(f"the operator {type(op).__name__} has no printer")

@@ -20,9 +20,11 @@ from pgtrickle.ir.operators import (
     Operator,
     Project,
     Scan,
+    UnionAll,
     children_of,
 )
 from pgtrickle.plan import Rewrite, Stage
+from pgtrickle.rewrite.unions import unions
 
 
 def rewrites_between(before: Operator, stages: tuple[Stage, ...]) -> tuple[Rewrite, ...]:
@@ -35,6 +37,7 @@ def rewrites_between(before: Operator, stages: tuple[Stage, ...]) -> tuple[Rewri
     old = tuple(nodes_of(before))
     new = tuple(node for stage in stages for node in nodes_of(stage.operator))
     steps: tuple[Callable[[], Iterator[Rewrite]], ...] = (
+        lambda: _unions(before, old),
         lambda: _grouping_sets(old),
         lambda: _distinct(old, new),
         lambda: _merged(new),
@@ -56,6 +59,13 @@ def nodes_of(op: Operator) -> Iterator[Operator]:
             seen.add(id(node))
             yield node
             stack.extend(reversed(children_of(node)))
+
+
+def _unions(before: Operator, old: tuple[Operator, ...]) -> Iterator[Rewrite]:
+    count = len([node for node in old if isinstance(node, UnionAll)])
+    left = len([node for node in nodes_of(unions(before)) if isinstance(node, UnionAll)])
+    if left < count:
+        yield Rewrite("unions", f"{count} unions inside each other become {left}")
 
 
 def _grouping_sets(old: tuple[Operator, ...]) -> Iterator[Rewrite]:

@@ -38,6 +38,7 @@ from pgtrickle.rewrite.keys import derive_key
 from pgtrickle.rewrite.prune import prune
 from pgtrickle.rewrite.push import push
 from pgtrickle.rewrite.recursion import obstacle, refuse_loose_texts, without_distinct
+from pgtrickle.rewrite.unions import unions
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def cut_stages(root: Operator, names: tuple[str, ...]) -> tuple[Stage, ...]:
         root: the tree of the whole query.
         names: the column names of the stream table.
     """
-    root = distinct_aggregates(attach(grouping_sets(root)))
+    root = distinct_aggregates(attach(grouping_sets(unions(root))))
     cutter = _Cutter(Counter())
     cutter.count(root)
     columns = tuple(replace(column, name=name) for column, name in zip(root.columns, names, strict=True))
