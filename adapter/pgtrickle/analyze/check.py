@@ -10,7 +10,8 @@ from psycopg.sql import SQL, Composable, Composed
 from pgtrickle import db, emit
 from pgtrickle.analyze.typing import describe
 from pgtrickle.emit.fragments import Name, commas, names, table, verbatim
-from pgtrickle.ir.operators import InputKey
+from pgtrickle.ir.operators import InputKey, Operator, children_of
+from pgtrickle.ir.schema import Column, Type
 from pgtrickle.plan import (
     Bindings,
     Plan,
@@ -42,8 +43,25 @@ def check_statements(conn: db.Connection, plan: Plan, sources: Bindings) -> None
     for statement in (*emit.stage_tables(plan, bindings), *emit.locator_index(plan, bindings)):
         with db.wrapped():
             conn.execute(statement, {})
+    planned = any(is_one_sided(column.type) for stage in plan.stages for column in all_columns(stage.operator))
     for statement in _statements(plan, bindings):
-        describe(conn, _filled(conn, statement, plan))
+        filled = _filled(conn, statement, plan)
+        describe(conn, filled)
+        if planned:
+            with db.wrapped():
+                conn.execute(SQL("EXPLAIN {}").format(filled))
+
+
+def is_one_sided(kind: Type) -> bool:
+    """Whether a type can be hashed or sorted only: then the server says no sooner than when it plans a statement."""
+    return kind.equals is not None and kind.hashable is not kind.sortable
+
+
+def all_columns(op: Operator) -> Iterator[Column]:
+    """The columns of all operators of a tree, some of them more than once."""
+    yield from op.columns
+    for child in children_of(op):
+        yield from all_columns(child)
 
 
 def _statements(plan: Plan, bindings: Bindings) -> Iterator[Composable]:

@@ -90,9 +90,9 @@ def equality_pairs(op: Anti | OuterJoin) -> Pairs | None:
         if condition.refs <= theirs:
             alone.append(condition)
             continue
-        if condition.sides is None:
+        if condition.equality is None:
             return None
-        a, b = condition.sides
+        a, b = condition.equality
         if b.refs <= mine and a.refs <= theirs:
             a, b = b, a
         if not (b.refs and a.refs <= mine and b.refs <= theirs):

@@ -77,12 +77,17 @@ def _define_net(printer: Printer, target: Target, net: Composable) -> None:
     if target.key is None:
         extra.append(SQL("pg_catalog.row_number() OVER () AS __i"))
     else:
-        partition = SQL("PARTITION BY {}").format(names(target.neutral_key, "n")) if target.key else SQL("")
+        partition = SQL("PARTITION BY {}").format(commas(map(_placed, target.neutral_key))) if target.key else SQL("")
         for name, sign in (("__had", SQL("<")), ("__has", SQL(">"))):
             extra.append(
                 SQL("pg_catalog.bool_or(n.{} {} 0) OVER ({}) AS {}").format(WEIGHT, sign, partition, Name(name))
             )
     printer.define("net", SQL("SELECT {} FROM ({}) AS n").format(commas([SQL("n.*"), *extra]), net))
+
+
+def _placed(key: Column) -> Composable:
+    """A key column to partition by. What only hashes is told apart by its image: a key that changes it moves."""
+    return Name("n", key.name) if key.type.sortable else image(key, Name("n", key.name))
 
 
 def _write_log(printer: Printer, target: Target, log: Relation, log_columns: tuple[str, ...]) -> None:

@@ -83,8 +83,10 @@ def _comparable(column: Column, kind: ColumnClass) -> tuple[Composable, str | No
     match kind:
         case ColumnClass.EXACT:
             return image(column, value), None
-        case ColumnClass.REPRESENTATIVE:
+        case ColumnClass.REPRESENTATIVE if column.type.sortable:
             return value, None
+        case ColumnClass.REPRESENTATIVE:  # numbers are paired by windows, which sort
+            return image(column, value), None
         case ColumnClass.APPROXIMATE if column.type.category == "N":
             tolerance = REAL_TOLERANCE if column.type.base_oid == _REAL else TOLERANCE
             return SQL("{}::pg_catalog.float8").format(value), tolerance

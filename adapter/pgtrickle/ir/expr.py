@@ -24,6 +24,13 @@ class Expr:
     parts: tuple[str | Ref, ...]
     #: For ``a = b`` with PostgreSQL's own ``=``: both sides, so that joins can be keyed.
     sides: tuple[Expr, Expr] | None = field(default=None, compare=False)
+    #: The sides determine each other, but by more than ``=``: NULL meets NULL, or the operator is another.
+    null_safe: bool = field(default=False, compare=False)
+
+    @property
+    def equality(self) -> tuple[Expr, Expr] | None:
+        """The sides of a condition that is ``=`` and nothing else."""
+        return None if self.null_safe else self.sides
 
     @property
     def refs(self) -> frozenset[str]:
@@ -53,7 +60,7 @@ class Expr:
             else:
                 parts.append(part)
         sides = self.sides and (self.sides[0].substitute(replacements), self.sides[1].substitute(replacements))
-        return Expr(tuple(parts), sides)
+        return Expr(tuple(parts), sides, self.null_safe)
 
 
 def col(name: str) -> Expr:

@@ -35,11 +35,13 @@ def _hash(names: tuple[str, ...]) -> Expr:
 def _equality(column: Column, other: str) -> Expr:
     mine, theirs = col(column.name), col(other)
     schema, operator = column.type.equals or ("pg_catalog", "=")
-    return Expr(text("(", mine, f' OPERATOR("{schema}".{operator}) ', theirs, ")").parts, (mine, theirs))
+    other_operator = (schema, operator) != ("pg_catalog", "=")
+    printed = text("(", mine, f' OPERATOR("{schema}".{operator}) ', theirs, ")")
+    return Expr(printed.parts, (mine, theirs), null_safe=other_operator)
 
 
 def _safe(column: Column, other: str) -> Expr:
     """NULLs equal: not a plain equality, but enough to know that the other side is determined."""
     mine, theirs = col(column.name), col(other)
     both_null = text("(", mine, NULL, " AND ", theirs, NULL, ")")
-    return Expr(text("(", _equality(column, other), " OR ", both_null, ")").parts, (mine, theirs))
+    return Expr(text("(", _equality(column, other), " OR ", both_null, ")").parts, (mine, theirs), null_safe=True)

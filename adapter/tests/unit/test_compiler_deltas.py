@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from pgtrickle.delta import delta
+from pgtrickle.delta.outer import equality_pairs
 from pgtrickle.ir import operators as ir
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import InputKey, Operator, children_of
 from pgtrickle.ir.schema import INT8, Column
+from pgtrickle.rewrite.equality import null_safe
 from pgtrickle.rewrite.push import push
 from pgtrickle.rewrite.restrict import restrict
 
@@ -174,3 +176,15 @@ def test_conditions_between_inputs_stay_in_the_join_and_are_not_lost() -> None:
     assert isinstance(pushed, ir.Join)
     assert pushed.conditions == (*ON, text("TRUE"))
     assert [type(child) for child in pushed.inputs] == [ir.Filter, ir.Filter]
+
+
+def test_a_condition_under_which_nulls_meet_is_no_equality_of_an_outer_join() -> None:
+    plain = ir.Anti(A, B, ON)
+    assert equality_pairs(plain) is not None
+    nullable = null_safe(((A.columns[0], "b_k"),))
+    assert nullable[-1].sides == (col("a_k"), col("b_k"))
+    assert equality_pairs(ir.Anti(A, B, nullable[-1:])) is None
+    renamed = nullable[-1].substitute({"a_k": col("d_k")})
+    assert equality_pairs(ir.Anti(D, B, (renamed,))) is None
+    known = null_safe(((Column("a_k", INT8, nullable=False), "b_k"),))
+    assert equality_pairs(ir.Anti(A, B, known)) is not None
