@@ -8,7 +8,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest adapter/tests -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers check test test-all demo soak mutate wheel clean
+.PHONY: help setup servers check test test-all demo bench bench-quick soak mutate wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -43,6 +43,12 @@ test-all: $(STAMP) ## the default suite, where a missing tool is a failure, and 
 
 demo: $(STAMP) ## real data, live changes, proof; KEEP=1 leaves the server running
 	@KEEP=$(KEEP) $(BIN)/python demo/run.py
+
+bench: $(STAMP) ## the benchmarks; SCALE=1 SCENARIO='join_*' ARGS='--changes sweep --json dist/bench.json'
+	PYTHONPATH=adapter $(BIN)/python -m tests.benchmarks --scale $(or $(SCALE),0.1) --scenario '$(or $(SCENARIO),*)' $(ARGS)
+
+bench-quick: $(STAMP) ## a few benchmarks on little data, under five minutes
+	PYTHONPATH=adapter $(BIN)/python -m tests.benchmarks --quick $(ARGS)
 
 soak: $(STAMP) ## random queries and histories against the oracle; SECS=600
 	$(BIN)/python tools/hunt.py --seconds $(or $(SECS),600) --start $$(date +%s)

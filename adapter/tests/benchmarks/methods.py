@@ -1,0 +1,122 @@
+"""The ways of bringing a stored result up to date, each with its own copy of it and its own connection."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from pgtrickle.api import PgTrickle
+from tests.benchmarks import databases
+from tests.benchmarks.model import AUTO, CONCURRENTLY, DIFFERENTIAL, FULL, HAND, REFRESH, Scenario
+
+SMALL = 1_000
+"""Up to this many changed rows the hand-written delta is a prepared statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a method is to catch up with: changes from this transaction on, about so many rows."""
+
+    since: str
+    rows: int
+
+
+Run = Callable[[Window], "str | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method, prepared for one scenario.
+
+    Attributes:
+        name: of the method.
+        run: brings the result up to date; what it wants noted, or None.
+        result: selects what it maintains.
+    """
+
+    name: str
+    run: Run
+    result: str
+
+
+class Bench:
+    """The connections of one database: ours, and one for everybody else's statements."""
+
+    def __init__(self, dsn: str) -> None:
+        self.engine = PgTrickle.connect(dsn)
+        self.engine.install()
+        self.conn: psycopg.Connection[Any] = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
+
+    def close(self) -> None:
+        """Close both."""
+        self.engine.close()
+        self.conn.close()
+
+    def prepare(self, scenario: Scenario, wanted: tuple[str, ...]) -> list[Method]:
+        """Make what the wanted methods maintain; those that the scenario has no part for are left out."""
+        makers = {
+            DIFFERENTIAL: self._stream_table,
+            AUTO: self._stream_table,
+            FULL: self._stream_table,
+            HAND: self._hand,
+            REFRESH: self._materialized,
+            CONCURRENTLY: self._materialized,
+        }
+        # The hand-written delta reads change buffers, which exist once a stream table does.
+        made = {name: makers[name](scenario, name) for name in sorted(wanted, key=lambda name: name == HAND)}
+        return [method for name in wanted if (method := made[name]) is not None]
+
+    def _stream_table(self, scenario: Scenario, name: str) -> Method | None:
+        table = f"{scenario.name}_{name}"
+        mode = AUTO if name == AUTO else DIFFERENTIAL
+        created = self.engine.create_stream_table(f"public.{table}", scenario.query, refresh_mode=mode.upper())
+        full = name == FULL
+
+        def run(_: Window) -> str:
+            result = self.engine.refresh_stream_table(f"public.{table}", full=full)
+            reason = f": {result.fallback_reason}" if result.fallback_reason and not full else ""
+            return f"{result.action}{reason}"
+
+        del created
+        return Method(name, run, f"SELECT * FROM {table}")
+
+    def _materialized(self, scenario: Scenario, name: str) -> Method | None:
+        if name == CONCURRENTLY and not scenario.unique:
+            return None
+        view = f"{scenario.name}_{name}"
+        self.conn.execute(f"CREATE MATERIALIZED VIEW {view} AS {scenario.query}".encode())
+        if scenario.unique:
+            self.conn.execute(f"CREATE UNIQUE INDEX ON {view} ({', '.join(scenario.unique)})".encode())
+        how = "CONCURRENTLY " if name == CONCURRENTLY else ""
+
+        def run(_: Window) -> None:
+            self.conn.execute(f"REFRESH MATERIALIZED VIEW {how}{view}".encode())
+
+        return Method(name, run, f"SELECT * FROM {view}")
+
+    def _hand(self, scenario: Scenario, name: str) -> Method | None:
+        hand = scenario.hand
+        if hand is None:
+            return None
+        for statement in hand.setup:
+            self.conn.execute(statement.format(query=scenario.query).encode())
+        windows = databases.windows(self.conn)
+        texts = [statement.replace("%", "%%").format(**windows).encode() for statement in hand.delta]
+
+        def run(window: Window) -> None:
+            with self.conn.transaction():
+                for text in texts:
+                    self.conn.execute(text, {"since": window.since}, prepare=window.rows <= SMALL)
+
+        return Method(name, run, hand.result)
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    """Wall time in milliseconds, and the result."""
+    started = time.perf_counter()
+    result = run()
+    return 1000 * (time.perf_counter() - started), result

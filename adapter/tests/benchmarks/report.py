@@ -1,0 +1,106 @@
+"""What a run found, as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.benchmarks.model import (
+    AUTO,
+    CONCURRENTLY,
+    DIFFERENTIAL,
+    FULL,
+    HAND,
+    METHODS,
+    REFRESH,
+    Measurement,
+    Run,
+    ratio,
+)
+
+_SHORT = {HAND: "hand", DIFFERENTIAL: "diff", AUTO: "auto", FULL: "full", REFRESH: "refresh", CONCURRENTLY: "concur."}
+_RATIOS = (
+    ("R/diff", REFRESH, DIFFERENTIAL),
+    ("C/diff", CONCURRENTLY, DIFFERENTIAL),
+    ("R/hand", REFRESH, HAND),
+    ("diff/hand", DIFFERENTIAL, HAND),
+    ("auto/best", AUTO, "best"),
+)
+
+
+def table(run: Run) -> str:
+    """Medians in milliseconds and their ratios, one line per scenario and change rate."""
+    titles = [
+        "scenario",
+        "SF",
+        "change",
+        "rows",
+        *_SHORT.values(),
+        *(name for name, _, _ in _RATIOS),
+        "commit",
+        "decisions",
+    ]
+    lines = []
+    for (scenario, scale, change), times in run.medians().items():
+        kept = {m.method: m for m in run.measurements if (m.scenario, m.scale, m.change) == (scenario, scale, change)}
+        best = [times[method] for method in (DIFFERENTIAL, FULL) if method in times]
+        judged = {**times, **({"best": min(best)} if best else {})}
+        lines.append(
+            [
+                scenario,
+                f"{scale:g}",
+                change,
+                f"{next(iter(kept.values())).rows:,}",
+                *(_ms(times.get(method)) for method in METHODS),
+                *(_times(ratio(judged, over, under)) for _, over, under in _RATIOS),
+                _ms(next(iter(kept.values())).commit_ms),
+                _decisions(kept),
+            ]
+        )
+    return aligned(titles, lines)
+
+
+def aligned(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table in even columns."""
+    widths = [max(len(row[place]) for row in [titles, *lines]) for place in range(len(titles))]
+
+    def show(row: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+
+    return "\n".join([show(titles), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(show, lines)])
+
+
+def _decisions(kept: dict[str, Measurement]) -> str:
+    """What AUTO did, and what DIFFERENTIAL did where it was something else."""
+    said = []
+    for method in (AUTO, DIFFERENTIAL):
+        if method in kept:
+            words = {}
+            for note, count in kept[method].notes.items():
+                word = note.split(":")[0]
+                words[word] = words.get(word, 0) + count
+            if method == AUTO or set(words) != {"DIFFERENTIAL"}:
+                said.append(f"{_SHORT[method]} " + " ".join(f"{word}×{count}" for word, count in sorted(words.items())))
+    return ", ".join(said)
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def _times(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}x" if value < 100 else f"{value:,.0f}x"
+
+
+def text(run: Run) -> str:
+    """The whole report."""
+    about = run.about
+    head = [
+        "",
+        f"{about.get('date')}, {about.get('processors')} x {about.get('processor')}, {about.get('server')}",
+        f"settings: {about.get('settings')}",
+        f"load {about.get('load_before', 0):.1f} before, {about.get('load_after', 0):.1f} after; pg_ivm "
+        f"{'is' if about.get('pg_ivm') else 'is not'} available on this server",
+        "medians in ms; R = REFRESH MATERIALIZED VIEW, C = CONCURRENTLY, hand = delta SQL written by hand",
+        "",
+    ]
+    return "\n".join([*head, table(run), *(["", *run.remarks] if run.remarks else [])])
