@@ -9,6 +9,7 @@ from psycopg.sql import SQL
 
 from pgtrickle import db
 from pgtrickle.analyze.check import check_statements
+from pgtrickle.analyze.collations import foreign_collations
 from pgtrickle.analyze.functions import Function, RuleFacts, by_name, load_functions
 from pgtrickle.analyze.meaning import meaning_of
 from pgtrickle.analyze.probe import Probe, ProbeColumn, pinned_settings, probe, rolled_back
@@ -83,6 +84,7 @@ class _Compilation:
     rewrites: list[Rewrite] = field(default_factory=list)
     described: Mapping[tuple[str, str], RelationFacts] = field(default_factory=dict)
     check: bool = True
+    mixes_collations: bool = False
 
     @property
     def rules(self) -> tuple[RuleFacts, ...]:
@@ -126,10 +128,11 @@ def _learn(conn: db.Connection, query: str, settings: dict[str, str]) -> _Compil
     rules = (probed.view.rule, *(view.rule for view in relations.views.values()))
     collations = sorted(frozenset[int]().union(*(rule.collations for rule in rules)))
     params = {"oids": collations or [0], "relids": sorted(relations.rows) or [0]}
-    coarse = bool(db.fetch_value(conn, _QUERIES["nondeterministic_collations"], params))
+    loose = frozenset(db.fetch_value(conn, _QUERIES["nondeterministic_collations"], params))
     functions = load_functions(conn, rules)
-    types = TypeLoader(conn, coarse_text=coarse, exact_floats=int(settings.get("extra_float_digits", "1")) > 0)
+    types = TypeLoader(conn, coarse_text=bool(loose), exact_floats=int(settings.get("extra_float_digits", "1")) > 0)
     found = _Compilation(conn, probed, relations, functions, types, settings)
+    found.mixes_collations = bool(loose) and any(loose & foreign_collations(rule.text) for rule in rules)
     found.described = describe_relations(conn, relations, types)
     return found
 
@@ -246,6 +249,7 @@ def _accepted(found: _Compilation, *, unnest: bool) -> Plan:
 
 def _compiled(found: _Compilation, unnest: bool) -> Plan:
     _refuse_moving(found)
+    _refuse_mixed_collations(found)
     reference = _determinised(found)
     stmt = parse_query(reference)
     if Names.RESERVED in reference:
@@ -329,6 +333,16 @@ def _refuse_moving(found: _Compilation) -> None:
             "CURRENT_DATE, CURRENT_USER and their like change although no source does",
             clause="CURRENT_DATE/CURRENT_TIMESTAMP/CURRENT_USER",
             hint="Refresh it FULL, or compare with a column instead.",
+        )
+
+
+def _refuse_mixed_collations(found: _Compilation) -> None:
+    """Values that one comparison takes for equal would be grouped, hashed and found again as different ones."""
+    if found.mixes_collations:
+        raise UnsupportedQuery(
+            "text is compared under a non-deterministic collation that is not its own",
+            clause="COLLATE",
+            hint="Give both sides the same collation where they are stored, or in a view with COLLATE.",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pgtrickle import db
 from pgtrickle.parse.facts import FunctionFacts
@@ -100,13 +100,20 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class RuleFacts:
-    """What a stored view rule mentions."""
+    """What a stored view rule mentions.
+
+    Attributes:
+        functions, operators, relations, collations: their OIDs.
+        sql_values: it reads CURRENT_DATE or its like.
+        text: the rule itself.
+    """
 
     functions: frozenset[int]
     operators: frozenset[int]
     relations: frozenset[int]
     collations: frozenset[int]
     sql_values: bool
+    text: str = field(repr=False)
 
 
 def read_rule(text: str) -> RuleFacts:
@@ -116,7 +123,12 @@ def read_rule(text: str) -> RuleFacts:
         return frozenset(int(oid) for oid in pattern.findall(text)) - {0}
 
     return RuleFacts(
-        found(_FUNCTION), found(_OPERATOR), found(_RELATION), found(_COLLATION), bool(_SQL_VALUE.search(text))
+        found(_FUNCTION),
+        found(_OPERATOR),
+        found(_RELATION),
+        found(_COLLATION),
+        bool(_SQL_VALUE.search(text)),
+        text,
     )
 
 

@@ -26,7 +26,7 @@ WHERE a.attrelid = %(relid)s AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 
 -- name: nondeterministic_collations
-SELECT count(*)
+SELECT COALESCE(array_agg(c.oid), '{}')
 FROM pg_catalog.pg_collation AS c
 WHERE NOT c.collisdeterministic
   AND (c.oid = ANY (%(oids)s)
@@ -60,10 +60,13 @@ SELECT i.indrelid AS relid, i.indexrelid AS index_oid, array_agg(a.attname::pg_c
 FROM pg_catalog.pg_index AS i
 CROSS JOIN LATERAL pg_catalog.generate_series(0, i.indnkeyatts - 1) AS k (position)
 JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.position]
+LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = a.attcollation
 WHERE i.indrelid = ANY (%(relids)s)
   AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
 GROUP BY i.indrelid, i.indexrelid, i.indisprimary, i.indnkeyatts
-HAVING bool_and(a.attnotnull) AND NOT EXISTS (
+-- An index may tell apart what the column's own collation takes for equal.
+HAVING bool_and(a.attnotnull AND (l.collisdeterministic IS NOT FALSE OR i.indcollation[k.position] = l.oid))
+AND NOT EXISTS (
     SELECT FROM pg_catalog.pg_constraint AS c
     WHERE c.conrelid = i.indrelid AND c.contype = 'n' AND NOT c.convalidated AND c.conkey && array_agg(a.attnum)
 )

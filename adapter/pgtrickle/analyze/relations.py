@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgtrickle import db
 from pgtrickle.analyze.functions import RuleFacts, read_rule
@@ -90,7 +90,7 @@ def open_view(conn: db.Connection, relid: int) -> View:
     """The text and rule of a view. Expects search_path = pg_catalog."""
     text = db.fetch_value(conn, _QUERIES["view_text"], {"relid": relid})
     rule = read_rule(db.fetch_value(conn, _QUERIES["view_rule"], {"relid": relid}))
-    own = RuleFacts(rule.functions, rule.operators, rule.relations - {relid}, rule.collations, rule.sql_values)
+    own = replace(rule, relations=rule.relations - {relid})
     return View(text, own)
 
 

@@ -15,6 +15,10 @@ COLLATION = "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2',
 SCHEMA = (
     "CREATE TABLE a (id integer PRIMARY KEY, name text COLLATE loose, v integer)",
     "CREATE TABLE b (name text COLLATE loose, w integer)",
+    "CREATE TABLE strict (name text, w integer)",
+    "CREATE TABLE keyed (name text PRIMARY KEY, w integer)",
+    "CREATE TABLE told_apart (name text COLLATE loose NOT NULL, w integer)",
+    'CREATE UNIQUE INDEX ON told_apart (name COLLATE "C")',
     "INSERT INTO a VALUES (1, 'x', 1), (2, 'X', 2), (3, 'y', 3), (4, NULL, 4)",
     "INSERT INTO b VALUES ('X', 1), ('x', 2), ('Z', 3), (NULL, 4)",
 )
@@ -33,13 +37,24 @@ QUERIES = {
     "SELECT DISTINCT ON (name) name, v FROM a ORDER BY name, v DESC": (FOLDED, EXACT),
     "SELECT id, name FROM a WHERE name = 'X'": (EXACT, EXACT),
     'SELECT name COLLATE "C" AS name, count(*) AS n FROM a GROUP BY name COLLATE "C"': (EXACT, EXACT),
+    "SELECT a.id, s.w FROM a LEFT JOIN strict AS s ON a.name = s.name": (EXACT, EXACT),
+    "SELECT a.id, s.w FROM a FULL JOIN strict AS s ON a.name = s.name": (EXACT, EXACT),
+    "SELECT id FROM a WHERE NOT EXISTS (SELECT 1 FROM strict AS s WHERE s.name = a.name)": (EXACT,),
+    "SELECT id FROM a WHERE name IN (SELECT s.name FROM strict AS s)": (EXACT,),
+    'SELECT a.id, s.w FROM a LEFT JOIN strict AS s ON a.name COLLATE "C" = s.name': (EXACT, EXACT),
+    "SELECT a.id, k.w FROM a JOIN keyed AS k ON a.name = k.name": (EXACT, EXACT),
+    "SELECT a.id, k.w FROM a JOIN told_apart AS k ON a.name = k.name": (EXACT, EXACT),
 }
+BOTH_CASES = tuple(f"INSERT INTO {table} VALUES ('Y', 1), ('y', 2)" for table in ("strict", "keyed", "told_apart"))
 WINDOWS = (
     ("INSERT INTO a VALUES (5, 'Y', 5)", "INSERT INTO b VALUES ('y', 5)"),
     ("UPDATE a SET name = upper(name)", "DELETE FROM b WHERE w = 1"),
     ("UPDATE a SET name = lower(name) WHERE id < 3", "UPDATE b SET name = 'Y' WHERE w = 2"),
     ("DELETE FROM a WHERE id IN (1, 3)", "INSERT INTO b VALUES ('x', 6), ('z', 7)"),
     ("DELETE FROM b",),
+    BOTH_CASES,
+    tuple(f"DELETE FROM {table} WHERE w = 1" for table in ("strict", "keyed", "told_apart")),
+    ("DELETE FROM strict", "DELETE FROM keyed", "DELETE FROM told_apart"),
 )
 
 
