@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "adapter"))
 
 from tests.mutation.battery import ADAPTER, Baseline, Item, items
+from tests.mutation.journal import Journal
 from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.picked import PICKED, mutant_of
 from tests.mutation.report import Excuses, as_json, read_equivalents, table
@@ -33,10 +34,12 @@ from tests.mutation.trial import Laboratory, Verdict
 TARGETS = ("pgtrickle/delta/**/*.py", "pgtrickle/rewrite/**/*.py", "pgtrickle/emit/**/*.py")
 DOCUMENTATION = ("pgtrickle/delta/support.py", "pgtrickle/delta/choice.py", "pgtrickle/rewrite/record.py")
 CACHE = ADAPTER.parent / ".dev" / "mutation"
-#: What the battery depends on, besides the compiler.
-BATTERY = ("pgtrickle/**/*.py", "tests/fixtures/**/*.sql", "tests/property/*.py", "tests/support/fixtures.py")
+#: What decides about what the sound compiler makes of an item.
+SOUND = ("pgtrickle/**/*.py", "pgtrickle/**/*.sql", "tests/fixtures/sql/schema.sql", "tests/mutation/*.py")
 #: An item that takes the sound compiler longer is left out: a trial has to be a matter of seconds.
 MOST_SECONDS = 8.0
+#: Mutants that are tried before what is known of them is written down.
+PART = 20
 Chosen = Callable[[Mutant], Sequence[tuple[Item, Baseline]]]
 
 
@@ -62,7 +65,12 @@ def main() -> int:
         return 0
     print(f"{len(tried)} mutants of {len(paths)} modules, {len(excused)} more are listed as equivalent", flush=True)
     began = time.monotonic()
-    verdicts = _try(tried, options)
+    battery = items(range(options.random_cases))
+    journal = Journal(CACHE / "verdicts.jsonl", hashlib.sha256(f"{_sound()} {battery}".encode()).hexdigest()[:16])
+    verdicts = [] if options.anew else journal.known(tried)
+    print(f"{len(verdicts)} of them were tried before", flush=True)
+    done = {verdict.mutant for verdict in verdicts}
+    verdicts += _try([mutant for mutant in tried if mutant not in done], battery, journal, options)
     _report(verdicts, excused, time.monotonic() - began)
     if options.json:
         options.json.write_text(json.dumps(as_json(verdicts, excused), indent=1))
@@ -77,8 +85,10 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="show the mutants, try none")
     parser.add_argument("--picked", action="store_true", help="only one picked fault for each rule: a minute at most")
     parser.add_argument("--json", type=Path, help="write the result to this file")
+    parser.add_argument("--anew", action="store_true", help="also try what earlier runs have tried")
+    parser.add_argument("--seconds", type=float, help="try no other mutant after so many seconds")
     parser.add_argument("--workers", type=int, default=2, help="mutants tried at the same time")
-    parser.add_argument("--random-cases", type=int, default=150, help="cases of the property generator in the battery")
+    parser.add_argument("--random-cases", type=int, default=60, help="cases of the property generator in the battery")
     parser.add_argument("--verbose", action="store_true", help="say of every mutant how it was noticed")
     return parser
 
@@ -89,31 +99,48 @@ def target_paths() -> list[str]:
     return sorted(found - set(DOCUMENTATION))
 
 
-def _try(mutants: Sequence[Mutant], options: argparse.Namespace) -> list[Verdict]:
+def _try(
+    mutants: Sequence[Mutant], battery: Sequence[Item], journal: Journal, options: argparse.Namespace
+) -> list[Verdict]:
+    """Part by part, so that a run may be interrupted: what is known of a part is kept in the journal."""
     laboratory = Laboratory(options.workers)
+    verdicts: list[Verdict] = []
     try:
-        battery = items(range(options.random_cases))
         known = _baselines(laboratory, battery)
         usable = [(i, known[i.name]) for i in battery if i.name in known and known[i.name].seconds < MOST_SECONDS]
         print(f"{len(usable)} of {len(battery)} items of the battery are of use", flush=True)
-        verdicts, survivors = [], list(mutants)
-        for name, chosen, most in _rounds(usable):
-            done = []
-            for verdict in laboratory.trials(survivors, chosen, most=most):
-                done.append(verdict)
-                if verdict.notice is not None and options.verbose:
-                    _show(verdict.mutant, verdict.notice)
-                if len(done) % 100 == 0:
-                    print(f"  {name}: {len(done)} of {len(survivors)}", flush=True)
-            verdicts += [verdict for verdict in done if verdict.notice is not None]
-            left = [verdict for verdict in done if verdict.notice is None]
-            survivors = [verdict.mutant for verdict in left]
-            print(f"{name}: {len(survivors)} of {len(mutants)} are left", flush=True)
-            for verdict in left if options.verbose else ():
-                _show(verdict.mutant, _survived(verdict))
-        return [*verdicts, *left]
+        began = time.monotonic()
+        for start in range(0, len(mutants), PART):
+            if options.seconds and time.monotonic() - began > options.seconds:
+                print(f"{len(mutants) - start} mutants are left for another run")
+                break
+            found = _try_part(laboratory, mutants[start : start + PART], usable, options)
+            journal.add(found)
+            verdicts += found
+            left = sum(verdict.notice is None for verdict in verdicts)
+            print(f"{len(verdicts)} of {len(mutants)}, {left} survived, {time.monotonic() - began:.0f} s", flush=True)
     finally:
         laboratory.close()
+    return verdicts
+
+
+def _try_part(
+    laboratory: Laboratory,
+    mutants: Sequence[Mutant],
+    usable: Sequence[tuple[Item, Baseline]],
+    options: argparse.Namespace,
+) -> list[Verdict]:
+    verdicts: list[Verdict] = []
+    survivors, left = list(mutants), list[Verdict]()
+    for _, chosen, most in _rounds(usable):
+        done = list(laboratory.trials(survivors, chosen, most=most))
+        verdicts += [verdict for verdict in done if verdict.notice is not None]
+        left = [verdict for verdict in done if verdict.notice is None]
+        survivors = [verdict.mutant for verdict in left]
+    if options.verbose:
+        for verdict in (*verdicts, *left):
+            _show(verdict.mutant, verdict.notice or _survived(verdict))
+    return [*verdicts, *left]
 
 
 def _try_picked(workers: int) -> int:
@@ -134,21 +161,28 @@ def _try_picked(workers: int) -> int:
     return 1 if survivors else 0
 
 
+def _sound() -> str:
+    """Names the sound compiler."""
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in SOUND for path in ADAPTER.glob(pattern)):
+        digest.update(str(path).encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def _baselines(laboratory: Laboratory, battery: Sequence[Item]) -> dict[str, Baseline]:
     """What the sound compiler makes of the battery; kept until a source file changes."""
-    digest = hashlib.sha256()
-    for path in sorted(path for pattern in BATTERY for path in ADAPTER.glob(pattern)):
-        digest.update(str(path).encode() + path.read_bytes())
-    digest.update(repr([item.name for item in battery]).encode())
-    kept = CACHE / f"{digest.hexdigest()[:16]}.pickle"
-    if kept.is_file():
-        return pickle.loads(kept.read_bytes())
-    began = time.monotonic()
-    found = laboratory.baselines(battery, frozenset(str(ADAPTER / path) for path in target_paths()))
-    CACHE.mkdir(parents=True, exist_ok=True)
-    kept.write_bytes(pickle.dumps(found))
-    print(f"the sound compiler played the battery in {time.monotonic() - began:.0f} s", flush=True)
-    return found
+    kept = CACHE / f"{_sound()}.pickle"
+    found: dict[Item, Baseline | None] = pickle.loads(kept.read_bytes()) if kept.is_file() else {}
+    new = [item for item in battery if item not in found]
+    if new:
+        began = time.monotonic()
+        learnt = laboratory.baselines(new, frozenset(str(ADAPTER / path) for path in target_paths()))
+        found.update({item: learnt.get(item.name) for item in new})
+        CACHE.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(pickle.dumps(found))
+        print(f"the sound compiler compiled {len(new)} items in {time.monotonic() - began:.0f} s", flush=True)
+    wanted = {item.name: found[item] for item in battery}
+    return {name: baseline for name, baseline in wanted.items() if baseline is not None}
 
 
 def _rounds(usable: Sequence[tuple[Item, Baseline]]) -> list[tuple[str, Chosen, int | None]]:

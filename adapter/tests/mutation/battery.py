@@ -1,17 +1,19 @@
 """What a mutant has to get past: fixture queries with their histories, regressions, and random cases.
 
-The sound compiler plays everything once; a mutant has to give the same rows, modes and refusals. Rows are compared by
-the tests' own oracle with what the sound compiler says the query means, never by code that may be mutated.
+The sound compiler compiles everything once; a mutant has to give the right rows, the same modes and refusals. Rows are
+compared by the tests' own oracle with what the sound compiler says the query means, never by code that may be mutated.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from tests.mutation.screen import Tree, recorded
@@ -26,8 +28,10 @@ REGRESSIONS = ADAPTER / "tests" / "fixtures" / "regressions"
 SEED = 20
 WINDOWS = 7
 """Windows that a mutant has to get past; twice as many while it is tried with few queries."""
-LEARNT = 1
-"""Windows for which the sound compiler is watched: all statements are printed at creation already."""
+PLAYING = 1.0
+"""Seconds that the history of a query takes, roughly, beside its compilation."""
+WATCHED = 20
+"""Calls of a function of which the lines are noted; watching all of them takes several times as long."""
 FREE = "free"
 """Comparison class of a column whose value the query leaves open."""
 
@@ -46,10 +50,10 @@ class Baseline:
     """What the sound compiler made of an item.
 
     Attributes:
-        seconds: how long it took.
+        seconds: how long playing it takes, roughly.
         lines: path -> lines that were executed.
         meanings: stream table -> (query with its free orders made total, comparison per column).
-        result: modes, refusals and queries that are of no use.
+        result: modes and refusals.
         trees: what was compiled, to see whether a mutant makes something else of it.
     """
 
@@ -91,62 +95,99 @@ class Noticed(Exception):
     """Something is not as it was with the sound compiler."""
 
 
-def learn(dsn: str, item: Item, targets: frozenset[str]) -> Baseline | None:
-    """Play an item with the sound compiler; None if it fails even so.
+def learn(dsn: str, battery: Sequence[Item], targets: frozenset[str]) -> dict[str, Baseline]:
+    """What the sound compiler makes of items; those that it refuses are left out.
+
+    Queries are compiled, which prints all their statements; the stream tables of a case are created as well, because
+    some read others. No history is played: the other tests do that.
 
     Args:
-        dsn: a database with the engine installed; `p` is its first schema.
-        item: what to play.
+        dsn: a database with the engine installed and without tables; `p` is its first schema.
+        battery: the items.
         targets: absolute paths of the modules whose executed lines are wanted.
     """
-    from pgtrickle.analyze import compile_query
     from pgtrickle.db import connect
-    from pgtrickle.rewrite.classes import column_classes
     from tests.property.replay import Outcome, Replay
+
+    found: dict[str, Baseline | None] = {}
+    queries = [item for item in battery if item.query is not None]
+    with connect(dsn) as conn:
+        conn.execute("CREATE SCHEMA p")
+        for statement in schema() if queries else ():
+            conn.execute(statement)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        for item in queries:
+            found[item.name] = _learn_query(conn, item.query or "", targets)
+        conn.execute("DROP SCHEMA p CASCADE")
+
+    class Learner(Replay):
+        def _compare(self, alive: Any, names: Any, outcome: Outcome, when: str) -> None:
+            return None
+
+    for item in battery:
+        if item.case is not None:
+            player = Learner(dsn)
+            found[item.name] = _learn_case(player, item.case, targets)
+            player.close()
+    return {name: baseline for name, baseline in found.items() if baseline is not None}
+
+
+def _learn_query(conn: Any, query: str, targets: frozenset[str]) -> Baseline | None:
+    from pgtrickle.analyze import compile_query
+    from pgtrickle.errors import UnsupportedQuery
+    from pgtrickle.rewrite.classes import column_classes
 
     names = {"exact": EXACT, "representative": EQUAL, "approximate": APPROXIMATE, "ordered": FREE}
     baseline = Baseline()
+    try:
+        with _watched(baseline, targets):
+            plan = compile_query(conn, query, mode="DIFFERENTIAL").plan
+    except UnsupportedQuery:
+        return None
+    classes = tuple(names[kind.value] for kind in column_classes(plan))
+    baseline.meanings["p.st_1"] = (plan.reference, classes)
+    baseline.seconds += PLAYING
+    return baseline
 
-    class Learner(Replay):
-        def _create(self, each: StreamTable, outcome: Outcome) -> bool:
-            created = super()._create(each, outcome)
-            if created and item.query is not None:
-                with connect(dsn) as conn:
-                    plan = compile_query(conn, each.query, mode="AUTO", check=False).plan
-                classes = tuple(names[kind.value] for kind in column_classes(plan))
-                baseline.meanings[each.name] = (plan.reference, classes)
-            return created
 
-        def _compare(self, alive: Any, names: Any, outcome: Outcome, when: str) -> None:
-            return None if item.query is not None else super()._compare(alive, names, outcome, when)
+def _learn_case(player: Any, case: Case, targets: frozenset[str]) -> Baseline | None:
+    baseline = Baseline()
+    with _watched(baseline, targets):
+        outcome = player.run(replace(case, windows=()))
+    baseline.seconds += 0.1 * len(case.windows) * len(case.stream_tables)
+    baseline.result = result_of(outcome)
+    return None if outcome.failures else baseline
 
-    player = Learner(dsn)
+
+@contextmanager
+def _watched(baseline: Baseline, targets: frozenset[str]) -> Iterator[None]:
     began = time.monotonic()
     sys.settrace(_tracer(targets, baseline.lines))
     try:
         with recorded(baseline.trees):
-            outcome = player.run(item.case if item.case is not None else case_of([item.query or ""], LEARNT))
+            yield
     finally:
         sys.settrace(None)
-    baseline.seconds = time.monotonic() - began
-    player.close()
-    baseline.result = result_of(outcome)
-    useless = outcome.failures or (item.query is not None and (outcome.invalid or outcome.refused))
-    return None if useless else baseline
+        baseline.seconds = time.monotonic() - began
 
 
 def result_of(outcome: Any) -> tuple[Any, ...]:
     """What has to be the same however the rows come about."""
-    return (sorted(outcome.created.items()), sorted(outcome.refused), sorted(outcome.invalid))
+    return (sorted(outcome.created.items()), sorted(outcome.refused))
 
 
 def _tracer(targets: frozenset[str], lines: dict[str, set[int]]) -> Any:
+    calls = Counter[CodeType]()
+
     def local(frame: FrameType, event: str, _: Any) -> Any:
         lines.setdefault(frame.f_code.co_filename, set()).add(frame.f_lineno)
         return local
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
-        return local(frame, event, None) if frame.f_code.co_filename in targets else None
+        code = frame.f_code
+        if code.co_filename not in targets:
+            return None
+        calls[code] += 1
+        return local(frame, event, None) if calls[code] <= WATCHED else None
 
     return trace
 
