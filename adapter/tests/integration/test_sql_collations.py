@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from pgtrickle.api import PgTrickle
+from pgtrickle.errors import UnsupportedQuery
 from tests.support.oracle import EXACT, FOLDED, assert_same_rows
 
 pytestmark = pytest.mark.edges_only
@@ -16,7 +17,6 @@ SCHEMA = (
     "CREATE TABLE a (id integer PRIMARY KEY, name text COLLATE loose, v integer)",
     "CREATE TABLE b (name text COLLATE loose, w integer)",
     "CREATE TABLE strict (name text, w integer)",
-    "CREATE TABLE keyed (name text PRIMARY KEY, w integer)",
     "CREATE TABLE told_apart (name text COLLATE loose NOT NULL, w integer)",
     'CREATE UNIQUE INDEX ON told_apart (name COLLATE "C")',
     "INSERT INTO a VALUES (1, 'x', 1), (2, 'X', 2), (3, 'y', 3), (4, NULL, 4)",
@@ -37,15 +37,29 @@ QUERIES = {
     "SELECT DISTINCT ON (name) name, v FROM a ORDER BY name, v DESC": (FOLDED, EXACT),
     "SELECT id, name FROM a WHERE name = 'X'": (EXACT, EXACT),
     'SELECT name COLLATE "C" AS name, count(*) AS n FROM a GROUP BY name COLLATE "C"': (EXACT, EXACT),
-    "SELECT a.id, s.w FROM a LEFT JOIN strict AS s ON a.name = s.name": (EXACT, EXACT),
-    "SELECT a.id, s.w FROM a FULL JOIN strict AS s ON a.name = s.name": (EXACT, EXACT),
-    "SELECT id FROM a WHERE NOT EXISTS (SELECT 1 FROM strict AS s WHERE s.name = a.name)": (EXACT,),
-    "SELECT id FROM a WHERE name IN (SELECT s.name FROM strict AS s)": (EXACT,),
-    'SELECT a.id, s.w FROM a LEFT JOIN strict AS s ON a.name COLLATE "C" = s.name': (EXACT, EXACT),
-    "SELECT a.id, k.w FROM a JOIN keyed AS k ON a.name = k.name": (EXACT, EXACT),
+    'SELECT a.id, s.w FROM a LEFT JOIN strict AS s ON a.name COLLATE "C" = s.name COLLATE "C"': (EXACT, EXACT),
+    "SELECT a.id, s.name FROM a JOIN strict AS s ON s.w = a.id WHERE a.name IN ('x', 'y') OR s.name = 'Y'": (
+        EXACT,
+        EXACT,
+    ),
+    "SELECT name, 'n' AS note FROM a UNION SELECT name, note FROM (SELECT name, 'n' AS note FROM b) AS q": (
+        FOLDED,
+        EXACT,
+    ),
     "SELECT a.id, k.w FROM a JOIN told_apart AS k ON a.name = k.name": (EXACT, EXACT),
 }
-BOTH_CASES = tuple(f"INSERT INTO {table} VALUES ('Y', 1), ('y', 2)" for table in ("strict", "keyed", "told_apart"))
+#: Here 'x' may equal 'X' on one side and not on the other. PostgreSQL itself takes the wrong rows for duplicates.
+MIXED = (
+    "SELECT a.id, s.w FROM a LEFT JOIN strict AS s ON a.name = s.name",
+    "SELECT a.id, s.w FROM a JOIN strict AS s USING (name)",
+    "SELECT id FROM a WHERE EXISTS (SELECT 1 FROM strict AS s WHERE s.name = a.name)",
+    "SELECT id FROM a WHERE name IN (SELECT s.name FROM strict AS s)",
+    "SELECT w FROM strict WHERE name COLLATE loose IN (SELECT s.name FROM strict AS s)",
+    "SELECT name, w FROM b UNION ALL SELECT name, w FROM strict",
+    "SELECT name FROM strict INTERSECT SELECT name FROM b",
+    "SELECT id FROM a, strict AS s WHERE a.name IS DISTINCT FROM s.name",
+)
+BOTH_CASES = tuple(f"INSERT INTO {table} VALUES ('Y', 1), ('y', 2)" for table in ("strict", "told_apart"))
 WINDOWS = (
     ("INSERT INTO a VALUES (5, 'Y', 5)", "INSERT INTO b VALUES ('y', 5)"),
     ("UPDATE a SET name = upper(name)", "DELETE FROM b WHERE w = 1"),
@@ -53,8 +67,8 @@ WINDOWS = (
     ("DELETE FROM a WHERE id IN (1, 3)", "INSERT INTO b VALUES ('x', 6), ('z', 7)"),
     ("DELETE FROM b",),
     BOTH_CASES,
-    tuple(f"DELETE FROM {table} WHERE w = 1" for table in ("strict", "keyed", "told_apart")),
-    ("DELETE FROM strict", "DELETE FROM keyed", "DELETE FROM told_apart"),
+    tuple(f"DELETE FROM {table} WHERE w = 1" for table in ("strict", "told_apart")),
+    ("DELETE FROM strict", "DELETE FROM told_apart"),
 )
 
 
@@ -80,3 +94,12 @@ def test_what_is_equal_in_another_case_is_one_value(engine: PgTrickle, tables: p
             engine.refresh_stream_table(name)
             assert_same_rows(tables, name, query, classes=dict(enumerate(QUERIES[query])))
             assert engine.verify(name).proven is not False, query
+
+
+def test_comparing_two_collations_of_which_one_is_loose_is_refused(
+    engine: PgTrickle, tables: psycopg.Connection[Any]
+) -> None:
+    for query in MIXED:
+        with pytest.raises(UnsupportedQuery, match="non-deterministic collation that is not its own"):
+            engine.create_stream_table("st", query, refresh_mode="DIFFERENTIAL")
+    assert engine.create_stream_table("st", MIXED[0], refresh_mode="AUTO").effective_mode == "FULL"

@@ -14,6 +14,9 @@ from pgtrickle.delta.aggregates.weighted import total
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import AggregateCall
 
+#: Nothing, at a scale that a sum then has too.
+_MANY_DIGITS = "0e-100::pg_catalog.numeric"
+
 
 def _state(call: AggregateCall) -> tuple[StateColumn, ...]:
     (arg,) = call.args
@@ -38,7 +41,9 @@ def deviation(variance: Expr, *, root: bool) -> Expr:
         return variance
     value = text("(", variance, ")")
     scale = text("COALESCE(pg_catalog.scale(", value, "), 0)")
-    return text("pg_catalog.round(pg_catalog.sqrt(", value, "), ", scale, ")")
+    # The function sqrt gives a few digits more than are shown, and what was rounded there may not be rounded again.
+    root_of_it = text("pg_catalog.sqrt(", value, " + ", _MANY_DIGITS, ")")
+    return text("pg_catalog.round(", root_of_it, ", ", scale, ")")
 
 
 def _result(sample: bool, root: bool) -> Callable[[AggregateCall, Mapping[str, str]], Expr]:
