@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,17 +12,34 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from tests.benchmarks import cases, databases, floor, harness, report, server
+from tests.benchmarks import (
+    capture,
+    cases,
+    compare,
+    databases,
+    fixed,
+    floor,
+    freshness,
+    harness,
+    ivm,
+    pictures,
+    report,
+    server,
+)
+from tests.benchmarks import (
+    scale as many,
+)
 from tests.benchmarks.cases import tpch
-from tests.benchmarks.model import AUTO, DIFFERENTIAL, FULL, METHODS, REFRESH, Run, change
+from tests.benchmarks.model import AUTO, CONCURRENTLY, DIFFERENTIAL, FULL, METHODS, REFRESH, Run, change
 
 SMALL = ("1", "100", "1%")
 SWEEP = ("1", "100", "0.1%", "1%", "5%", "10%", "20%", "50%")
 QUICK = {
-    "scale": "0.02",
-    "scenario": "row_view,groups_1k,join_q3,min_max,left_join,q0[356]",
-    "changes": "1,1%",
+    "scale": "0.01",
+    "scenario": "row_view,groups_1k,join_q3,left_join,q0[36],capture,pg_ivm,floor,scale,freshness",
+    "changes": "1,1%,20%",
     "repeats": 3,
+    "methods": ",".join(method for method in METHODS if method != CONCURRENTLY),
 }
 
 
@@ -36,11 +54,17 @@ class Step:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the suite. Returns 1 if a result was wrong or a part failed."""
-    given = arguments().parse_args(argv)
+    parser = arguments()
+    given = parser.parse_args(argv)
     if given.quick:
-        vars(given).update(QUICK)
+        vars(given).update({key: QUICK[key] for key in QUICK if getattr(given, key) == parser.get_default(key)})
+    if given.compare:
+        say(compare.compared(*given.compare))
+        return 0
     run, failed = Run(), 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with server.server(given.server) as dsn:
+        databases.sweep(dsn)
         options = harness.Options(dsn, given.repeats, tuple(given.methods.split(",")), plans=given.plans)
         run.about = {**floor.about(dsn), "options": vars(given)}
         todo = list(steps(given, options))
@@ -57,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
     if given.json:
         run.write(given.json)
         say(f"written: {given.json}")
+    if given.pictures:
+        say(f"drawn: {len(pictures.draw(run, given.pictures))} pictures in {given.pictures}")
     return 1 if failed else 0
 
 
@@ -74,6 +100,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--plans", type=Path, help="write the plans of one more refresh per change rate to this directory"
     )
+    parser.add_argument("--pictures", type=Path, help="draw pictures into this directory")
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="only compare two JSON files")
     parser.add_argument("--quick", action="store_true", help="few scenarios on little data")
     parser.add_argument("--server", help="connection string of a superuser on a server; default: one of our own")
     return parser
@@ -83,6 +111,9 @@ def steps(given: argparse.Namespace, options: harness.Options) -> Iterator[Step]
     """What there is to do."""
     globs = given.scenario.split(",")
     rates = [change(text) for text in (SWEEP if given.changes == "sweep" else given.changes.split(","))]
+    for name, (weight, act) in others(given, options).items():
+        if wanted(name, globs):
+            yield Step(name, weight, act)
     for scale in map(float, given.scale.split(",")):
         for scenario in cases.ALONE:
             if wanted(scenario.name, globs):
@@ -98,6 +129,28 @@ def steps(given: argparse.Namespace, options: harness.Options) -> Iterator[Step]
                 0.3 * len(queries) * (scale + 0.05),
                 lambda run, q=queries, f=scale: measure_tpch(run, q, f, options),
             )
+
+
+def others(given: argparse.Namespace, options: harness.Options) -> dict[str, tuple[float, Callable[[Run], None]]]:
+    """What is no comparison of refreshes: name -> weight and act."""
+    dsn, quick, repeats = options.dsn, given.quick, options.repeats
+    scale = min(map(float, given.scale.split(",")))
+    return {
+        "capture": (0.2, lambda run: capture.measure(run, dsn, repeats=4 * repeats, seconds=2 if quick else 10)),
+        "pg_ivm": (0.2, lambda run: ivm.measure(run, dsn, scale=scale, repeats=repeats)),
+        "floor": (0.1, lambda run: fixed.measure(run, dsn, repeats=10 * repeats)),
+        "scale": (
+            0.8,
+            lambda run: many.measure(
+                run,
+                dsn,
+                tables=50 if quick else 1000,
+                pending=200_000 if quick else 10_000_000,
+                seconds=5 if quick else 20,
+            ),
+        ),
+        "freshness": (0.2, lambda run: freshness.measure(run, dsn, samples=20 if quick else 100)),
+    }
 
 
 def wanted(name: str, globs: list[str]) -> bool:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -71,6 +72,15 @@ def copy_of(dsn: str, original: str | None) -> Iterator[str]:
     finally:
         with psycopg.connect(dsn, autocommit=True) as conn:
             conn.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
+
+
+def sweep(dsn: str) -> None:
+    """Drop the databases of runs that were killed."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        rows = conn.execute("SELECT datname FROM pg_database WHERE datname ~ '^bench_[0-9]+_[0-9]+$'").fetchall()
+        for (name,) in rows:
+            if not Path(f"/proc/{name.split('_')[1]}").exists():
+                conn.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
 
 
 def since(conn: Connection) -> str:

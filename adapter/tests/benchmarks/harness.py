@@ -50,7 +50,9 @@ def measure(run: Run, scenarios: Sequence[Scenario], scale: float, changes: Sequ
     Raises:
         WrongResult: a method's result is not the query's.
     """
-    with databases.copy_of(options.dsn, databases.template(options.dsn, scale)) as dsn, _bench(dsn) as bench:
+    needs_tpch = any(scenario.tpch for scenario in scenarios)
+    original = databases.template(options.dsn, scale) if needs_tpch else None
+    with databases.copy_of(options.dsn, original) as dsn, _bench(dsn) as bench:
         for scenario in scenarios:
             for statement in scenario.setup:
                 bench.conn.execute(statement.format(scale=scale).encode())

@@ -46,6 +46,7 @@ class Scenario:
         unique: columns of a unique index on the materialized view, for REFRESH CONCURRENTLY; empty: none.
         setup: statements before anything is created, for example an index on a source; ``{scale}`` is the scale.
         hand: the hand-written delta.
+        tpch: whether it reads the tables of TPC-H; otherwise ``setup`` makes its own.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Scenario:
     unique: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
     hand: Hand | None = None
+    tpch: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tests.benchmarks import goals
 from tests.benchmarks.model import (
     AUTO,
     CONCURRENTLY,
@@ -103,4 +104,25 @@ def text(run: Run) -> str:
         "medians in ms; R = REFRESH MATERIALIZED VIEW, C = CONCURRENTLY, hand = delta SQL written by hand",
         "",
     ]
-    return "\n".join([*head, table(run), *(["", *run.remarks] if run.remarks else [])])
+    parts = [*head, table(run), "", goals_table(run), "", *summary(run)]
+    return "\n".join([*parts, *(["", *run.remarks] if run.remarks else [])])
+
+
+def goals_table(run: Run) -> str:
+    """Goal by goal: target, measured, met or not."""
+    lines = []
+    for reading in goals.judged(run):
+        target = "" if reading.target is None else f"{'<=' if reading.at_most else '>='} {reading.target:.4g}"
+        met = {None: "", True: "met", False: "NOT met"}[reading.met]
+        number = f"{reading.value:.3g}" if abs(reading.value) < 1000 else f"{reading.value:,.0f}"
+        lines.append([str(reading.goal), reading.name, target, f"{number} {reading.unit}", met, reading.note])
+    return aligned(["goal", "what", "target", "measured", "", "note"], lines)
+
+
+def summary(run: Run) -> list[str]:
+    """One line per goal: how many of its targets are met."""
+    counted: dict[int, list[bool]] = {}
+    for reading in goals.judged(run):
+        if reading.met is not None:
+            counted.setdefault(reading.goal, []).append(reading.met)
+    return [f"goal {goal}: {sum(met)} of {len(met)} met" for goal, met in sorted(counted.items())]

@@ -15,6 +15,7 @@ SCENARIOS = (
 ) SELECT id, depth, total FROM walk""",
         ("tree",),
         unique=("id",),
+        tpch=False,
         setup=(
             "CREATE TABLE tree (id bigint PRIMARY KEY, parent bigint, value bigint NOT NULL)",
             "INSERT INTO tree SELECT i, CASE WHEN i > 1 THEN 1 + floor(random() * (i - 1)) END, i % 100"

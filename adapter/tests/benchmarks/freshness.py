@@ -1,0 +1,102 @@
+"""From the commit of a one-row change to its being visible in stream tables, with a real runner."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psycopg
+
+from pgtrickle.api import PgTrickle
+from tests.benchmarks import databases
+from tests.benchmarks.model import Reading, Run
+from tests.support.runners import RunnerProcess
+
+GOAL = 12
+PATIENCE_SECONDS = 30.0
+
+
+def measure(run: Run, dsn: str, *, samples: int) -> None:
+    """All readings of goal 12: one stream table, a chain of ten, a lattice of three layers of twenty.
+
+    Args:
+        run: gets the readings.
+        dsn: of the server.
+        samples: one-row changes each.
+    """
+    one = _times(dsn, lambda engine: _single(engine), samples)
+    run.readings += [
+        Reading(GOAL, "one stream table, commit to visible: p50", statistics.median(one), "ms", 15),
+        Reading(GOAL, "one stream table, commit to visible: p95", quantile(one, 0.95), "ms", 40),
+    ]
+    chain = _times(dsn, _chain, max(samples // 3, 5))
+    run.readings.append(Reading(GOAL, "chain of ten: p50", statistics.median(chain), "ms", 60))
+    lattice = _times(dsn, _lattice, max(samples // 6, 5))
+    run.readings.append(Reading(GOAL, "lattice of 3 x 20: p50", statistics.median(lattice), "ms", 500))
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that this share of the values does not exceed."""
+    return sorted(values)[min(int(share * len(values)), len(values) - 1)]
+
+
+def _single(engine: PgTrickle) -> list[str]:
+    engine.create_stream_table("public.st", "SELECT k, sum(v) AS v FROM src GROUP BY k", schedule="continuous")
+    return ["st"]
+
+
+def _chain(engine: PgTrickle) -> list[str]:
+    above = "src"
+    for number in range(10):
+        name = f"st{number}"
+        query = f"SELECT k, sum(v) AS v FROM {above} GROUP BY k" if number == 0 else f"SELECT k, v FROM {above}"
+        engine.create_stream_table(f"public.{name}", query, schedule="continuous")
+        above = name
+    return [above]
+
+
+def _lattice(engine: PgTrickle) -> list[str]:
+    for layer in range(3):
+        for place in range(20):
+            left = "src" if layer == 0 else f"l{layer - 1}_{place}"
+            right = "src" if layer == 0 else f"l{layer - 1}_{(place + 1) % 20}"
+            query = (
+                f"SELECT k, sum(v) AS v FROM src WHERE k % 20 >= 0 OR k = {place} GROUP BY k"
+                if layer == 0
+                else f"SELECT a.k, a.v FROM {left} AS a JOIN {right} AS b ON b.k = a.k"
+            )
+            engine.create_stream_table(f"public.l{layer}_{place}", query, schedule="continuous")
+    return [f"l2_{place}" for place in range(20)]
+
+
+def _times(dsn: str, create: Callable[[PgTrickle], list[str]], samples: int) -> list[float]:
+    with databases.copy_of(dsn, None) as inside, psycopg.connect(inside, autocommit=True) as conn:
+        conn.execute("CREATE TABLE src (id bigint PRIMARY KEY, k int NOT NULL, v bigint NOT NULL)")
+        conn.execute("INSERT INTO src SELECT i, i % 100, 0 FROM generate_series(1, 10000) AS i")
+        with PgTrickle.connect(inside) as engine:
+            engine.install()
+            ends = create(engine)
+        conn.execute("VACUUM ANALYZE")
+        seen = " AND ".join(f"(SELECT v FROM {end} WHERE k = 1) = %(v)s" for end in ends)
+        with RunnerProcess(inside, "--workers", "2") as runner, psycopg.connect(inside, autocommit=True) as reader:
+            runner.started()
+            found = [_sample(conn, reader, seen, number) for number in range(1, samples + 4)]
+            runner.stop()
+        return found[3:]
+
+
+def _sample(conn: psycopg.Connection[Any], reader: psycopg.Connection[Any], seen: str, number: int) -> float:
+    """Milliseconds from commit to visible; the pause keeps samples apart from the runner's rhythm."""
+    time.sleep(0.05 + 0.007 * (number % 13))
+    conn.execute("UPDATE src SET v = %s WHERE id = 1", (number,))
+    started = time.perf_counter()
+    while True:
+        row = reader.execute(f"SELECT {seen}".encode(), {"v": number}, prepare=True).fetchone()
+        assert row is not None
+        passed = time.perf_counter() - started
+        if row[0]:
+            return 1000 * passed
+        assert passed < PATIENCE_SECONDS, f"change {number} did not arrive within {PATIENCE_SECONDS:g} s"
+        time.sleep(0.001)
