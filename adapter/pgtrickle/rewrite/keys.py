@@ -52,7 +52,47 @@ def _renamed(key: Key | None, op: Project) -> Key | None:
     if key is None:
         return None
     shown = {expr.column: column.name for expr, column in zip(op.exprs, op.columns, strict=True) if expr.column}
-    return frozenset(shown[name] for name in key) if key <= shown.keys() else None
+    if not key <= shown.keys():
+        key = _stand_ins(key, frozenset(shown), op.child)
+    return None if key is None else frozenset(shown[name] for name in key)
+
+
+def _stand_ins(key: Key, shown: frozenset[str], op: Operator) -> Key | None:
+    """The key with columns that are not shown replaced by shown ones that always have the same value."""
+    found: set[str] = set()
+    for name in key:
+        candidates = {name} if name in shown else _equal_to(name, op) & shown
+        if not candidates:
+            return None
+        found.add(min(candidates))
+    return frozenset(found)
+
+
+def _equal_to(name: str, op: Operator) -> set[str]:
+    """The columns that equal this one in every row, by conditions that every row meets."""
+    conditions: list[Expr] = []
+    while isinstance(op, Filter | Join):
+        conditions += op.conditions
+        if isinstance(op, Join):
+            break
+        op = op.child
+    types = {column.name: column.type for column in op.columns}
+    reached, left = {name}, [name]
+    while left:
+        current = left.pop()
+        for condition in conditions:
+            for mine, theirs in _column_pairs(condition):
+                if mine == current and theirs not in reached and types[mine] == types[theirs]:
+                    reached.add(theirs)
+                    left.append(theirs)
+    return reached
+
+
+def _column_pairs(condition: Expr) -> tuple[tuple[str, str], ...]:
+    if condition.sides is None or condition.sides[0].column is None or condition.sides[1].column is None:
+        return ()
+    left, right = condition.sides[0].column, condition.sides[1].column
+    return (left, right), (right, left)
 
 
 def _join(op: Join) -> Key | None:
@@ -62,10 +102,14 @@ def _join(op: Join) -> Key | None:
         others = [other for other in remaining if other is not child]
         if others and _determined(child, others, op.conditions):
             remaining = others
-    keys = [derive_key(child) for child in remaining]
-    if any(key is None for key in keys):
-        return None
-    return frozenset[str]().union(*(key for key in keys if key is not None))
+    found, before = frozenset[str](), list[Operator]()
+    for child in remaining:
+        key = derive_key(child)
+        if key is None:
+            return None
+        found |= key - _fixed(before, op.conditions)
+        before.append(child)
+    return found
 
 
 def _outer(op: OuterJoin) -> Key | None:
@@ -76,6 +120,8 @@ def _outer(op: OuterJoin) -> Key | None:
         return None
     if op.kind is OuterKind.FULL and not (_never_null(op.left, left) or _never_null(op.right, right)):
         return None  # a row without partner on the left and one on the right could both have NULL in all of it
+    if op.kind is OuterKind.LEFT:
+        return left | (right - _fixed([op.left], op.conditions))  # a row without partner is the only one of its left
     return left | right
 
 
@@ -86,14 +132,17 @@ def _never_null(op: Operator, key: Key) -> bool:
 def _determined(child: Operator, others: list[Operator], conditions: tuple[Expr, ...]) -> bool:
     """Whether a row of the others meets at most one row of the child."""
     key = derive_key(child)
-    if key is None:
-        return False
+    return key is not None and key <= _fixed(others, conditions)
+
+
+def _fixed(others: list[Operator], conditions: tuple[Expr, ...]) -> set[str]:
+    """The columns elsewhere that are told by a row of the others, because a condition equates them."""
     outside = {column.name for other in others for column in other.columns}
-    fixed: set[str] = set()
+    fixed = set[str]()
     for condition in conditions:
         if condition.sides is None:
             continue
         for mine, theirs in (condition.sides, condition.sides[::-1]):
             if mine.column and theirs.refs <= outside:
                 fixed.add(mine.column)
-    return key <= fixed
+    return fixed

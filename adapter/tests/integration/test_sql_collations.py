@@ -91,7 +91,8 @@ def test_what_is_equal_in_another_case_is_one_value(engine: PgTrickle, tables: p
         for statement in window:
             tables.execute(statement)
         for name, query in names.items():
-            engine.refresh_stream_table(name)
+            # Recomputing, which is how a fault of the engine is got over, would hide it here.
+            assert engine.refresh_stream_table(name).action != "RECOMPUTE", query
             assert_same_rows(tables, name, query, classes=dict(enumerate(QUERIES[query])))
             assert engine.verify(name).proven is not False, query
 

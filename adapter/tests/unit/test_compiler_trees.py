@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,6 +41,23 @@ JOINED = ir.Join((ORDERS, CUSTOMERS), (equal("o_customer", "c_id"),))
 
 def test_a_join_to_a_key_keeps_the_other_sides_key() -> None:
     assert derive_key(JOINED) == {"o_id"}
+
+
+LINES = replace(scan(3, "l_order", "l_number", "l_amount"), keys=(frozenset({"l_order", "l_number"}),))
+OF_AN_ORDER = (equal("l_order", "o_id"),)
+
+
+def test_a_column_of_a_key_may_be_shown_under_the_name_that_a_join_equates_it_with() -> None:
+    joined = ir.Join((ORDERS, LINES), OF_AN_ORDER)
+    shown = tuple(column for column in joined.columns if column.name in ("o_id", "l_number"))
+    projected = ir.Project(joined, shown, tuple(col(column.name) for column in shown))
+    assert derive_key(projected) == {"o_id", "l_number"}
+
+
+def test_an_outer_join_needs_no_column_that_its_condition_takes_from_the_left() -> None:
+    assert derive_key(ir.OuterJoin(ir.OuterKind.LEFT, ORDERS, LINES, OF_AN_ORDER)) == {"o_id", "l_number"}
+    full = derive_key(ir.OuterJoin(ir.OuterKind.FULL, ORDERS, LINES, OF_AN_ORDER))
+    assert full is None or "l_order" in full
 
 
 def test_a_join_on_other_columns_needs_both_keys() -> None:
