@@ -113,6 +113,7 @@ class _Cycles:
                     kept.rows = window.rows
                     if noted:
                         kept.note(noted)
+        self.bench.settle()
 
     def explain(self, scenarios: Sequence[Scenario], prepared: dict[str, list[Method]], directory: Path) -> None:
         """One more window; the plans that our refresh and the hand-written delta run with."""
@@ -126,6 +127,7 @@ class _Cycles:
                 name = f"{scenario.name}-{self.scale:g}-{self.change.name.replace(' ', '_')}-{method.name}.txt"
                 with plans.collected(conn, directory / name):
                     method.run(window)
+        self.bench.settle()
 
     def _window(self) -> Window:
         since = databases.since(self.writer.conn)

@@ -49,6 +49,7 @@ class Bench:
     def __init__(self, dsn: str) -> None:
         self.engine = PgTrickle.connect(dsn)
         self.engine.install()
+        self._keepers: list[str] = []
         self.conn: psycopg.Connection[Any] = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
 
     def close(self) -> None:
@@ -98,6 +99,18 @@ class Bench:
 
         return Method(name, run, f"SELECT * FROM {view}")
 
+    def settle(self) -> None:
+        """After a window: let go of the changes that were held back."""
+        for keeper in self._keepers:
+            self.engine.refresh_stream_table(keeper)
+
+    def _keep(self, tables: tuple[str, ...]) -> None:
+        """Consumers that fall behind until `settle`: what one method has consumed another has still to read."""
+        for table in tables:
+            keeper = f"public.keeper_of_{table}"
+            self.engine.create_stream_table(keeper, f"SELECT count(*) AS n FROM {table}", refresh_mode="DIFFERENTIAL")
+            self._keepers.append(keeper)
+
     def _hand(self, scenario: Scenario, name: str) -> Method | None:
         hand = scenario.hand
         if hand is None:
@@ -105,6 +118,7 @@ class Bench:
         for statement in hand.setup:
             self.conn.execute(statement.format(query=scenario.query).encode())
         windows = databases.windows(self.conn)
+        self._keep(scenario.changed)
         texts = [statement.replace("%", "%%").format(**windows).encode() for statement in hand.delta]
 
         def run(window: Window) -> None:
