@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.benchmarks import databases, floor, plans
 from tests.benchmarks.changes import Writer
 from tests.benchmarks.check import assert_equal
-from tests.benchmarks.methods import Bench, Method, Window, timed
+from tests.benchmarks.methods import Bench, Method, Window, cpu_ms, timed
 from tests.benchmarks.model import CONCURRENTLY, METHODS, Change, Measurement, Run, Scenario
 
 
@@ -107,8 +107,11 @@ class _Cycles:
                 kept = self.found.setdefault(place, Measurement(*place[:1], self.scale, self.change.name, method.name))
                 if self._enough(kept, options):
                     continue
+                before = cpu_ms(method.backend)
                 spent, noted = timed(lambda method=method: method.run(window))
+                after = cpu_ms(method.backend)
                 if repeat:
+                    kept.cpu_ms += [after - before] if before is not None and after is not None else []
                     kept.ms.append(spent)
                     kept.rows = window.rows
                     if noted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -36,11 +37,13 @@ class Method:
         name: of the method.
         run: brings the result up to date; what it wants noted, or None.
         result: selects what it maintains.
+        backend: process id of the session that works.
     """
 
     name: str
     run: Run
     result: str
+    backend: int
 
 
 class Bench:
@@ -83,7 +86,7 @@ class Bench:
             return f"{result.action}{reason}"
 
         del created
-        return Method(name, run, f"SELECT * FROM {table}")
+        return Method(name, run, f"SELECT * FROM {table}", self.engine.conn.info.backend_pid)
 
     def _materialized(self, scenario: Scenario, name: str) -> Method | None:
         if name == CONCURRENTLY and not scenario.unique:
@@ -97,7 +100,7 @@ class Bench:
         def run(_: Window) -> None:
             self.conn.execute(f"REFRESH MATERIALIZED VIEW {how}{view}".encode())
 
-        return Method(name, run, f"SELECT * FROM {view}")
+        return Method(name, run, f"SELECT * FROM {view}", self.conn.info.backend_pid)
 
     def settle(self) -> None:
         """After a window: let go of the changes that were held back."""
@@ -126,7 +129,18 @@ class Bench:
                 for text in texts:
                     self.conn.execute(text, {"since": window.since}, prepare=window.rows <= SMALL)
 
-        return Method(name, run, hand.result)
+        return Method(name, run, hand.result, self.conn.info.backend_pid)
+
+
+def cpu_ms(backend: int) -> float | None:
+    """Processor time so far of this process and of a process of the server; None where this machine does not tell."""
+    try:
+        if not Path(f"/proc/{backend}/comm").read_text().startswith("postgres"):
+            return None
+        spent = int(Path(f"/proc/{backend}/schedstat").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+    return 1000 * time.process_time() + spent / 1_000_000
 
 
 def timed(run: Callable[[], Any]) -> tuple[float, Any]:

@@ -87,6 +87,8 @@ class Measurement:
         scale: scale factor of the data.
         rows: change rows in the window of one refresh, the median.
         ms: wall times of the repeats, milliseconds.
+        cpu_ms: processor times of our process and of the server's process for its session, without parallel workers;
+            empty where the server is not on this machine. On a busy machine they say more than wall times.
         notes: word -> how often, for example the decisions of AUTO with their reasons.
         commit_ms: a one-row autocommit UPDATE at that time.
         trip_ms: a round trip at that time.
@@ -98,6 +100,7 @@ class Measurement:
     method: str
     rows: int = 0
     ms: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
     notes: dict[str, int] = field(default_factory=dict)
     commit_ms: float = 0.0
     trip_ms: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from tests.benchmarks import goals
@@ -37,6 +38,7 @@ def table(run: Run) -> str:
         "rows",
         *_SHORT.values(),
         *(name for name, _, _ in _RATIOS),
+        "cpu d/h",
         "commit",
         "decisions",
     ]
@@ -53,6 +55,7 @@ def table(run: Run) -> str:
                 f"{next(iter(kept.values())).rows:,}",
                 *(_ms(times.get(method)) for method in METHODS),
                 *(_times(ratio(judged, over, under)) for _, over, under in _RATIOS),
+                _times(_cpu(kept)),
                 _ms(next(iter(kept.values())).commit_ms),
                 _decisions(kept),
             ]
@@ -68,6 +71,12 @@ def aligned(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
         return "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
 
     return "\n".join([show(titles), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(show, lines)])
+
+
+def _cpu(kept: dict[str, Measurement]) -> float | None:
+    """Processor time of our differential refresh over that of the hand-written delta."""
+    spent = [kept[method].cpu_ms for method in (DIFFERENTIAL, HAND) if method in kept]
+    return None if len(spent) < 2 or not all(spent) else statistics.median(spent[0]) / statistics.median(spent[1])
 
 
 def _decisions(kept: dict[str, Measurement]) -> str:
