@@ -91,10 +91,7 @@ def since(conn: Connection) -> str:
 
 
 def windows(conn: Connection) -> dict[str, str]:
-    """Captured table -> the rows of its change buffer from transaction ``%(since)s`` on, as a table expression.
-
-    Columns are called as in the table; ``w`` is the weight.
-    """
+    """Captured table -> its change buffer with the columns called as in the table and the weight ``w``, as SELECT."""
     found: dict[str, list[str]] = {}
     rows = conn.execute(
         "SELECT s.id, c.relname, b.attname, a.attname FROM pgtrickle.sources s JOIN pg_class c ON c.oid = s.relid "
@@ -105,7 +102,6 @@ def windows(conn: Connection) -> dict[str, str]:
     for _, name, column, called in rows:
         found.setdefault(name, []).append(f"{column} AS {called}")
     return {
-        name: f"(SELECT {', '.join(columns)}, __w AS w FROM pgtrickle_changes.b_{buffers[name]}"
-        f" WHERE __x >= %(since)s::xid8) AS d_{name}"
+        name: f"SELECT {', '.join(columns)}, __w AS w FROM pgtrickle_changes.b_{buffers[name]}"
         for name, columns in found.items()
     }

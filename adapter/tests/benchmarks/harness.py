@@ -116,7 +116,6 @@ class _Cycles:
                     kept.rows = window.rows
                     if noted:
                         kept.note(noted)
-        self.bench.settle()
 
     def explain(self, scenarios: Sequence[Scenario], prepared: dict[str, list[Method]], directory: Path) -> None:
         """One more window; the plans that our refresh and the hand-written delta run with."""
@@ -130,11 +129,12 @@ class _Cycles:
                 name = f"{scenario.name}-{self.scale:g}-{self.change.name.replace(' ', '_')}-{method.name}.txt"
                 with plans.collected(conn, directory / name):
                     method.run(window)
-        self.bench.settle()
 
     def _window(self) -> Window:
         since = databases.since(self.writer.conn)
-        return Window(since, self.writer.apply(self.change))
+        window = Window(since, self.writer.apply(self.change))
+        self.bench.copy_window(since)
+        return window
 
     def _enough(self, kept: Measurement, options: Options) -> bool:
         # Whoever is left out catches up with all windows at once at the end: its result is still checked.

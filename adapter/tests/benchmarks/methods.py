@@ -52,7 +52,7 @@ class Bench:
     def __init__(self, dsn: str) -> None:
         self.engine = PgTrickle.connect(dsn)
         self.engine.install()
-        self._keepers: list[str] = []
+        self._copied: dict[str, str] = {}
         self.conn: psycopg.Connection[Any] = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
 
     def close(self) -> None:
@@ -102,32 +102,36 @@ class Bench:
 
         return Method(name, run, f"SELECT * FROM {view}", self.conn.info.backend_pid)
 
-    def settle(self) -> None:
-        """After a window: let go of the changes that were held back."""
-        for keeper in self._keepers:
-            self.engine.refresh_stream_table(keeper)
-
-    def _keep(self, tables: tuple[str, ...]) -> None:
-        """Consumers that fall behind until `settle`: what one method has consumed another has still to read."""
-        for table in tables:
-            keeper = f"public.keeper_of_{table}"
-            self.engine.create_stream_table(keeper, f"SELECT count(*) AS n FROM {table}", refresh_mode="DIFFERENTIAL")
-            self._keepers.append(keeper)
+    def copy_window(self, since: str) -> None:
+        """Give the hand-written delta the window that our refreshes are going to read, and may trim: not measured."""
+        for table, rows in self._copied.items():
+            self.conn.execute(f"TRUNCATE hand_{table}".encode())
+            text = f"INSERT INTO hand_{table} {rows} WHERE __x >= %s::xid8"
+            self.conn.execute(text.encode(), (since,))
 
     def _hand(self, scenario: Scenario, name: str) -> Method | None:
+        """The delta, statistics of large windows, and the consumption of the window, in one transaction."""
         hand = scenario.hand
         if hand is None:
             return None
         for statement in hand.setup:
             self.conn.execute(statement.format(query=scenario.query).encode())
-        windows = databases.windows(self.conn)
-        self._keep(scenario.changed)
-        texts = [statement.replace("%", "%%").format(**windows).encode() for statement in hand.delta]
+        buffers = databases.windows(self.conn)
+        self._copied = {table: buffers[table] for table in scenario.changed}
+        for table, rows in self._copied.items():
+            self.conn.execute(f"CREATE TABLE hand_{table} AS {rows} WITH NO DATA".encode())
+        names = {table: f"hand_{table} AS d_{table}" for table in self._copied}
+        delta = [statement.format(**names).encode() for statement in hand.delta]
+        consume = [f"DELETE FROM hand_{table}".encode() for table in self._copied]
+        look = [f"ANALYZE hand_{table}".encode() for table in self._copied]
 
         def run(window: Window) -> None:
+            small = window.rows <= SMALL
             with self.conn.transaction():
-                for text in texts:
-                    self.conn.execute(text, {"since": window.since}, prepare=window.rows <= SMALL)
+                for text in [] if small else [b"SET LOCAL default_statistics_target = 10", *look]:
+                    self.conn.execute(text)
+                for text in [*delta, *consume]:
+                    self.conn.execute(text, prepare=small)
 
         return Method(name, run, hand.result, self.conn.info.backend_pid)
 

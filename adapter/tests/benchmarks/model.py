@@ -20,7 +20,7 @@ METHODS = (HAND, DIFFERENTIAL, AUTO, FULL, REFRESH, CONCURRENTLY)
 
 @dataclass(frozen=True, slots=True)
 class Hand:
-    """Delta SQL as an engineer would write it for this one query, over the change buffers that our refresh reads.
+    """Delta SQL as an engineer would write it for this one query, over the same change rows as our refresh reads.
 
     Attributes:
         setup: statements that make the table ``hand``; ``{query}`` stands for the defining query.
