@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 #: Fields that depend on how a query was written: columns are referred to by number, never by name.
 _WRITING = re.compile(
@@ -18,6 +19,10 @@ _ARRAY = re.compile(r"(ARRAY(?:EXPR)? :array_typeid )\d+( :array_collid )\d+( :e
 _ARRAY_CAST = re.compile(r"ARRAYCOERCEEXPR :arg ")
 _ARRAY_TYPE = re.compile(r" :resulttype (\d+) :resulttypmod -?\d+ :resultcollid (\d+)")
 _BOOLEAN = re.compile(r"BOOLEXPR :boolop (and|or) :args ")
+
+_TARGET_REF = re.compile(r"(:ressortgroupref )(\d+)")
+_CLAUSE_REF = re.compile(r"(SORTGROUPCLAUSE :tleSortGroupRef )(\d+)")
+_CLAUSES = (":groupClause ", ":sortClause ", ":distinctClause ", ":partitionClause ", ":orderClause ")
 
 Tree = list["str | Tree"]
 
@@ -45,6 +50,7 @@ def _flattened(rule: str) -> Tree:
             closed = stack.pop()
             closed.append(token)
             closed = _pushed_cast(closed)
+            _join_repeated_targets(closed)
             arguments = _same_operator(closed, stack)
             if arguments is None:
                 stack[-1].append(closed)
@@ -102,6 +108,72 @@ def _operator(node: Tree) -> str | None:
     head = node[1] if len(node) > 1 else None
     found = _BOOLEAN.fullmatch(head) if isinstance(head, str) else None
     return found[1] if found else None
+
+
+def _join_repeated_targets(query: Tree) -> None:
+    """One reference for output columns with the same expression: a clause that names one may mean any; in place.
+
+    The references are numbered anew, in the order of the columns.
+    """
+    if len(query) < 2 or not isinstance(query[1], str) or not query[1].startswith("QUERY "):
+        return
+    targets = _clause(query, ":targetList ")
+    if targets is None or _clause(query, ":groupingSets ") is not None:
+        return
+    known: dict[str, int] = {}
+    renamed: dict[str, int] = {}
+    for target in targets:
+        ref = _ref(target, _TARGET_REF)
+        if isinstance(target, list) and ref not in (None, "0"):
+            renamed[ref or ""] = known.setdefault(_repeatable(target) or f"{ref} alone", len(known) + 1)
+    left = set(renamed.values())
+    for target in targets:
+        if isinstance(target, list) and isinstance(target[-2], str):
+            number = known.get(_repeatable(target) or f"{_ref(target, _TARGET_REF)} alone", 0)
+            shown = number if number in left else 0
+            left.discard(number)
+            target[-2] = _TARGET_REF.sub(rf"\g<1>{shown}", target[-2])
+    for clause in (query, *(_clause(query, ":windowClause ") or ())):
+        if not isinstance(clause, list):
+            continue
+        for name in _CLAUSES:
+            _renumber(_clause(clause, name) or [], renamed, repeat=name == ":groupClause ")
+
+
+def _clause(node: Tree, name: str) -> Tree | None:
+    """The list behind a field of a node; None if it is empty."""
+    for before, found in pairwise(node):
+        if isinstance(before, str) and before.endswith(name) and isinstance(found, list):
+            return found
+    return None
+
+
+def _repeatable(target: Tree) -> str | None:
+    """The text of an output column's expression; None if the same text need not mean the same value."""
+    expr = _text(target[2:-2])
+    return None if "FUNCEXPR" in expr else expr
+
+
+def _ref(node: str | Tree, pattern: re.Pattern[str]) -> str | None:
+    heads = [part for part in node if isinstance(part, str)] if isinstance(node, list) else []
+    found = next((match for match in map(pattern.search, heads) if match), None)
+    return found[2] if found else None
+
+
+def _renumber(clause: Tree, renamed: dict[str, int], *, repeat: bool) -> None:
+    """Give the items of a clause the new references, each of them once unless they may repeat."""
+    items: Tree = []
+    seen: set[int] = set()
+    for item in clause[1:-1]:
+        number = renamed.get(_ref(item, _CLAUSE_REF) or "")
+        if not isinstance(item, list) or number is None or not isinstance(item[1], str):
+            items.append(item)
+        elif repeat or number not in seen:
+            items.append([item[0], _CLAUSE_REF.sub(rf"\g<1>{number}", item[1]), *item[2:]])
+            seen.add(number)
+        elif items and items[-1] == " ":
+            items.pop()  # between this item and the one before
+    clause[1:-1] = items
 
 
 def _text(tree: Tree) -> str:

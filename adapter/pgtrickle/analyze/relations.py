@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -13,6 +14,10 @@ from pgtrickle.parse.facts import Attribute, RelationFacts
 from pgtrickle.sql import load_queries
 
 _QUERIES = load_queries("pgtrickle.analyze")
+
+#: The marks of CYCLE as the server prints them, ``'Y'::text``, where its grammar wants ``text 'Y'``.
+_MARK = r"'(?:[^']|'')*'"
+_CYCLE = re.compile(rf"( SET \S+ TO )({_MARK})::([\w\". ]+)( DEFAULT )({_MARK})::([\w\". ]+)( USING )")
 
 _OBSTACLES = {"m": "materialized view", "f": "foreign table", "S": "sequence"}
 
@@ -90,6 +95,7 @@ def open_view(conn: db.Connection, relid: int) -> View:
     """The text and rule of a view. Expects search_path = pg_catalog."""
     text = db.fetch_value(conn, _QUERIES["view_text"], {"relid": relid})
     rule = read_rule(db.fetch_value(conn, _QUERIES["view_rule"], {"relid": relid}))
+    text = _CYCLE.sub(r"\1\3 \2\4\6 \5\7", text)
     own = replace(rule, relations=rule.relations - {relid})
     return View(text, own)
 

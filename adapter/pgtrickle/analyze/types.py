@@ -101,6 +101,7 @@ class TypeLoader:
         base = self._base(oid)
         effective = typmod if base.oid == oid else self._base_typmod(oid)
         lookup = _operator_class_type(base)
+        sent = self._has_send(base)
         return Type(
             oid=oid,
             typmod=typmod,
@@ -113,9 +114,9 @@ class TypeLoader:
             category=base.category,
             base_oid=base.oid,
             image=(base.send_schema, base.send_name)
-            if base.send_schema and base.send_name
+            if base.send_schema and base.send_name and sent
             else (base.output_schema, base.output_name),
-            image_is_text=not base.send_name,
+            image_is_text=not sent,
             exact_text=self._exact_floats or base.oid not in _FLOATS,
         )
 
@@ -132,6 +133,11 @@ class TypeLoader:
 
     def _parts(self, row: TypeRow) -> tuple[int, ...]:
         return tuple(oid for oid in (row.element_oid, row.subtype_oid, *row.field_oids) if oid)
+
+    def _has_send(self, row: TypeRow) -> bool:
+        """Whether a value can be sent: an array of what has no send function has one that fails."""
+        base = self._base(row.oid)
+        return bool(base.send_name) and all(self._has_send(self._rows[part]) for part in self._parts(base))
 
     def _comparable(self, oid: int, having: set[int]) -> bool:
         """Whether the type has such an operator class, and all its parts too."""

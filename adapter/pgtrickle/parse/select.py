@@ -154,9 +154,10 @@ class QueryParser:
         if grouping:
             dependent = tuple(col(grouping.add_key(expr).name) for expr in dependent)
         convert = grouping.convert if grouping else partial(self.expressions.convert, scope=scope)
-        below = self._subqueries(convert, grouped=grouping is not None)
+        over = grouping.convert if grouping else None
+        below = self._subqueries(convert, grouped=over)
         windows = Windows.of(stmt, self.expressions, self.unknown, convert, below.lift)
-        above = self._subqueries(convert, grouped=grouping is not None)
+        above = self._subqueries(convert, grouped=over)
 
         sets = SetReturning(self.expressions, windows.expression)
 
@@ -168,10 +169,12 @@ class QueryParser:
         picky = _is_picky(stmt) or self._returns_sets(stmt.sortClause)
         order = Ordering.of(stmt, self.expressions, targets, expression) if picky else None
         if grouping:
-            inside = self._subqueries(convert, grouped=True)
-            having = tuple(grouping.convert(inside.lift(part)) for part in split_and(stmt.havingClause))
-            child = _filtered(inside.under(grouping.operator(child)), having)
-            if having:
+            inside = self._subqueries(convert, grouped=over)
+            simple, nested = conditions_of(split_and(stmt.havingClause))
+            having = tuple(grouping.convert(part) for part in simple)
+            asking = tuple(grouping.convert(inside.lift(part)) for part in nested)
+            child = _filtered(inside.under(_filtered(grouping.operator(child), having)), asking)
+            if having or asking:
                 self.expressions.note("having", "HAVING becomes a filter over the grouping")
         if len(windows.calls) > 1:
             self.expressions.note("windows", f"window functions become {len(windows.calls)} operators, by PARTITION BY")
@@ -183,7 +186,9 @@ class QueryParser:
             rows = self._distinct(rows)
         return rows, names
 
-    def _subqueries(self, resolve: Callable[[ast.ColumnRef], Expr], *, grouped: bool = False) -> Subqueries:
+    def _subqueries(
+        self, resolve: Callable[[ast.ColumnRef], Expr], *, grouped: Callable[[ast.Node], Expr] | None = None
+    ) -> Subqueries:
         return Subqueries(self.expressions, self.unknown, self.cte_texts, resolve, self._unnester(), grouped)
 
     def _unnester(self) -> Unnester | None:

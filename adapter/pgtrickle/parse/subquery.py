@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from pglast import ast, enums
 
@@ -18,6 +19,7 @@ from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import Anti, Apply, InputKey, Operator, Project, SubqueryCall
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.expression import Expressions, all_of, split_and
+from pgtrickle.parse.guards import Branching, combined, lift_branches, may_fail
 from pgtrickle.parse.pick import has_limit
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.quantified import as_aggregate
@@ -35,7 +37,7 @@ class Subqueries:
     """Replaces the subqueries of some expressions by columns, and remembers what the columns are.
 
     ``ctes`` are the common table expressions around the query, as text; ``grouped``: the expressions stand above a
-    grouping, whose keys have names of their own.
+    grouping, whose keys have names of their own, and this converts them.
     """
 
     expressions: Expressions
@@ -43,8 +45,10 @@ class Subqueries:
     ctes: Mapping[str, str]
     resolve: Resolve
     unnester: Unnester | None = None
-    grouped: bool = False
-    steps: list[SubqueryCall | Asked] = field(default_factory=list)
+    grouped: Callable[[ast.Node], Expr] | None = None
+    steps: list[Step] = field(default_factory=list)
+    #: What has to be true for what is being lifted to be evaluated.
+    _conditions: tuple[ast.Node, ...] = ()
 
     def lift(self, node: ast.Node) -> ast.Node:
         """The expression without subqueries; changes the node in place."""
@@ -56,7 +60,10 @@ class Subqueries:
         """The rows below, with the columns that the lifted expressions read."""
         base = child
         for step in self.steps:
-            if isinstance(step, SubqueryCall):
+            if isinstance(step, Guard):
+                columns = (*child.columns, step.column)
+                child = Project(child, columns, (*(col(c.name) for c in child.columns), step.expr))
+            elif isinstance(step, SubqueryCall):
                 beside = isinstance(child, Apply) and child is not base and _reads_only(step, child.child)
                 child = Apply(child.child, (*child.calls, step)) if beside else Apply(child, (step,))
             elif self.unnester is not None:
@@ -75,32 +82,59 @@ class Subqueries:
             known[number] |= _added_by(step)
         return shares
 
+    def _lift_under(self, node: ast.Node, conditions: tuple[ast.Node, ...]) -> ast.Node:
+        before = self._conditions
+        self._conditions = (*before, *conditions)
+        lifted = self.lift(node)
+        self._conditions = before
+        return lifted
+
+    def _guard(self, node: ast.SubLink) -> Expr | None:
+        """A column that tells the rows for which a subquery is evaluated; None if it may be evaluated for others."""
+        if not self._conditions or not may_fail(node, self.expressions):
+            return None
+        condition = combined(self._conditions)
+        if self.grouped:
+            expr = self.grouped(condition)
+        else:
+            expr = self.expressions.names.split(print_node(transform(condition, self._outer(None))))
+        step = Guard(Column(self.expressions.names.fresh("asked"), self.unknown), expr)
+        self.steps.append(step)
+        self.expressions.note("guard", "a subquery that may fail is asked only for rows that need its value")
+        return col(step.column.name)
+
     def _replace(self, node: ast.Node) -> ast.Node | None:
+        if isinstance(node, Branching) and has_subquery(node):
+            lift_branches(node, self._lift_under)
+            return node
         if not isinstance(node, ast.SubLink):
             return None
+        guard = self._guard(node)
         test = frozenset[str]()
         if node.testexpr is not None:
             node.testexpr = transform(self.lift(node.testexpr), self._outer(None))
             test = self.expressions.names.split(print_node(node.testexpr)).refs
-        unnested = self._unnested(node)
+        unnested = self._unnested(node, guard)
         if unnested is not None:
             return self.expressions.names.placeholder(unnested)
         subselect, inputs = self.text_of(node.subselect)
-        expr = self.expressions.names.split(print_node(node))
+        expr = _guarded(self.expressions.names.split(print_node(node)), guard)
         column = Column(self.expressions.names.fresh("subquery"), self.unknown)
         self.steps.append(SubqueryCall(column, expr, inputs, test - subselect.refs))
         self.expressions.note("subquery", f"{show(expr)} becomes a column that is computed below the expression")
         return self.expressions.names.placeholder(col(column.name))
 
-    def _unnested(self, node: ast.SubLink) -> Expr | None:
+    def _unnested(self, node: ast.SubLink, guard: Expr | None) -> Expr | None:
         """The value of a subquery that can be unnested; what it needs is added to the steps."""
         if self.unnester is None:
             return None
         is_outer = self._is_outer(node.subselect)
+        if guard is not None and not reads_outer(node.subselect, is_outer):
+            return None  # as text, it is not even begun where nobody needs it
         plain = as_aggregate(node, self.expressions, correlated=reads_outer(node.subselect, is_outer)) or node
         if not can_unnest(plain, is_outer, self.expressions):
             return None
-        return self.unnester.value(self._asked(plain))
+        return self.unnester.value(self._asked(plain, guard))
 
     def lateral(
         self, left: Operator, query: ast.SelectStmt, *, outer: bool
@@ -115,10 +149,12 @@ class Subqueries:
             return None
         return self.unnester.lateral(left, query, bind_outer(query, is_outer, self._resolved, self.expressions), outer)
 
-    def _asked(self, node: ast.SubLink) -> Asked:
+    def _asked(self, node: ast.SubLink, guard: Expr | None) -> Asked:
+        """A subquery to be unnested. Rows that do not need its value ask for that of NULLs, which is harmless."""
         names = self.expressions.names
-        outer = bind_outer(node.subselect, self._is_outer(node.subselect), self._resolved, self.expressions)
-        test = names.split(print_node(node.testexpr)) if node.testexpr is not None else None
+        bound = bind_outer(node.subselect, self._is_outer(node.subselect), self._resolved, self.expressions)
+        outer = {_guarded(expr, guard): name for expr, name in bound.items()}
+        test = _guarded(names.split(print_node(node.testexpr)), guard) if node.testexpr is not None else None
         over = f"all combinations of {len(outer)} outer columns" if outer else "the whole query"
         self.expressions.note("unnest", f"a subquery is asked once for {over} and joined")
         asked = Asked(node.subLinkType, node.subselect, outer, test, names.fresh("subquery"))
@@ -203,21 +239,37 @@ class Subqueries:
         return frozenset(found)
 
 
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A column that is true for the rows for which a subquery that may fail is evaluated."""
+
+    column: Column
+    expr: Expr
+
+
+#: What happens below an expression, in this order.
+Step: TypeAlias = SubqueryCall | Asked | Guard
+
+
+def _guarded(expr: Expr, guard: Expr | None) -> Expr:
+    return expr if guard is None else text("CASE WHEN ", guard, " THEN ", expr, " END")
+
+
 def _reads_only(step: SubqueryCall, rows: Operator) -> bool:
     return step.expr.refs <= {column.name for column in rows.columns}
 
 
-def _columns_of(step: SubqueryCall | Asked) -> frozenset[str]:
+def _columns_of(step: Step) -> frozenset[str]:
     """The columns of the outer rows that a subquery reads."""
-    if isinstance(step, SubqueryCall):
+    if isinstance(step, SubqueryCall | Guard):
         return step.expr.refs
     exprs = (*step.outer, *((step.test,) if step.test is not None else ()))
     return frozenset[str]().union(*(expr.refs for expr in exprs))
 
 
-def _added_by(step: SubqueryCall | Asked) -> frozenset[str]:
+def _added_by(step: Step) -> frozenset[str]:
     """The columns that stand for a subquery."""
-    if isinstance(step, SubqueryCall):
+    if isinstance(step, SubqueryCall | Guard):
         return frozenset({step.column.name})
     return frozenset(f"{step.column}{suffix}" for suffix in ("", "_r", "_n"))
 

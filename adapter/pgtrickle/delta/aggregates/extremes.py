@@ -18,8 +18,15 @@ from pgtrickle.ir.schema import Equality, Type
 _KNOWN = " IS DISTINCT FROM NULL"
 
 
+#: Its own ``<`` looks at the length first, but ``min`` and ``max`` take it for an array.
+_OIDVECTOR = 30
+
+
 def _accepts(types: tuple[Type, ...]) -> bool:
-    return len(types) == 1 and types[0].sortable
+    """Types of which aggregate, ``LEAST`` and the operators below mean the same order, which is the server's own."""
+    if len(types) != 1 or not types[0].sortable or types[0].base_oid == _OIDVECTOR:
+        return False
+    return types[0].equals is not None and types[0].equals[0] == "pg_catalog"
 
 
 def image_of(kind: Type, value: Expr) -> Expr:
