@@ -319,10 +319,11 @@ class PgTrickle:
             StreamTableNotFound: no such stream table.
         """
         self._check()
-        found = lifecycle.resolve_stream_table(self.conn, name)
         before = self._session.statements
-        members = lifecycle.refresh_group(self._session, refresh.Request((found.relid,), full=full))
-        result = refresh.result(self._session, members, found.relid, self._session.statements - before)
+        relid = lifecycle.stream_table_oid(self.conn, name)
+        self._session.statements += 1
+        members = lifecycle.refresh_group(self._session, refresh.Request((relid,), full=full))
+        result = refresh.result(self._session, members, relid, self._session.statements - before)
         self._consumed += sum(member.need_plan().changes for member in members if member.moved)
         if self._consumed >= TRIM_AFTER:
             self._trim()

@@ -11,6 +11,7 @@ from psycopg.sql import SQL, Composed, Literal
 from psycopg.types.json import Jsonb
 
 from pgtrickle import db
+from pgtrickle.db import Query
 from pgtrickle.sql import load_queries
 
 _QUERIES = load_queries("pgtrickle.catalog", "groups.sql")
@@ -56,7 +57,6 @@ class GroupRow:
     last_error: Mapping[str, Any] | None
     retry_at: datetime | None
     definition: Mapping[str, Any]
-    fingerprint: Mapping[str, Any] | None
     options: Mapping[str, Any]
     snapshot: str | None
     refresh_no: int
@@ -86,7 +86,11 @@ def _source(fields: Any) -> GroupSource:
 
 @dataclass(frozen=True, slots=True)
 class LockedRow:
-    """What may have moved between reading the group and locking its frontiers."""
+    """What may have moved between reading the group and locking its frontiers.
+
+    ``same``: the facts are those recorded; then neither ``fingerprint``, the recorded ones, nor ``facts``, the present
+    ones, were sent (but the facts of partitioned sources always are).
+    """
 
     id: int
     snapshot: str | None
@@ -97,21 +101,46 @@ class LockedRow:
     recompute_reason: str | None
     status: str
     demoted: bool
-    fingerprint: Mapping[str, Any] | None
     version: str | None
     has_log: bool
     now_snapshot: str
     started_at: str
+    fingerprint: Mapping[str, Any] | None
+    same: bool
+    facts: Mapping[str, Any] | None
+
+
+#: Raised by the server at the end of a refresh that wrote to its own sources.
+OWN_WRITES = "PT001"
+
+_FETCH = SQL("SELECT * FROM pgtrickle.refresh_group(%(relids)s::oid[])")
+_LOCK = SQL("SELECT * FROM pgtrickle.lock_group({ids}::bigint[], {running}::bigint[])")
+_FINISH = SQL("SELECT pgtrickle.finish_group({members}, {settled}, {entries}, {trail})")
+_RECORD = SQL("SELECT pgtrickle.record_group({entries}, {trail})")
+_REFUSE = SQL(
+    "SELECT pgtrickle.refuse_own_writes(pg_catalog.array_agg(w.relid)) FROM ({probes}) AS w (relid) "
+    "HAVING pg_catalog.count(*) > 0"
+)
 
 
 def fetch(conn: db.Connection, relids: Sequence[int]) -> tuple[GroupRow, ...]:
     """The stream tables with these OIDs and everything they read that is a stream table, by id."""
-    return db.fetch_all(conn, _QUERIES["fetch_group"], GroupRow, {"relids": list(relids)})
+    return db.fetch_all(conn, _FETCH, GroupRow, {"relids": list(relids)}, prepare=True)
 
 
-def lock(ids: Sequence[int]) -> Composed:
-    """The statement that locks the frontiers of a group and reads what may have moved; rows are ``LockedRow``."""
-    return _QUERIES["lock_group"].format(ids=Literal(list(ids)))
+def lock(ids: Sequence[int], running: Sequence[int]) -> Composed:
+    """The statement that locks the frontiers of a group and reads what may have moved; rows are ``LockedRow``.
+
+    Args:
+        ids: all members.
+        running: those whose facts are compared with the recorded ones.
+    """
+    return _LOCK.format(ids=Literal(list(ids)), running=Literal(list(running)))
+
+
+def refuse_own_writes(probes: Sequence[Query]) -> Composed:
+    """The statement that raises ``OWN_WRITES`` if one of these queries, each of one OID, returns a row."""
+    return _REFUSE.format(probes=SQL(" UNION ALL ").join(probes))
 
 
 def touch(conn: db.Connection, ids: Sequence[int]) -> None:
@@ -120,24 +149,27 @@ def touch(conn: db.Connection, ids: Sequence[int]) -> None:
         db.execute(conn, _QUERIES["touch_frontiers"], {"ids": list(ids)})
 
 
-def advance(members: Sequence[Mapping[str, Any]]) -> Composed:
-    """Move frontiers; keys ``id``, ``moved``, ``refresh_no``, ``consumed``, ``cost``."""
-    return _QUERIES["advance_group"].format(members=_json(members))
+def finish(
+    members: Sequence[Mapping[str, Any]],
+    settled: Sequence[Mapping[str, Any]],
+    entries: Sequence[Mapping[str, Any]],
+    trail: Sequence[Mapping[str, Any]],
+) -> Composed:
+    """The statement that ends a refresh.
+
+    Args:
+        members: frontiers to move; keys ``id``, ``moved``, ``refresh_no``, ``consumed``, ``cost``.
+        settled: members that succeeded, whose errors and recompute requests are forgotten; keys ``id``,
+            ``fingerprint`` (None: as it is).
+        entries: rows of the history.
+        trail: gate decisions; keys ``stream_table_id``, ``gate``, ``position``, ``decision``, ``reason``.
+    """
+    return _FINISH.format(members=_json(members), settled=_json(settled), entries=_json(entries), trail=_json(trail))
 
 
-def settle(members: Sequence[Mapping[str, Any]]) -> Composed:
-    """Forget errors and recompute requests of members that succeeded; keys ``id``, ``fingerprint`` (None: as it is)."""
-    return _QUERIES["settle_group"].format(members=_json(members))
-
-
-def record(entries: Sequence[Mapping[str, Any]]) -> Composed:
-    """Add to the history."""
-    return _QUERIES["record_group"].format(entries=_json(entries))
-
-
-def record_trail(records: Sequence[Mapping[str, Any]]) -> Composed:
-    """Store gate decisions; keys ``stream_table_id``, ``gate``, ``position``, ``decision``, ``reason``."""
-    return _QUERIES["record_trail"].format(records=_json(records))
+def record(entries: Sequence[Mapping[str, Any]], trail: Sequence[Mapping[str, Any]]) -> Composed:
+    """The statement that adds to history and trail."""
+    return _RECORD.format(entries=_json(entries), trail=_json(trail))
 
 
 def fail(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgtrickle.db.batch import batch
+from pgtrickle.db.batch import batch, batch_sets
 from pgtrickle.db.connection import Connection, cancel_all, connect, refuse_extension
 from pgtrickle.db.errors import translate, wrapped
 from pgtrickle.db.locking import LockPolicy, ddl, under_lock_timeout
@@ -13,6 +13,7 @@ __all__ = [
     "LockPolicy",
     "Query",
     "batch",
+    "batch_sets",
     "cancel_all",
     "connect",
     "ddl",

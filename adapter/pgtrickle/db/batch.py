@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from psycopg.rows import class_row
+from psycopg import Cursor
+from psycopg.rows import class_row, dict_row
 from psycopg.sql import SQL, Composable
 
 from pgtrickle.db.connection import Connection
@@ -32,4 +33,21 @@ def batch(
         cursor.execute(SQL(";\n").join(statements))
         while cursor.nextset():
             pass
-        return tuple(cursor.fetchall()) if cursor.description else ()
+        return tuple(cursor.fetchall()) if _has_rows(cursor) else ()
+
+
+def batch_sets(
+    conn: Connection, statements: Sequence[Composable], *, object_name: str | None = None
+) -> list[list[dict[str, Any]]]:
+    """As `batch`, but the rows of every statement: one list per statement, empty where it returns none."""
+    with wrapped(object_name), conn.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(SQL(";\n").join(statements))
+        sets = [cursor.fetchall() if _has_rows(cursor) else []]
+        while cursor.nextset():
+            sets.append(cursor.fetchall() if _has_rows(cursor) else [])
+        return sets
+
+
+def _has_rows(cursor: Cursor[Any]) -> bool:
+    # The cursor's own description is made anew, column by column, each time it is asked for.
+    return cursor.pgresult is not None and cursor.pgresult.nfields > 0

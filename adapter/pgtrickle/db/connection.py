@@ -16,6 +16,9 @@ from pgtrickle.errors import CatalogError
 
 Connection: TypeAlias = psycopg.Connection[TupleRow]
 
+#: The driver prepares by itself what was executed this often.
+_ONLY_WHEN_ASKED = 2**31
+
 _live: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
@@ -50,7 +53,20 @@ def connect(
         with wrapped(role):
             conn.execute(SQL("SET ROLE {}").format(Identifier(role)))
     _read_times(conn)
+    _keep_plans(conn)
     return conn
+
+
+def _keep_plans(conn: Connection) -> None:
+    """Let statements be prepared where they ask for it, if the session is ours.
+
+    Behind a pooler in transaction mode the next transaction may run in another backend, which knows nothing of what was
+    prepared in this one. A pooler answers for its backends with a key of its own, so it does not tell their pid.
+    """
+    with wrapped():
+        found = conn.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+    if found is not None and found[0] == conn.info.backend_pid:
+        conn.prepare_threshold = _ONLY_WHEN_ASKED
 
 
 def _read_times(conn: Connection) -> None:

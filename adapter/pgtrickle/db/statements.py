@@ -26,18 +26,39 @@ def execute(conn: Connection, query: Query, params: Params = None, *, object_nam
 
 
 def fetch_all(
-    conn: Connection, query: Query, row: type[Row], params: Params = None, *, object_name: str | None = None
+    conn: Connection,
+    query: Query,
+    row: type[Row],
+    params: Params = None,
+    *,
+    object_name: str | None = None,
+    prepare: bool = False,
 ) -> tuple[Row, ...]:
-    """The rows of a query as values of ``row``, whose fields are the columns by name (``dict`` and ``tuple`` work)."""
+    """The rows of a query as values of ``row``, whose fields are the columns by name (``dict`` and ``tuple`` work).
+
+    Args:
+        conn: any connection.
+        query: one statement.
+        row: what a row becomes.
+        params: its parameters.
+        object_name: for errors.
+        prepare: keep its plan for the session, where the session is ours (`Connection`s through poolers have none).
+    """
     with wrapped(object_name), conn.cursor(row_factory=class_row(row)) as cursor:
-        return tuple(cursor.execute(query, params).fetchall())
+        return tuple(cursor.execute(query, params, prepare=prepare).fetchall())
 
 
 def fetch_one(
-    conn: Connection, query: Query, row: type[Row], params: Params = None, *, object_name: str | None = None
+    conn: Connection,
+    query: Query,
+    row: type[Row],
+    params: Params = None,
+    *,
+    object_name: str | None = None,
+    prepare: bool = False,
 ) -> Row | None:
-    """The first row of a query, or None."""
-    rows = fetch_all(conn, query, row, params, object_name=object_name)
+    """The first row of a query, or None; arguments as for `fetch_all`."""
+    rows = fetch_all(conn, query, row, params, object_name=object_name, prepare=prepare)
     return rows[0] if rows else None
 
 

@@ -8,7 +8,7 @@ from pgtrickle.lifecycle.mend import refresh_group, repair, verify
 from pgtrickle.lifecycle.options import Configuration, configure
 from pgtrickle.lifecycle.preview import preview
 from pgtrickle.lifecycle.replace import alter, create_or_replace
-from pgtrickle.lifecycle.target import Target, resolve, resolve_stream_table
+from pgtrickle.lifecycle.target import Target, resolve, resolve_stream_table, stream_table_oid
 
 __all__ = [
     "Configuration",
@@ -24,5 +24,6 @@ __all__ = [
     "repair",
     "resolve",
     "resolve_stream_table",
+    "stream_table_oid",
     "verify",
 ]

@@ -21,6 +21,11 @@ FROM found f
 LEFT JOIN pg_catalog.pg_class c ON c.oid = f.oid
 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 
+-- name: stream_table_oid
+-- to_regclass takes a number for an OID.
+SELECT st.relid::bigint AS relid FROM pgtrickle.stream_tables st
+WHERE st.relid = pg_catalog.to_regclass(%(name)s::text) AND %(name)s::text !~ '^[0-9]'
+
 -- name: table_columns
 SELECT a.attnum::integer AS attnum, a.attname AS name, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
        a.atttypid::bigint AS type_oid, a.atttypmod AS typmod,

@@ -5,26 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pgtrickle import capture
-from pgtrickle.capture import Severity
-from pgtrickle.catalog.groups import GroupSource
+from pgtrickle.capture import Difference, Severity
 from pgtrickle.catalog.model import Snapshot
 from pgtrickle.errors import (
     ConnectionFailed,
     InternalError,
     PgTrickleError,
     RefreshError,
-    SelfWrite,
     TransactionConflict,
 )
 from pgtrickle.gates.retry import is_retryable
-from pgtrickle.refresh import culprits, transaction
-from pgtrickle.refresh.cost import CostHistory, full_from
+from pgtrickle.refresh import transaction
+from pgtrickle.refresh.cost import SMALL_WINDOW, CostHistory, full_from
 from pgtrickle.refresh.execute import execute_member
 from pgtrickle.refresh.group import build_group, exclude_orphans
 from pgtrickle.refresh.member import Member, Request
 from pgtrickle.refresh.plan import Action, MemberFacts, Window, plan_member
 from pgtrickle.refresh.session import Session
-from pgtrickle.refresh.windows import WindowOf, fetch_own_writes, fetch_windows
+from pgtrickle.refresh.windows import WindowOf, fetch_windows, windows_of, windows_query
 
 #: A relation is not there any more: a source, buffer or log was renamed or dropped since the group was read.
 GONE = frozenset({"42P01", "3F000"})
@@ -51,6 +49,10 @@ class ChangesRefused(PgTrickleError):
 
 class StaleGroup(TransactionConflict):
     """What the group was built from has moved; build it again."""
+
+
+class NeedsCare(PgTrickleError):
+    """A member failed without a savepoint of its own: try again with one for each, so that the others commit."""
 
 
 class NeedsRepair(PgTrickleError):
@@ -87,19 +89,25 @@ def attempt(session: Session, members: Sequence[Member], request: Request) -> Se
     exclude_orphans(members)
     if not any(member.running for member in members):
         return members
-    transaction.begin(session, members)
+    counted = _windows(members, request)
+    found = windows_of(transaction.begin(session, members, windows_query(counted)))
     if request.prelude is not None:
         request.prelude()
         members = build_group(session, request)
         transaction.lock_again(session, members)
     _check_locked(members)
     running = [member for member in members if member.running]
-    _check_fingerprints(session, running)
+    _check_fingerprints(running)
     exclude_orphans(members)
-    _move(session, members, request)
+    wanted = _windows(members, request)
+    if not set(wanted) <= set(counted):
+        # Somebody else has moved a frontier since the group was read.
+        found = fetch_windows(session.conn, wanted)
+        session.statements += 1
+    _move(session, members, request, found)
     if request.prelude is not None:
         _require_moved(members)
-    _check_end(session, [member for member in running if member.moved])
+    _check_partitions(session, [member for member in running if member.moved])
     return members
 
 
@@ -129,21 +137,11 @@ def _version(text: str | None) -> int | None:
     return None if text is None else int(text)
 
 
-def _check_fingerprints(session: Session, running: Sequence[Member]) -> None:
-    present = capture.fingerprint(session.conn, [member.row.id for member in running])
-    session.statements += 1
+def _check_fingerprints(running: Sequence[Member]) -> None:
     changed: list[Member] = []
     damaged: list[Member] = []
     for member in running:
-        locked = member.need_locked()
-        member.present = present.get(member.row.id)
-        if member.present is None:
-            raise StaleGroup("the stream table was dropped meanwhile", object_name=member.row.name)
-        if not locked.is_populated:
-            member.outdated = True
-            continue
-        differences = capture.compare(locked.fingerprint, member.present)
-        member.outdated = bool(differences) or locked.fingerprint is None
+        differences = _differences(member)
         if any(difference.severity is Severity.REPAIR for difference in differences):
             damaged.append(member)
         worst = max((difference.severity for difference in differences), default=Severity.HARMLESS)
@@ -164,10 +162,25 @@ def _check_fingerprints(session: Session, running: Sequence[Member]) -> None:
         raise NeedsReanalysis(tuple(member.row.id for member in changed), "a source is not what it was")
 
 
-def _move(session: Session, members: Sequence[Member], request: Request) -> None:
-    wanted = [one for member in members if member.running for one in _windows(member, request)]
-    windows = fetch_windows(session.conn, wanted)
-    session.statements += 1
+def _differences(member: Member) -> tuple[Difference, ...]:
+    """What is not as it was recorded; says whether the facts have to be recorded anew."""
+    locked = member.need_locked()
+    member.present = locked.facts
+    if locked.same:
+        return ()
+    if member.present is None:
+        raise InternalError("the facts of a member are neither as recorded nor known", object_name=member.row.name)
+    if not locked.is_populated:
+        member.outdated = True
+        return ()
+    differences = capture.compare(locked.fingerprint, member.present)
+    member.outdated = bool(differences) or locked.fingerprint is None
+    return differences
+
+
+def _move(
+    session: Session, members: Sequence[Member], request: Request, windows: Mapping[int, Mapping[int, Window]]
+) -> None:
     numbers = {member.row.relid: member.need_locked().refresh_no for member in members}
     several = sum(member.running for member in members) > 1
     for member in members:
@@ -177,19 +190,38 @@ def _move(session: Session, members: Sequence[Member], request: Request) -> None
         if not member.running:
             continue
         member.plan = plan_member(_facts(member, request, windows.get(member.row.id, {}), numbers))
-        savepoint = several and member.plan.action is not Action.NO_DATA
-        _run(session, member, savepoint=savepoint, prove=request.prove)
+        member.is_small = _is_small(member, members)
+        _run(session, member, request, several=several)
         if member.error is None:
             numbers[member.row.relid] = member.refresh_no
 
 
-def _windows(member: Member, request: Request) -> list[WindowOf]:
-    locked, compiled = member.need_locked(), member.need_compiled()
-    if locked.snapshot is None or not locked.is_populated:
+def _is_small(member: Member, members: Sequence[Member]) -> bool:
+    """Whether few rows have to be read: change rows of tables, and what its sources have just written."""
+    moved = {one.row.relid: one for one in members if one.moved}
+    plan, rows = member.need_plan(), member.need_plan().changes
+    for key in plan.changed:
+        if key.kind == "stream_table":
+            # What it wrote in earlier refreshes is not counted by anybody.
+            one = moved.get(key.ident)
+            if one is None or member.need_locked().consumed.get(str(key.ident), 0) != one.need_locked().refresh_no:
+                return False
+            rows += one.counts.total
+    return rows < SMALL_WINDOW
+
+
+def _windows(members: Sequence[Member], request: Request) -> list[WindowOf]:
+    """The windows of all that take part, from where their frontiers are known to be."""
+    return [one for member in members if member.running for one in _windows_of(member, request)]
+
+
+def _windows_of(member: Member, request: Request) -> list[WindowOf]:
+    known = member.locked or member.row
+    if known.snapshot is None or not known.is_populated:
         return []
-    frontier = Snapshot.parse(locked.snapshot)
+    frontier = Snapshot.parse(known.snapshot)
     # Counting may stop early only where the rest, marks too, would not change the decision.
-    cap = _limit(member) if _adaptive(member, request) or compiled.plan.mode == "FULL" else None
+    cap = _limit(member) if _adaptive(member, request) or member.need_compiled().plan.mode == "FULL" else None
     return [
         WindowOf(member.row.id, source.relid, source.source_id, frontier, cap)
         for source in member.row.sources
@@ -211,7 +243,7 @@ def _source_rows(member: Member) -> int:
 
 def cost_of(member: Member) -> CostHistory:
     """What earlier refreshes of it cost."""
-    return CostHistory.of(member.need_locked().cost)
+    return CostHistory.of((member.locked or member.row).cost)
 
 
 def _facts(member: Member, request: Request, windows: Mapping[int, Window], numbers: Mapping[int, int]) -> MemberFacts:
@@ -241,10 +273,14 @@ def _refusal(error: PgTrickleError) -> str:
     return f"the changes could not be applied: {error.message}"
 
 
-def _run(session: Session, member: Member, *, savepoint: bool, prove: bool) -> None:
-    """Execute one member; in a group its failure only undoes its own work."""
-    if savepoint:
-        transaction.savepoint(session)
+def _run(session: Session, member: Member, request: Request, *, several: bool) -> None:
+    """Execute one member; in a group its failure only undoes its own work.
+
+    Changes that can be applied need no savepoint for that: where they cannot, the refresh begins again anyway.
+    """
+    plan = member.need_plan()
+    careful = request.careful or request.prove or plan.action is not Action.DIFFERENTIAL
+    before = transaction.savepoint(session) if several and careful and plan.action is not Action.NO_DATA else None
     try:
         execute_member(session, member)
     except (TransactionConflict, ConnectionFailed):
@@ -252,45 +288,26 @@ def _run(session: Session, member: Member, *, savepoint: bool, prove: bool) -> N
     except PgTrickleError as error:
         if error.sqlstate in GONE:
             raise
-        if member.need_plan().action is Action.DIFFERENTIAL and not is_retryable(error.sqlstate) and not prove:
+        if plan.action is Action.DIFFERENTIAL and not is_retryable(error.sqlstate) and not request.prove:
             raise ChangesRefused(member.row.id, _refusal(error)) from error
-        if not savepoint:
+        if before is None:
+            if several:
+                raise NeedsCare(error.message, object_name=member.row.name) from error
             raise
-        transaction.rollback_to_savepoint(session)
+        transaction.rollback_to_savepoint(session, before)
         error.object_name = error.object_name or member.row.name
         member.error = error
     else:
-        if savepoint:
+        if before is not None:
             transaction.release_savepoint(session)
 
 
-def _check_end(session: Session, moved: Sequence[Member]) -> None:
-    """Nothing may have slipped under the snapshot, and nothing of ours may lie in a change buffer."""
-    if not moved:
+def _check_partitions(session: Session, moved: Sequence[Member]) -> None:
+    """No partition may have slipped under the snapshot."""
+    facts = {member.row.id: member.present for member in moved if member.present is not None}
+    if not any(source.relkind == "p" for member in moved for source in member.row.sources):
         return
-    sources = {
-        source.source_id: source for member in moved for source in member.row.sources if source.source_id is not None
-    }
-    if any(member.counts.total for member in moved):
-        written = fetch_own_writes(session.conn, {key: source.relid for key, source in sources.items()})
-        session.statements += 1
-        if written:
-            raise _self_write(session, moved, [source for source in sources.values() if source.relid in written])
-    slipped = capture.partitions_changed(session.conn, {member.row.id: member.present or {} for member in moved})
-    session.statements += any(source.relkind == "p" for source in sources.values())
+    slipped = capture.partitions_changed(session.conn, facts)
+    session.statements += 1
     if slipped:
         raise NeedsRepair(tuple(member.row.id for member in moved), slipped[0].text)
-
-
-def _self_write(session: Session, moved: Sequence[Member], written: Sequence[GroupSource]) -> PgTrickleError:
-    tables = ", ".join(f"{source.schema}.{source.name}" for source in written)
-    names = ", ".join(member.row.name for member in moved)
-    found = culprits.fetch(session.conn, [member.row.relid for member in moved])
-    if not found:
-        return InternalError(f"The refresh of {names} wrote to {tables}, and no trigger or foreign key explains it.")
-    return SelfWrite(
-        f"The refresh itself changed its source {tables}.",
-        object_name=names,
-        detail=f"Caused by {', '.join(found)}.",
-        hint="A trigger or foreign key on a stream table must not write to its sources: drop it or the dependency.",
-    )

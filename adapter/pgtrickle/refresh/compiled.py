@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 from psycopg.sql import SQL, Literal
@@ -32,18 +33,21 @@ class Compiled:
         plan: the maintenance plan.
         bindings: where its inputs and outputs are; other bindings make the texts void.
         texts: printed statements.
+        used: what `is_usual` was asked about.
     """
 
     version: int | None
     plan: Plan
     bindings: Bindings | None = None
     texts: dict[tuple[object, ...], tuple[SQL, ...]] = field(default_factory=dict)
+    used: set[tuple[int, frozenset[InputKey]]] = field(default_factory=set)
 
     def bind(self, bindings: Bindings) -> None:
         """Use these bindings from now on."""
         if bindings != self.bindings:
             self.bindings = bindings
             self.texts.clear()
+            self.used.clear()
 
     @deep()
     def refresh(self, conn: db.Connection, stage: Stage, changed: frozenset[InputKey]) -> tuple[SQL, ...]:
@@ -71,6 +75,14 @@ class Compiled:
     def verify(self, conn: db.Connection) -> SQL:
         """The statement that compares the stream table with its query."""
         return _printed(conn, [emit.verify_query(self.plan, self._bound)])[0]
+
+    def is_usual(self, stage: Stage, changed: frozenset[InputKey]) -> bool:
+        """Whether these changes of a stage come up again and again, so that it is worth to keep the plan for them."""
+        key = (stage.number, changed)
+        if key in self.used:
+            return True
+        self.used.add(key)
+        return False
 
     @property
     def _bound(self) -> Bindings:
@@ -109,11 +121,16 @@ def pin(conn: db.Connection, settings: Mapping[str, str]) -> None:
 
 def pinned(settings: Mapping[str, str]) -> Query:
     """One statement that makes these settings the transaction's."""
+    return _pinned(tuple(sorted(settings.items())))
+
+
+@lru_cache(maxsize=256)
+def _pinned(settings: tuple[tuple[str, str], ...]) -> SQL:
     calls = [
-        SQL("pg_catalog.set_config({}, {}, true)").format(Literal(name), Literal(value))
-        for name, value in sorted(settings.items())
+        SQL("pg_catalog.set_config({}, {}, true)").format(Literal(name), Literal(value)) for name, value in settings
     ]
-    return SQL("SELECT {}").format(SQL(", ").join(calls))
+    # The same few settings come with every refresh, and printing them takes longer than the server takes to set them.
+    return SQL(cast("LiteralString", SQL("SELECT {}").format(SQL(", ").join(calls)).as_string(None)))
 
 
 def shape(plan: Plan) -> str:

@@ -44,7 +44,6 @@ def execute_member(session: Session, member: Member) -> None:
     if plan.action is not Action.NO_DATA:
         enter(session, member)
         member.counts, wrote = _run_stages(session, member, plan)
-        leave(session, member)
     else:
         wrote = False
     if not wrote:
@@ -61,22 +60,26 @@ def enter(session: Session, member: Member) -> None:
     if row.settings != session.pinned:
         session.pinned = row.settings
         statements.append(pinned(row.settings))
-    if row.owner != row.session_role:
-        statements.append(SQL("SET LOCAL ROLE {}").format(Identifier(row.owner)))
-    _batch(session, statements, row.name)
-
-
-def leave(session: Session, member: Member) -> None:
-    """Become the engine's role again."""
-    row = member.row
-    if row.owner != row.session_role:
-        _batch(session, [SQL("SET LOCAL ROLE {}").format(Identifier(row.session_role))], row.name)
-
-
-def _batch(session: Session, statements: list[Query], name: str) -> None:
+    role = None if row.owner == row.session_role else row.owner
+    if role != session.role:
+        statements.append(become(row.owner))
+        session.role = role
     if statements:
-        db.batch(session.conn, statements, dict, object_name=name)
+        db.batch(session.conn, statements, dict, object_name=row.name)
         session.statements += 1
+
+
+def leave(session: Session, member: Member) -> list[Query]:
+    """The statements, one at most, that make the transaction the engine's role again; to be sent with the next ones."""
+    if session.role is None:
+        return []
+    session.role = None
+    return [become(member.row.session_role)]
+
+
+def become(role: str) -> Query:
+    """The statement that makes the transaction another role."""
+    return SQL("SET LOCAL ROLE {}").format(Identifier(role))
 
 
 def _run_stages(session: Session, member: Member, plan: MemberPlan) -> tuple[Counts, bool]:
@@ -97,7 +100,8 @@ def _run_stages(session: Session, member: Member, plan: MemberPlan) -> tuple[Cou
         for statement in first:
             db.execute(session.conn, statement, params, object_name=member.row.name)
             session.statements += 1
-        counts = _apply(session, member, stage, last, params)
+        usual = plan.action is Action.DIFFERENTIAL and member.is_small and compiled.is_usual(stage, inputs)
+        counts = _apply(session, member, stage, last, params, usual=usual)
         if counts.total:
             wrote = True
             changed.add(InputKey("stage", stage.number))
@@ -120,12 +124,14 @@ def _loads(member: Member) -> bool:
     return member.need_plan().action is Action.INITIAL and not member.row.has_log
 
 
-def _apply(session: Session, member: Member, stage: Stage, statement: SQL, params: dict[str, Any]) -> Counts:
+def _apply(
+    session: Session, member: Member, stage: Stage, statement: SQL, params: dict[str, Any], *, usual: bool
+) -> Counts:
     session.statements += 1
     if _loads(member):
         loaded = db.execute(session.conn, statement, params, object_name=member.row.name)
         return Counts(inserted=max(loaded, 0))
-    done = db.fetch_one(session.conn, statement, _Applied, params, object_name=member.row.name)
+    done = db.fetch_one(session.conn, statement, _Applied, params, object_name=member.row.name, prepare=usual)
     if done is None:
         raise InternalError("an apply statement returned no counts", object_name=member.row.name)
     written = (done.deleted, done.updated, done.inserted)

@@ -26,10 +26,8 @@ def record_failures(session: Session, members: Sequence[Member]) -> None:
         for member in failed:
             _fail(session, member, member.error)
         entries = [_entry(session, member) for member in [*failed, *skipped]]
-        db.batch(session.conn, [groups.record(entries)], dict)
         trail = [record for member in [*failed, *skipped] for record in trail_records(member)]
-        if trail:
-            db.batch(session.conn, [groups.record_trail(trail)], dict)
+        db.batch(session.conn, [groups.record(entries, trail)], dict)
 
 
 def _fail(session: Session, member: Member, error: PgTrickleError | None) -> None:

@@ -11,8 +11,10 @@ from psycopg.sql import SQL
 from pgtrickle import db
 from pgtrickle.catalog import groups
 from pgtrickle.db import Query
+from pgtrickle.refresh import own_writes
 from pgtrickle.refresh.attempt import cost_of
 from pgtrickle.refresh.cost import CostHistory, learn_differential, learn_full
+from pgtrickle.refresh.execute import leave
 from pgtrickle.refresh.member import Member
 from pgtrickle.refresh.plan import Action
 from pgtrickle.refresh.session import Session
@@ -23,19 +25,24 @@ _LAZY_COMMIT = SQL("SET LOCAL synchronous_commit = off")
 
 
 def finish(session: Session, members: Sequence[Member]) -> None:
-    """Record what the members did, and commit."""
+    """Check what can only be checked at the end, record what the members did, and commit.
+
+    Raises:
+        StatementFailed: the refresh wrote to its own sources (``groups.OWN_WRITES``), or the server refused to commit.
+    """
     moved = [member for member in members if member.moved]
     quiet = [member for member in members if member.requested and member.running and not member.moved]
-    statements: list[Query] = [] if moved else [_LAZY_COMMIT]
-    statements.append(groups.advance([_frontier(member) for member in [*moved, *quiet]]))
-    settled = [_settled(member) for member in [*moved, *quiet]]
-    statements.append(groups.settle(settled))
-    entries = [_entry(session, member) for member in [*moved, *(quiet if session.initiated_by != "runner" else [])]]
-    if entries:
-        statements.append(groups.record(entries))
-    trail = [record for member in [*moved, *quiet] for record in trail_records(member)]
-    if trail:
-        statements.append(groups.record_trail(trail))
+    done = [*moved, *quiet]
+    statements: list[Query] = leave(session, done[0]) if done else []
+    statements += own_writes.check(moved) if moved else [_LAZY_COMMIT]
+    statements.append(
+        groups.finish(
+            members=[_frontier(member) for member in done],
+            settled=[_settled(member) for member in done],
+            entries=[_entry(session, member) for member in (moved if session.initiated_by == "runner" else done)],
+            trail=[record for member in done for record in trail_records(member)],
+        )
+    )
     db.batch(session.conn, [*statements, _COMMIT], dict)
     session.statements += 1
 

@@ -42,6 +42,9 @@ def build_group(session: Session, request: Request) -> list[Member]:
 
 def in_order(rows: Iterable[GroupRow]) -> list[GroupRow]:
     """Sources before their dependents, otherwise by id."""
+    rows = list(rows)
+    if len(rows) == 1:
+        return rows
     by_id = {row.id: row for row in rows}
     graph: nx.DiGraph[int] = nx.DiGraph()
     graph.add_nodes_from(sorted(by_id))

@@ -29,6 +29,7 @@ class Request:
         override: gates do not count; the definition is being replaced.
         recompute: stream table id -> why its changes could not be applied in an attempt before this one.
         broken: stream table id -> why it cannot take part.
+        careful: every member of a group gets a savepoint.
     """
 
     relids: tuple[int, ...]
@@ -40,6 +41,7 @@ class Request:
     override: bool = False
     recompute: Mapping[int, str] = field(default_factory=dict)
     broken: Mapping[int, PgTrickleError] = field(default_factory=dict)
+    careful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Member:
         trail: what the gates said.
         compiled: its plan; None if it cannot be compiled (``error`` says why) or a gate is closed.
         locked: what the catalog says now that the frontier is locked.
-        present: its fingerprint in this snapshot.
+        present: its fingerprint in this snapshot; None where nothing has to be known but that it is the recorded one.
         outdated: the recorded fingerprint has to be replaced by ``present``.
         recompute_reason: why its content or state cannot be built upon.
         plan: what is to be done.
@@ -80,6 +82,7 @@ class Member:
         duration_ms: time its statements took, milliseconds.
         error: why it dropped out.
         skipped: why it was left alone without being at fault.
+        is_small: it reads few changes, whose number is known: a plan made for other few changes serves as well.
         dragged: it was left alone because of a source of its own.
     """
 
@@ -98,6 +101,7 @@ class Member:
     duration_ms: float = 0.0
     error: PgTrickleError | None = None
     skipped: str | None = None
+    is_small: bool = False
     dragged: bool = False
 
     @property

@@ -18,8 +18,8 @@ from pgtrickle.errors import (
     StatementFailed,
     TransactionConflict,
 )
-from pgtrickle.refresh import transaction
-from pgtrickle.refresh.attempt import GONE, ChangesRefused, NeedsReanalysis, NeedsRepair, attempt
+from pgtrickle.refresh import own_writes, transaction
+from pgtrickle.refresh.attempt import GONE, ChangesRefused, NeedsCare, NeedsReanalysis, NeedsRepair, attempt
 from pgtrickle.refresh.failure import record_failures
 from pgtrickle.refresh.finish import finish
 from pgtrickle.refresh.group import build_group
@@ -35,6 +35,8 @@ _LONGEST_PAUSE_S = 0.5
 #: Partitions may come and go again while their capture is repaired.
 _MOST_REPAIRS = 5
 _MOST_GONE = 3
+#: After these there is another attempt, or another who knows what to do.
+_AGAIN = (TransactionConflict, LockTimeout, ConnectionFailed, NeedsCare, NeedsReanalysis, NeedsRepair, ChangesRefused)
 
 
 def run(session: Session, request: Request) -> tuple[Member, ...]:
@@ -68,6 +70,11 @@ def run(session: Session, request: Request) -> tuple[Member, ...]:
             _log.warning("%s is recomputed: %s", _names(members), error.reason)
             request = replace(request, recompute={**request.recompute, error.stream_table_id: error.reason})
             continue
+        except NeedsCare as error:
+            transaction.rollback(session.conn)
+            _log.debug("%s failed: %s", error.object_name, error.message)
+            request = replace(request, careful=True)
+            continue
         except NeedsRepair as error:
             transaction.rollback(session.conn)
             repairs += 1
@@ -89,16 +96,16 @@ def _once(session: Session, members: Sequence[Member], request: Request, *, pati
     """One attempt with its records; ``patient``: what has vanished under it is to be tried again, not recorded."""
     try:
         members = attempt(session, members, request)
-    except (TransactionConflict, LockTimeout, ConnectionFailed, NeedsReanalysis, NeedsRepair, ChangesRefused):
+        _commit(session, members)
+    except _AGAIN:
         raise
     except PgTrickleError as error:
         transaction.rollback(session.conn)
+        explained = own_writes.explained(session.conn, members, error)
         # With a prelude it is not the definition that stays which has failed.
         if request.prelude is not None or (patient and error.sqlstate in GONE):
-            raise
-        _blame(members, error)
-    else:
-        _commit(session, members)
+            raise explained from error
+        _blame(members, explained)
     record_failures(session, members)
     return tuple(members)
 

@@ -20,6 +20,7 @@ class Session:
             sessions on the same database.
         statements: messages sent for refreshes so far.
         pinned: the settings of a definition that the current transaction works under.
+        role: the role that the current transaction works as; None: the engine's.
     """
 
     conn: db.Connection
@@ -27,3 +28,4 @@ class Session:
     compiled: dict[int, Compiled] = field(default_factory=dict)
     statements: int = 0
     pinned: Mapping[str, str] = field(default_factory=dict)
+    role: str | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from psycopg.sql import SQL, Identifier, Literal
 
@@ -36,31 +38,46 @@ _BEGIN = SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE")
 GUARD = SQL("SELECT pg_catalog.set_config('pgtrickle.refreshing', pg_catalog.pg_backend_pid()::text, true)")
 
 
-def begin(session: Session, members: Sequence[Member]) -> None:
+def begin(session: Session, members: Sequence[Member], last: Query | None = None) -> list[dict[str, Any]]:
     """Open the transaction: lock the sources before there is a snapshot, then the frontiers; fill ``member.locked``.
 
     Frontiers of members that are left alone are locked too: their dependents record how far they have read them.
+
+    Args:
+        session: outside a transaction.
+        members: of the group.
+        last: a query to be sent along; it sees the snapshot of the refresh.
+
+    Returns:
+        The rows of ``last``.
 
     Raises:
         LockTimeout, TransactionConflict: somebody else is at it; the transaction is open and aborted.
     """
     running = [member for member in members if member.running]
     session.pinned = running[0].row.settings if running else {}
+    session.role = None
     settings = pinned({**session.pinned, **SESSION})
-    _lock_frontiers(session, members, [_BEGIN, lock_timeout(LOCK_TIMEOUT_MS), *_source_locks(running), GUARD, settings])
+    before = [_BEGIN, lock_timeout(LOCK_TIMEOUT_MS), *_source_locks(running), GUARD, settings]
+    return _lock_frontiers(session, members, before, [] if last is None else [last])
 
 
 def lock_again(session: Session, members: Sequence[Member]) -> None:
     """Read the frontiers again after a prelude has changed the definition."""
-    _lock_frontiers(session, members, [])
+    _lock_frontiers(session, members, [], [])
 
 
-def _lock_frontiers(session: Session, members: Sequence[Member], before: Sequence[Query]) -> None:
-    statements = [*before, groups.lock([member.row.id for member in members])]
-    locked = {row.id: row for row in db.batch(session.conn, statements, LockedRow)}
+def _lock_frontiers(
+    session: Session, members: Sequence[Member], before: Sequence[Query], after: Sequence[Query]
+) -> list[dict[str, Any]]:
+    running = [member.row.id for member in members if member.running]
+    lock = groups.lock([member.row.id for member in members], running)
+    sets = db.batch_sets(session.conn, [*before, lock, *after])
     session.statements += 1
+    locked = {row["id"]: LockedRow(**row) for row in sets[len(before)]}
     for member in members:
         member.locked = locked.get(member.row.id)
+    return sets[-1] if after else []
 
 
 def _source_locks(members: Sequence[Member]) -> list[Query]:
@@ -85,14 +102,24 @@ def lock_timeout(milliseconds: int) -> Query:
     return SQL("SET LOCAL lock_timeout = {}").format(Literal(milliseconds))
 
 
-def savepoint(session: Session) -> None:
+@dataclass(frozen=True, slots=True)
+class Savepoint:
+    """What the transaction's settings and role were when a savepoint was set."""
+
+    pinned: Mapping[str, str]
+    role: str | None
+
+
+def savepoint(session: Session) -> Savepoint:
     """Open a savepoint for one member."""
     _send(session, SQL("SAVEPOINT member"))
+    return Savepoint(session.pinned, session.role)
 
 
-def rollback_to_savepoint(session: Session) -> None:
-    """Undo what one member did."""
+def rollback_to_savepoint(session: Session, before: Savepoint) -> None:
+    """Undo what one member did; settings and role are undone with it."""
     _send(session, SQL("ROLLBACK TO SAVEPOINT member; RELEASE SAVEPOINT member"))
+    session.pinned, session.role = before.pinned, before.role
 
 
 def release_savepoint(session: Session) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pgtrickle import db
 from pgtrickle.catalog import groups
-from pgtrickle.errors import InternalError, LockTimeout, TransactionConflict
-from pgtrickle.refresh import transaction
+from pgtrickle.errors import InternalError, LockTimeout, StatementFailed, TransactionConflict
+from pgtrickle.refresh import own_writes, transaction
 from pgtrickle.refresh.attempt import ChangesRefused, NeedsRepair, attempt
 from pgtrickle.refresh.execute import CountMismatch, enter, execute_member, leave
 from pgtrickle.refresh.group import build_group
@@ -70,10 +71,21 @@ def _attempt(session: Session, request: Request) -> VerifyResult:
         members = list(attempt(session, members, request))
     except CountMismatch as error:
         return VerifyResult(wanted.row.quoted_name, False, reason=str(error.detail or error.message))
+    _check_own_writes(session, members)
     unproven = _after(wanted)
     if unproven is not None:
         return VerifyResult(wanted.row.quoted_name, None, reason=unproven)
     return _compare(session, wanted)
+
+
+def _check_own_writes(session: Session, members: Sequence[Member]) -> None:
+    moved = [member for member in members if member.moved]
+    for check in own_writes.check(moved):
+        try:
+            db.batch(session.conn, [*leave(session, moved[0]), check], dict)
+        except StatementFailed as error:
+            transaction.rollback(session.conn)
+            raise own_writes.explained(session.conn, members, error) from error
 
 
 def _before(wanted: Member) -> str | None:
@@ -103,7 +115,6 @@ def _compare(session: Session, wanted: Member) -> VerifyResult:
     enter(session, wanted)
     compiled = wanted.need_compiled()
     found = db.fetch_one(session.conn, compiled.verify(session.conn), _Difference, {}, object_name=wanted.row.name)
-    leave(session, wanted)
     if found is None:
         raise InternalError("the verify statement returned nothing", object_name=wanted.row.name)
     equal = found.missing == 0 and found.extra == 0

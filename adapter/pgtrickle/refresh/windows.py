@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg.sql import SQL, Identifier, Literal
 
@@ -26,14 +27,6 @@ class WindowOf:
     cap: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    id: int
-    relid: int
-    rows: int
-    marked: bool
-
-
 def fetch_windows(conn: db.Connection, wanted: Sequence[WindowOf]) -> dict[int, dict[int, Window]]:
     """Count windows; stream table id -> relid of the source -> window.
 
@@ -41,11 +34,20 @@ def fetch_windows(conn: db.Connection, wanted: Sequence[WindowOf]) -> dict[int, 
         conn: inside the refresh's transaction.
         wanted: any number, also none.
     """
+    query = windows_query(wanted)
+    return {} if query is None else windows_of(db.fetch_all(conn, query, dict))
+
+
+def windows_query(wanted: Sequence[WindowOf]) -> Query | None:
+    """The statement that counts windows; None if there is none to count."""
+    return SQL("\nUNION ALL ").join(map(_window, wanted)) if wanted else None
+
+
+def windows_of(rows: Iterable[Mapping[str, Any]]) -> dict[int, dict[int, Window]]:
+    """What the statement of `windows_query` returned; stream table id -> relid of the source -> window."""
     found: dict[int, dict[int, Window]] = {}
-    if not wanted:
-        return found
-    for row in db.fetch_all(conn, SQL("\nUNION ALL ").join(map(_window, wanted)), _Row):
-        found.setdefault(row.id, {})[row.relid] = Window(row.rows, row.marked)
+    for row in rows:
+        found.setdefault(row["id"], {})[row["relid"]] = Window(row["rows"], row["marked"])
     return found
 
 
@@ -68,23 +70,3 @@ def _window(wanted: WindowOf) -> Query:
         xids=xids,
         limit=limit,
     )
-
-
-def fetch_own_writes(conn: db.Connection, sources: Mapping[int, int]) -> frozenset[int]:
-    """The sources that this very transaction has changed; to be asked when everything is written.
-
-    Args:
-        conn: inside the refresh's transaction.
-        sources: source id -> OID of the table.
-    """
-    if not sources:
-        return frozenset()
-    probe = SQL(
-        "SELECT {relid}::bigint AS relid FROM (SELECT 1) one "
-        "WHERE EXISTS (SELECT FROM {buffer} b WHERE b.{xid} = pg_catalog.pg_current_xact_id_if_assigned())"
-    )
-    probes = [
-        probe.format(relid=Literal(relid), buffer=Identifier(buffer.schema, buffer.name), xid=Identifier(XID_COLUMN))
-        for relid, buffer in ((relid, buffer_of(source_id)) for source_id, relid in sorted(sources.items()))
-    ]
-    return frozenset(row["relid"] for row in db.fetch_all(conn, SQL("\nUNION ALL ").join(probes), dict))

@@ -236,10 +236,10 @@ def test_sources_that_nobody_can_watch_are_read_at_every_refresh(conn, engine, o
 
 def test_time_moves_a_query_that_reads_the_clock(conn, engine):
     conn.execute(
-        "CREATE TABLE t (id int, until timestamptz); INSERT INTO t SELECT 1, clock_timestamp() + interval '0.3 s'"
+        "CREATE TABLE t (id int, until timestamptz); INSERT INTO t SELECT 1, clock_timestamp() + interval '2 s'"
     )
     engine.create_stream_table("s", "SELECT id FROM t WHERE until > now()")
     assert conn.execute("SELECT count(*) FROM s").fetchone() == (1,)
-    conn.execute("SELECT pg_sleep(0.4)")
+    conn.execute("SELECT pg_sleep_until(until) FROM t")
     engine.refresh_stream_table("s")
     assert conn.execute("SELECT count(*) FROM s").fetchone() == (0,)
