@@ -11,22 +11,25 @@ from pgtrickle.sql import load_queries
 
 Row = TypeVar("Row")
 
+#: What a runner asks all the time: planning takes longer than answering.
+_REPEATED = frozenset({"fetch_schedule_states", "runner_beat", "current_snapshot", "runner_checked", "drifted"})
+
 _QUERIES = load_queries("pgtrickle.catalog")
 
 
 def rows(conn: db.Connection, name: str, row: type[Row], /, **params: Any) -> tuple[Row, ...]:
     """All rows of a named query."""
-    return db.fetch_all(conn, _QUERIES[name], row, params)
+    return db.fetch_all(conn, _QUERIES[name], row, params, prepare=name in _REPEATED)
 
 
 def row(conn: db.Connection, name: str, kind: type[Row], /, **params: Any) -> Row | None:
     """The first row of a named query, or None."""
-    return db.fetch_one(conn, _QUERIES[name], kind, params)
+    return db.fetch_one(conn, _QUERIES[name], kind, params, prepare=name in _REPEATED)
 
 
 def value(conn: db.Connection, name: str, /, **params: Any) -> Any:
     """The first value of a named query, or None."""
-    return db.fetch_value(conn, _QUERIES[name], params)
+    return db.fetch_value(conn, _QUERIES[name], params, prepare=name in _REPEATED)
 
 
 def run(conn: db.Connection, name: str, /, **params: Any) -> int:

@@ -175,12 +175,29 @@ INSERT INTO pgtrickle.messages (stream_table_id, code, text) VALUES (%(id)s, %(c
 ON CONFLICT (stream_table_id, code, md5(text)) DO NOTHING
 
 -- name: runner_beat
-INSERT INTO pgtrickle.runners (runner_id, host, pid, engine_version)
-VALUES (%(runner_id)s, %(host)s, %(pid)s, %(engine_version)s)
-ON CONFLICT (runner_id) DO UPDATE SET heartbeat_at = pg_catalog.now()
+-- The snapshot is the one before this statement's own transaction id was assigned.
+INSERT INTO pgtrickle.runners AS r (runner_id, host, pid, engine_version, checked_at, unchecked)
+VALUES (%(runner_id)s, %(host)s, %(pid)s, %(engine_version)s, NULL, '{}')
+ON CONFLICT (runner_id) DO UPDATE SET heartbeat_at = pg_catalog.now(),
+    checked_at = CASE WHEN pg_catalog.pg_current_snapshot()::text = %(known)s THEN pg_catalog.now() ELSE r.checked_at END
+RETURNING pg_catalog.now() AS now, pg_catalog.pg_current_snapshot()::text AS snapshot,
+    pg_catalog.pg_current_xact_id()::text AS xid
+
+-- name: current_snapshot
+SELECT pg_catalog.pg_current_snapshot()::text
+
+-- name: drifted
+SELECT id FROM pgtrickle.drifted(%(ids)s::bigint[]) AS d (id)
+
+-- name: runner_checked
+UPDATE pgtrickle.runners SET checked_at = %(at)s, unchecked = %(unchecked)s::bigint[] WHERE runner_id = %(runner_id)s
+RETURNING pg_catalog.pg_current_snapshot()::text AS snapshot, pg_catalog.pg_current_xact_id()::text AS xid
 
 -- name: delete_runner
-DELETE FROM pgtrickle.runners WHERE runner_id = %(runner_id)s
+-- What it knew is kept: until then its stream tables were as their queries.
+WITH gone AS (DELETE FROM pgtrickle.runners WHERE runner_id = %(runner_id)s RETURNING checked_at, unchecked)
+UPDATE pgtrickle.frontiers f SET last_refresh_at = g.checked_at, data_timestamp = greatest(data_timestamp, g.checked_at)
+FROM gone g WHERE f.last_refresh_at < g.checked_at AND f.stream_table_id <> ALL (g.unchecked)
 
 -- name: delete_silent_runners
 DELETE FROM pgtrickle.runners
@@ -247,7 +264,8 @@ SELECT pg_catalog.clock_timestamp() AS now, st.id, st.relid,
        NOT coalesce((st.definition ->> 'unwatched')::boolean, false)
            AND NOT coalesce('uncaptured' = ANY (d.kinds), false) AS watched,
        coalesce(d.source_ids, '{}') AS source_ids, coalesce(d.stream_table_ids, '{}') AS stream_table_ids,
-       l.runner_id, l.expires_at
+       l.runner_id, l.expires_at,
+       st.recompute_reason IS NOT NULL OR st.demoted OR c.oid IS NULL OR coalesce(d.behind, false) AS pending
 FROM (VALUES (0)) AS one (x)
 LEFT JOIN pgtrickle.stream_tables st ON true
 LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = st.relid
@@ -257,8 +275,11 @@ LEFT JOIN LATERAL (
     SELECT array_agg(DISTINCT p.kind) AS kinds,
            array_agg(DISTINCT p.source_id) FILTER (WHERE p.source_id IS NOT NULL) AS source_ids,
            array_agg(DISTINCT p.source_stream_table_id) FILTER (WHERE p.source_stream_table_id IS NOT NULL)
-               AS stream_table_ids
-    FROM pgtrickle.dependencies p WHERE p.stream_table_id = st.id) d ON true
+               AS stream_table_ids,
+           -- A stream table that it reads has moved since it last looked.
+           bool_or(o.refresh_no > coalesce((f.consumed ->> p.relid::text)::bigint, 0)) AS behind
+    FROM pgtrickle.dependencies p LEFT JOIN pgtrickle.frontiers o ON o.stream_table_id = p.source_stream_table_id
+    WHERE p.stream_table_id = st.id) d ON true
 ORDER BY st.id
 
 -- name: count_live_runners

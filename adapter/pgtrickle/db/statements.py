@@ -62,10 +62,12 @@ def fetch_one(
     return rows[0] if rows else None
 
 
-def fetch_value(conn: Connection, query: Query, params: Params = None, *, object_name: str | None = None) -> Any:
-    """The first column of the first row of a query, or None."""
+def fetch_value(
+    conn: Connection, query: Query, params: Params = None, *, object_name: str | None = None, prepare: bool = False
+) -> Any:
+    """The first column of the first row of a query, or None; arguments as for `fetch_all`."""
     with wrapped(object_name):
-        found = conn.execute(query, params).fetchone()
+        found = conn.execute(query, params, prepare=prepare).fetchone()
     return None if found is None else found[0]
 
 

@@ -92,7 +92,7 @@ def _register(
                 schedule=configuration.schedule or "calculated",
                 schedule_seconds=configuration.schedule_seconds,
                 settings=analysis.settings,
-                definition=definition_facts(analysis, 1),
+                definition=definition_facts(conn, analysis, 1),
                 options=configuration.kept,
             ),
         )

@@ -13,7 +13,7 @@ from pgtrickle.catalog.model import Dependency, StageTables
 from pgtrickle.errors import UnsupportedQuery
 from pgtrickle.lifecycle.target import QUERIES
 from pgtrickle.plan import Bindings, Plan
-from pgtrickle.refresh.compiled import pin, shape
+from pgtrickle.refresh.compiled import checker, pin, shape
 from pgtrickle.results import Notice
 
 
@@ -56,9 +56,10 @@ def _compile(conn: db.Connection, query: str, mode: str, settings: Mapping[str, 
         return analyze.compile_query(conn, query, mode=mode, check=check)
 
 
-def definition_facts(analysis: Analysis, version: int) -> dict[str, Any]:
+def definition_facts(conn: db.Connection, analysis: Analysis, version: int) -> dict[str, Any]:
     """What ``stream_tables.definition`` holds."""
     return {
+        "checked": checker(conn),
         "version": version,
         "shape": shape(analysis.plan),
         "columns": [column.name for column in analysis.plan.root.columns],

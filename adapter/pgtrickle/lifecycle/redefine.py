@@ -159,7 +159,7 @@ def _replace(
             "effective_mode": plan.mode,
             "mode_reason": plan.full_reason,
             "settings": analysis.settings,
-            "definition": definition_facts(analysis, version),
+            "definition": definition_facts(conn, analysis, version),
             "recompute_reason": reason,
             "schema_name": relation.schema,
             "table_name": relation.name,

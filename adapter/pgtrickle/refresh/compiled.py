@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 from psycopg.sql import SQL, Literal
 
-from pgtrickle import analyze, db, emit
+from pgtrickle import __version__, analyze, db, emit
 from pgtrickle.catalog.groups import GroupRow
 from pgtrickle.db import Query
 from pgtrickle.errors import InternalError
@@ -109,8 +109,22 @@ def compile_member(conn: db.Connection, row: GroupRow) -> Compiled:
     """
     with db.transaction(conn, object_name=row.name):
         pin(conn, {**row.settings, "lock_timeout": COMPILE_LOCK_TIMEOUT})
-        analysis = analyze.compile_query(conn, row.canonical_query, mode=row.requested_mode)
-    return Compiled(row.definition.get("version"), analysis.plan)
+        # What this very package has had this server prepare before needs no second proof. FULL stays FULL, also where
+        # the reason was not the query but what can be captured of its sources.
+        full = row.effective_mode == "FULL"
+        analysis = analyze.compile_query(
+            conn,
+            row.canonical_query,
+            mode="FULL" if full else row.requested_mode,
+            check=row.definition.get("checked") != checker(conn),
+        )
+    plan = replace(analysis.plan, full_reason=row.mode_reason) if full else analysis.plan
+    return Compiled(row.definition.get("version"), plan)
+
+
+def checker(conn: db.Connection) -> str:
+    """Who checks the statements of a plan: this package with this server, by their versions."""
+    return f"{__version__} {conn.info.server_version}"
 
 
 def pin(conn: db.Connection, settings: Mapping[str, str]) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import timedelta
-
-from psycopg.sql import Composed
 
 from pgtrickle import db
 from pgtrickle.config import RunnerSettings
@@ -19,10 +17,13 @@ from pgtrickle.schedule.cooling import Cooling
 from pgtrickle.schedule.housekeeping import Identity, Leases
 from pgtrickle.schedule.pool import Done, Job, Pool
 from pgtrickle.schedule.situation import Situation
-from pgtrickle.schedule.state import changes_query, fetch_changed, fetch_situation, pollable
+from pgtrickle.schedule.state import Poll, fetch_situation, pollable, watchable
+from pgtrickle.schedule.watch import Watch
 
 #: Polling takes at most this part of the time: a change buffer that is slow to look through is looked at less often.
 POLL_SHARE = 0.1
+#: Reading the state anew after each refresh takes at most this part of the time.
+RELOAD_SHARE = 0.2
 #: The state of all stream tables is read at least this often, so that new and altered ones are noticed, seconds.
 STATE_SECONDS = 1.0
 
@@ -45,10 +46,15 @@ class Dispatcher:
         self._leases = Leases(me, settings.lease_seconds)
         self._running: list[Job] = []
         self._situation: Situation | None = None
-        self._query: Composed | None = None
+        self._near = Poll()
+        self._far = Poll()
+        self._watch = Watch(me)
+        self._changed: frozenset[int] = frozenset()
+        self._touched = True
         self._clock = 0.0
         self._reload_at = 0.0
         self._quiet_until = 0.0
+        self._reload_pause = 0.0
         self._poll_pause = settings.poll_interval
 
     # --- what is running --------------------------------------------------------------------------------------------
@@ -80,6 +86,7 @@ class Dispatcher:
     def forget(self) -> None:
         """The connection is a new one: know nothing."""
         self._leases.until.clear()
+        self._watch.forget()
         self._reload_at = 0.0
 
     # --- looking and starting ---------------------------------------------------------------------------------------
@@ -99,16 +106,52 @@ class Dispatcher:
         """The decisions about all stream tables as of now."""
         now = time.monotonic()
         if self._situation is None or now >= self._reload_at:
-            fresh = fetch_situation(conn)
-            report.changes(self._situation, fresh)
-            self._situation = fresh
+            idle = self._watch.beat(conn)
+            if self._situation is None or not idle or self._touched:
+                self._reload(conn)
+            else:
+                self._situation = self._situation.later(timedelta(seconds=now - self._clock))
             self._reload_at = now + STATE_SECONDS
-            self._query = changes_query(pollable(fresh))
-            self._poll(conn)
+            if self._watch.prove(conn, self._known().quiet):
+                self._hear(self._changed)
         else:
             self._situation = self._situation.later(timedelta(seconds=now - self._clock))
         self._clock = now
-        return make_agenda(self._situation)
+        return make_agenda(self._known())
+
+    def _reload(self, conn: db.Connection) -> None:
+        """Read the state of all stream tables, and ask all their change buffers."""
+        started = time.monotonic()
+        self._touched = False
+        fresh = fetch_situation(conn)
+        report.changes(self._situation, fresh)
+        self._situation = fresh
+        self._near.choose(pollable(fresh))
+        self._far.choose(watchable(fresh))
+        changed = self._ask(conn, self._far)
+        if changed is not None:
+            self._hear(changed)
+            self._watch.tell(conn, self._known())
+        self._reload_pause = (time.monotonic() - started) / RELOAD_SHARE
+
+    def _hear(self, changed: Set[int]) -> None:
+        """Take note of what has changes."""
+        self._changed = frozenset(changed)
+        asked = self._far.asked - self._watch.suspects
+        self._situation = self._known().with_changes(changed, asked)
+
+    def _ask(self, conn: db.Connection, poll: Poll) -> frozenset[int] | None:
+        """Those that have changes; None if that could not be asked."""
+        try:
+            return poll.fetch(conn)
+        except StatementFailed as error:
+            if is_retryable(error.sqlstate):
+                raise
+            # A stream table or its capture was dropped since the state was read.
+            report.poll_failed(error)
+            self._touched = True
+            self._reload_at = 0.0
+            return None
 
     def start(self, conn: db.Connection, groups: Sequence[Group]) -> list[Group]:
         """Start what can be started; returns what is left because no worker is free."""
@@ -134,22 +177,18 @@ class Dispatcher:
     def _poll(self, conn: db.Connection) -> bool:
         """Ask the change buffers; whether a ``continuous`` stream table that could be started has changes."""
         situation = self._situation
-        if self._query is None or situation is None:
+        if not self._near.asked or situation is None:
             return False
         started = time.monotonic()
-        try:
-            changed = fetch_changed(conn, self._query)
-        except StatementFailed as error:
-            if is_retryable(error.sqlstate):
-                raise
-            # A stream table or its capture was dropped since the state was read.
-            report.poll_failed(error)
-            self._reload_at = 0.0
-            return True
-        self._poll_pause = max(self._settings.poll_interval, (time.monotonic() - started) / POLL_SHARE)
-        self._situation = situation.with_changes(changed)
+        if self._watch.moved(conn):
+            changed = self._ask(conn, self._near)
+            if changed is None:
+                return True
+            # What was found in the others a moment ago is still there.
+            self._hear(changed | (self._changed - self._near.asked))
+            self._poll_pause = max(self._settings.poll_interval, (time.monotonic() - started) / POLL_SHARE)
         blocked = self.busy | self._cooling.resting(time.monotonic())
-        return bool(self._situation.continuous_with_changes() - blocked)
+        return bool(self._known().continuous_with_changes() - blocked)
 
     # --- how long to sleep ------------------------------------------------------------------------------------------
 
@@ -168,7 +207,7 @@ class Dispatcher:
 
     def _pause(self, now: float) -> float:
         moments = [self._quiet_until, self._reload_at]
-        if self.free and self._query is not None:
+        if self.free and self._near.asked:
             moments.append(now + self._poll_pause)
         rest = self._cooling.next_end(now)
         if rest is not None:
@@ -180,7 +219,8 @@ class Dispatcher:
     def finish(self, done: Done) -> None:
         """Take note of a finished job."""
         self._running.remove(done.job)
-        self._reload_at = 0.0
+        self._touched = True
+        self._reload_at = min(self._reload_at, self._clock + self._reload_pause)
         if done.error is not None:
             self._cooling.fail(done.job.keys, time.monotonic())
             if done.job.keys:
@@ -202,6 +242,10 @@ class Dispatcher:
             self._cooling.fail(keys, time.monotonic())
         else:
             self._cooling.succeed(keys)
+        if result.action not in ("FAILED", "SKIPPED"):
+            self._watch.proven(keys)
+            self._situation = self._known().refreshed(keys)
+            self._changed -= set(keys)
         self.worked = self.worked or result.action != "NO_DATA"
 
     def _known(self) -> Situation:

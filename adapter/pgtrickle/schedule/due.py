@@ -33,7 +33,9 @@ class TableState:
         retry_at: not before, after a failure.
         last_error: text of the last failure since the last success.
         watched: every source is captured: without a change there is nothing to do.
-        changed: a source has changes that it has not consumed (asked for ``continuous`` ones only).
+        changed: a source has changes that it has not consumed, as far as that was asked.
+        pending: it is wanted whatever its sources say: a recompute is due, or a stream table that it reads has moved.
+        quiet: it is known that a refresh would find nothing to do, neither here nor in what it reads.
     """
 
     relid: int
@@ -46,6 +48,14 @@ class TableState:
     last_error: str | None = None
     watched: bool = True
     changed: bool = False
+    pending: bool = False
+    quiet: bool = False
+
+    @property
+    def calm(self) -> bool:
+        """Nothing but a change of a source gives reason to refresh it."""
+        well = self.populated and self.status == "ACTIVE" and self.retry_at is None and self.last_error is None
+        return well and self.watched and not self.changed and not self.pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +140,11 @@ def _wanted(state: TableState, period: timedelta | None, now: datetime) -> tuple
             return last + UNWATCHED_PERIOD, "continuous, with a source that cannot be watched"
         if state.changed:
             return now, "continuous: a source has changed"
-        return last + PROOF_PERIOD, "continuous: no change"
+        return (now if state.quiet else last) + PROOF_PERIOD, "continuous: no change"
     at = next_due(state.schedule, DueFacts(now, last, period))
+    if state.quiet and period is not None and at is not None and at <= now:
+        # It is as its query says at this very moment: the next moment to look is a period from now.
+        return now + period, f"schedule {state.schedule.text}: no change"
     if at is None:
         return None, "refreshed together with its dependents, which are all on cron"
     if state.schedule.kind == "calculated" and period is not None:

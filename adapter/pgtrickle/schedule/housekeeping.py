@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pgtrickle
 from pgtrickle import capture, db
 from pgtrickle.catalog import history, runners
+from pgtrickle.catalog.runners import Beat
 from pgtrickle.results import RefreshResult
 from pgtrickle.schedule import log
 from pgtrickle.schedule.pool import Engine, Job
@@ -35,9 +36,9 @@ class Identity:
         return cls(f"{host}:{pid}:{uuid.uuid4().hex[:8]}", host, pid)
 
 
-def beat(conn: db.Connection, me: Identity) -> None:
-    """Say that this runner is alive; registers it the first time."""
-    runners.beat(conn, me.runner_id, host=me.host, pid=me.pid, engine_version=pgtrickle.__version__)
+def beat(conn: db.Connection, me: Identity, known: str | None = None) -> Beat:
+    """Say that this runner is alive; registers it the first time. ``known``: see ``runners.beat``."""
+    return runners.beat(conn, me.runner_id, host=me.host, pid=me.pid, engine_version=pgtrickle.__version__, known=known)
 
 
 @dataclass(slots=True)

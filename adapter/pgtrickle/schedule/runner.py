@@ -108,7 +108,6 @@ class Runner:
         pool = Pool(self._settings.workers, self._open_engine, self._events.put)
         dispatcher = Dispatcher(self.me, self._settings, pool)
         try:
-            housekeeping.beat(conn, self.me)
             pending = list(dispatcher.look(conn).groups)
             while (pending or dispatcher.running) and not self._stopping:
                 pending = dispatcher.start(conn, pending)
@@ -185,7 +184,6 @@ class Runner:
         now = time.monotonic()
         if now >= self._next_beat:
             self._next_beat = now + self._settings.lease_seconds / 3
-            housekeeping.beat(conn, self.me)
             dispatcher.keep_leases(conn)
         if now >= self._next_sweep and dispatcher.free:
             self._next_sweep = now + housekeeping.SWEEP_SECONDS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -43,13 +43,43 @@ class Situation:
             key for key, state in self.tables.items() if state.changed and self.periods[key] == timedelta(0)
         )
 
-    def with_changes(self, changed: Iterable[int]) -> Situation:
+    def with_changes(self, changed: Iterable[int], asked: Set[int] = frozenset()) -> Situation:
         """The same, knowing which stream tables have a base table with changes.
 
         A change of an ancestor is a change: due stream tables refresh together with their stale ancestors.
+
+        Args:
+            changed: catalog ids of those that have.
+            asked: catalog ids of all that it was asked of: where nothing has changed, and nothing else is to be done,
+                neither in a stream table nor in what it reads, it is quiet.
         """
         direct = set(changed) & set(self.tables)
         reached = direct | self.dag.descendants(direct)
-        if all(state.changed == (key in reached) for key, state in self.tables.items()):
-            return self
-        return replace(self, tables={key: replace(state, changed=key in reached) for key, state in self.tables.items()})
+        tables = {
+            key: state if state.changed == (key in reached) else replace(state, changed=key in reached)
+            for key, state in self.tables.items()
+        }
+        loud = {key for key, state in tables.items() if key not in asked or not state.calm}
+        if asked:
+            loud |= self.dag.descendants(loud)
+        return replace(
+            self,
+            tables={
+                key: state if state.quiet == (key not in loud) else replace(state, quiet=key not in loud)
+                for key, state in tables.items()
+            },
+        )
+
+    def refreshed(self, keys: Iterable[int]) -> Situation:
+        """The same after these were refreshed, until the state is read again."""
+        done = {
+            key: replace(self.tables[key], changed=False, pending=False, quiet=False, last_refresh=self.now)
+            for key in keys
+            if key in self.tables
+        }
+        return replace(self, tables={**self.tables, **done})
+
+    @property
+    def quiet(self) -> frozenset[int]:
+        """Those that are known to be as their queries say."""
+        return frozenset(key for key, state in self.tables.items() if state.quiet)

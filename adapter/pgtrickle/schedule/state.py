@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, cast
 
 from psycopg.sql import SQL, Composed, Literal
 
@@ -16,6 +17,12 @@ from pgtrickle.schedule.order import Dag
 from pgtrickle.schedule.situation import Situation
 from pgtrickle.schedule.text import parse
 from pgtrickle.sql import qualified
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
+
+#: So often the same question is asked before its plan is kept: it is a large one, and new stream tables make a new one.
+_PREPARED_AFTER = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,7 @@ class _Row:
     stream_table_ids: list[int]
     runner_id: str | None
     expires_at: datetime | None
+    pending: bool | None
 
 
 def fetch_situation(conn: db.Connection) -> Situation:
@@ -77,6 +85,7 @@ def _state(row: _Row) -> TableState:
         retry_at=row.retry_at,
         last_error=row.last_error,
         watched=row.watched,
+        pending=bool(row.pending),
     )
 
 
@@ -104,6 +113,15 @@ def pollable(situation: Situation) -> dict[int, tuple[int, ...]]:
     return {key: situation.sources[key] for key in situation.dag.ordered({*wanted, *situation.dag.ancestors(wanted)})}
 
 
+def watchable(situation: Situation) -> dict[int, tuple[int, ...]]:
+    """What can be known to be quiet, by catalog id: everything whose sources are all captured."""
+    return {
+        key: situation.sources[key]
+        for key, state in situation.tables.items()
+        if state.watched and state.populated and state.status != "SUSPENDED"
+    }
+
+
 def changes_query(sources: Mapping[int, tuple[int, ...]]) -> Composed | None:
     """The statement that finds which stream tables have changes in their base tables; None if there is none to ask.
 
@@ -126,6 +144,35 @@ def _buffer(source_id: int) -> Composed:
     return SQL("{}").format(qualified(relation.schema, relation.name))
 
 
-def fetch_changed(conn: db.Connection, query: Composed) -> frozenset[int]:
+def fetch_changed(conn: db.Connection, query: db.Query, *, prepare: bool = False) -> frozenset[int]:
     """Run the statement of `changes_query`: the catalog ids of those that have changes."""
-    return frozenset(row["stream_table_id"] for row in db.fetch_all(conn, query, dict))
+    return frozenset(row["stream_table_id"] for row in db.fetch_all(conn, query, dict, prepare=prepare))
+
+
+class Poll:
+    """A question to the change buffers of some stream tables, composed once for as long as they stay the same."""
+
+    def __init__(self) -> None:
+        self._sources: Mapping[int, tuple[int, ...]] = {}
+        self._query: SQL | None = None
+        self._used = 0
+
+    @property
+    def asked(self) -> frozenset[int]:
+        """Catalog ids of the stream tables."""
+        return frozenset(self._sources)
+
+    def choose(self, sources: Mapping[int, tuple[int, ...]]) -> None:
+        """Ask about these from now on; argument as for `changes_query`."""
+        if sources != self._sources:
+            query = changes_query(sources)
+            self._sources = dict(sources)
+            self._query = None if query is None else SQL(cast("LiteralString", query.as_string(None)))
+            self._used = 0
+
+    def fetch(self, conn: db.Connection) -> frozenset[int]:
+        """The catalog ids of those that have changes."""
+        self._used += 1
+        if self._query is None:
+            return frozenset()
+        return fetch_changed(conn, self._query, prepare=self._used > _PREPARED_AFTER)

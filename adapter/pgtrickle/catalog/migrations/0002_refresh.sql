@@ -96,6 +96,25 @@ BEGIN
 END
 $$;
 
+-- Those of these stream tables whose facts are not as they were recorded; nothing is locked or written.
+CREATE FUNCTION pgtrickle.drifted(ids bigint[])
+RETURNS SETOF bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    RETURN QUERY
+    SELECT st.id
+    FROM pgtrickle.stream_tables st
+    LEFT JOIN pgtrickle.fingerprint(ids) p ON p.stream_table_id = st.id
+    WHERE st.id = ANY (ids)
+      AND (st.fingerprint - '{xmax,frontier_xmax}'::text[] = p.facts - '{xmax,frontier_xmax}'::text[]
+           AND p.facts ->> 'canary' IS NOT NULL
+           AND (p.facts ->> 'xmax')::numeric >= greatest((st.fingerprint ->> 'xmax')::numeric,
+                                                         (p.facts ->> 'frontier_xmax')::numeric)) IS NOT TRUE;
+END
+$$;
+
 -- Ends a refresh: moves frontiers, forgets errors and requests of those that succeeded, adds to history and trail.
 -- Stream tables and trail are written only where something changes, in most refreshes nowhere: a row that is not
 -- touched needs neither a lock nor a new version.
@@ -174,3 +193,26 @@ $$;
 ALTER FUNCTION pgtrickle.fingerprint(bigint[]) SET enable_seqscan = off;
 ALTER FUNCTION pgtrickle.fingerprint(bigint[]) SET enable_hashjoin = off;
 ALTER FUNCTION pgtrickle.fingerprint(bigint[]) SET enable_mergejoin = off;
+
+-- A runner does not write to every stream table that is due but has no changes: it says once for all of them until when
+-- it knows that, and which ones it does not speak of.
+ALTER TABLE pgtrickle.runners ADD COLUMN checked_at timestamptz, ADD COLUMN unchecked bigint[] NOT NULL DEFAULT '{}';
+
+CREATE OR REPLACE VIEW pgtrickle.stream_tables_info AS
+SELECT st.id, coalesce(n.nspname, st.schema_name) AS schema, coalesce(c.relname, st.table_name) AS name, st.relid, st.status, st.status_reason,
+       st.requested_mode, st.effective_mode AS mode, st.mode_reason, st.schedule, st.is_populated,
+       st.recompute_reason, st.consecutive_errors, st.last_error ->> 'message' AS last_error, st.retry_at,
+       f.refresh_no, greatest(f.data_timestamp, k.checked_at) AS data_timestamp, f.last_refresh_at,
+       now() - greatest(f.last_refresh_at, k.checked_at) AS staleness,
+       CASE WHEN st.schedule_seconds IS NULL THEN NULL
+            ELSE coalesce(extract(epoch FROM now() - greatest(f.last_refresh_at, k.checked_at))
+                          > 2 * st.schedule_seconds, true)
+       END AS stale,
+       st.query, st.created_at, st.altered_at
+FROM pgtrickle.stream_tables st
+LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
+LEFT JOIN LATERAL (
+    SELECT max(r.checked_at) AS checked_at FROM pgtrickle.runners r
+    WHERE st.id <> ALL (r.unchecked) AND f.last_refresh_at IS NOT NULL) k ON true
+LEFT JOIN pg_catalog.pg_class c ON c.oid = st.relid
+LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;
