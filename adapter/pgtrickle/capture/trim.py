@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg.sql import SQL
 
@@ -12,12 +13,14 @@ from pgtrickle.capture.buffers import buffer_name, buffer_of
 from pgtrickle.capture.install import settle
 from pgtrickle.catalog import access, sources
 from pgtrickle.catalog.model import Source
-from pgtrickle.names import STATE_SCHEMA
-from pgtrickle.sql import qualified
 
 #: Autovacuum would come a minute later; until then every refresh would read the dead rows.
 _MANY_ROWS = 10_000
 
+#: Such a buffer is vacuumed in a millisecond, and an empty file tells the runner that nothing has changed.
+_SMALL_BYTES = 256 * 1024
+
+_TRIM = SQL("CALL pgtrickle.trim(NULL)")
 _LIVE_BYTES = SQL("SELECT coalesce(pg_catalog.sum(pg_catalog.pg_column_size(b)), 0) FROM {buffer} b")
 
 
@@ -28,13 +31,6 @@ class TrimResult:
     deleted: int
     demoted: tuple[int, ...] = ()
     removed: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Log:
-    stream_table_id: int
-    schema_name: str
-    table_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,40 +47,48 @@ class _Id:
 def trim(conn: db.Connection) -> TrimResult:
     """Delete change rows that are visible in the frontier of every registered consumer, and consumed log rows.
 
-    Own READ COMMITTED transactions, one per buffer; a buffer that somebody else is trimming is skipped. Of a change
-    buffer beyond ``installation.buffer_limit_bytes`` the consumer that is furthest behind is let go: its next
-    refresh recomputes.
+    One message, in READ COMMITTED transactions of their own, one per buffer; a buffer that somebody else is trimming is
+    skipped. Further ones only for buffers that have to shrink or to go. Of a change buffer beyond
+    ``installation.buffer_limit_bytes`` the consumer that is furthest behind is let go: its next refresh recomputes.
 
     Args:
         conn: autocommit, not in a transaction.
     """
-    access.run(conn, "plant_canary")
     deleted, demoted, removed = 0, set[int](), []
-    for source in sources.fetch_all(conn):
-        if sources.needs(conn, source.id).consumers == 0:
-            if settle(conn, source, policy=db.LockPolicy(give_up_after_s=0)):
-                removed.append(source.id)
-            continue
-        deleted += _trim_buffer(conn, source)
-        while behind := _demote(conn, source):
-            demoted.add(behind)
-            deleted += _trim_buffer(conn, source)
-    for log in access.rows(conn, "fetch_logs", _Log):
-        deleted += _trim_log(conn, log)
-    return TrimResult(deleted, tuple(sorted(demoted)), tuple(removed))
+    while True:
+        report = db.fetch_value(conn, _TRIM)
+        known = {source.id: source for source in sources.fetch_all(conn)} if _has_work(report) else {}
+        removed += [
+            source_id for source_id in report["unread"] if source_id in known and _remove(conn, known[source_id])
+        ]
+        deleted += report["log_rows"] + sum(one["deleted"] for one in report["buffers"])
+        behind = set[int]()
+        for one in report["buffers"]:
+            source = known.get(one["id"])
+            if source is not None:
+                _shrink(conn, source, one["deleted"], one["bytes"], report["limit"])
+                behind.update(filter(None, [_demote(conn, source)]))
+        if not behind:
+            return TrimResult(deleted, tuple(sorted(demoted)), tuple(removed))
+        demoted |= behind
 
 
-def _trim_buffer(conn: db.Connection, source: Source) -> int:
-    with db.transaction(conn):
-        if sources.lock(conn, source.id, skip_locked=True) is None or _size(conn, source) is None:
-            return 0
-        deleted = access.run_on(conn, "trim_buffer", buffer_name(source.id), id=source.id)
-    size = _size(conn, source)
-    if size is not None and (deleted >= _MANY_ROWS or (deleted and size.bytes > size.limit_bytes // 2)):
-        # Windows are looked for in the whole file, and capture looks at its size: an emptied one has to shrink.
+def _has_work(report: Mapping[str, Any]) -> bool:
+    """Whether anything is left to be done that the procedure cannot do."""
+    return bool(report["unread"]) or any(one["deleted"] or one["bytes"] > report["limit"] for one in report["buffers"])
+
+
+def _remove(conn: db.Connection, source: Source) -> bool:
+    return settle(conn, source, policy=db.LockPolicy(give_up_after_s=0))
+
+
+def _shrink(conn: db.Connection, source: Source, deleted: int, file_bytes: int, limit: int) -> None:
+    """Windows are looked for in the whole file, and capture looks at its size: an emptied one has to shrink."""
+    many = deleted >= _MANY_ROWS or (deleted and file_bytes > limit // 2)
+    if many or (deleted and file_bytes <= _SMALL_BYTES):
         db.execute(conn, SQL("VACUUM (SKIP_LOCKED) {}").format(buffer_name(source.id)))
+    if many:
         settle(conn, source, policy=db.LockPolicy(give_up_after_s=0))
-    return deleted
 
 
 def _size(conn: db.Connection, source: Source) -> _Size | None:
@@ -101,14 +105,6 @@ def _demote(conn: db.Connection, source: Source) -> int | None:
     if live <= size.limit_bytes // 2:
         return None
     return access.value(conn, "demote_furthest_behind", id=source.id)
-
-
-def _trim_log(conn: db.Connection, log: _Log) -> int:
-    name = "trim_stage_log" if log.schema_name == STATE_SCHEMA else "trim_output_log"
-    with db.transaction(conn):
-        if not access.rows(conn, "lock_stream_table_or_skip", _Id, id=log.stream_table_id):
-            return 0
-        return access.run_on(conn, name, qualified(log.schema_name, log.table_name), id=log.stream_table_id)
 
 
 def rejoin(conn: db.Connection, stream_table_ids: Sequence[int]) -> tuple[int, ...]:

@@ -12,7 +12,9 @@ from pgtrickle.sql import load_queries
 Row = TypeVar("Row")
 
 #: What a runner asks all the time: planning takes longer than answering.
-_REPEATED = frozenset({"fetch_schedule_states", "runner_beat", "current_snapshot", "runner_checked", "drifted"})
+_REPEATED = frozenset(
+    {"fetch_schedule_states", "runner_beat", "current_snapshot", "runner_checked", "drifted", "fetch_filled_buffers"}
+)
 
 _QUERIES = load_queries("pgtrickle.catalog")
 

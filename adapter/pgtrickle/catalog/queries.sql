@@ -186,6 +186,13 @@ RETURNING pg_catalog.now() AS now, pg_catalog.pg_current_snapshot()::text AS sna
 -- name: current_snapshot
 SELECT pg_catalog.pg_current_snapshot()::text
 
+-- name: fetch_filled_buffers
+-- A file without a page has no changes; looking for its size is much cheaper than looking into it.
+SELECT pg_catalog.substr(c.relname, 3)::bigint AS id
+FROM pg_catalog.pg_class c
+WHERE c.relnamespace = 'pgtrickle_changes'::regnamespace AND c.relkind = 'r' AND c.relname ~ '^b_[0-9]+$'
+  AND pg_catalog.pg_relation_size(c.oid) > 0
+
 -- name: drifted
 SELECT id FROM pgtrickle.drifted(%(ids)s::bigint[]) AS d (id)
 
@@ -353,55 +360,8 @@ RETURNING st.id
 -- name: rejoin
 UPDATE pgtrickle.stream_tables SET demoted = false WHERE id = ANY (%(ids)s::bigint[]) AND demoted RETURNING id
 
--- name: fetch_logs
-SELECT st.id AS stream_table_id, n.nspname AS schema_name, c.relname AS table_name
-FROM pgtrickle.stream_tables st
-JOIN pg_catalog.pg_class c ON c.relname = 'o_' || st.id
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'pgtrickle_changes'
-UNION ALL
-SELECT s.stream_table_id, 'pgtrickle_state', s.log_table
-FROM pgtrickle.stages s
-WHERE s.log_table IS NOT NULL AND pg_catalog.to_regclass('pgtrickle_state.' || quote_ident(s.log_table)) IS NOT NULL
-ORDER BY 1, 2, 3
-
--- name: lock_stream_table_or_skip
-SELECT id FROM pgtrickle.stream_tables WHERE id = %(id)s FOR NO KEY UPDATE SKIP LOCKED
-
 -- name: release_everything
 DELETE FROM pgtrickle.dependencies
-
--- name: trim_buffer
--- One statement, so that consumers and rows are seen through one snapshot. A consumer whose frontier is NULL is
--- loading: its row was committed before its snapshot was taken, so it has to hold back everything.
-WITH consumers AS MATERIALIZED (
-    SELECT f.snapshot
-    FROM pgtrickle.dependencies d
-    JOIN pgtrickle.stream_tables st ON st.id = d.stream_table_id AND NOT st.demoted
-    LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
-    WHERE d.source_id = %(id)s
-)
-DELETE FROM {table} b
-WHERE NOT EXISTS (
-    SELECT FROM consumers c
-    WHERE c.snapshot IS NULL OR NOT pg_catalog.pg_visible_in_snapshot(b.__x, c.snapshot))
-
--- name: trim_output_log
--- What all dependents have consumed; all of it if there is none.
-WITH consumers AS MATERIALIZED (
-    SELECT coalesce(min(CASE WHEN d.stream_table_id IS NOT NULL
-                         THEN coalesce((f.consumed ->> s.relid::text)::bigint, -1) END), s.last) AS consumed
-    FROM (SELECT st.relid, f.refresh_no AS last FROM pgtrickle.stream_tables st
-          JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id WHERE st.id = %(id)s) s
-    LEFT JOIN (pgtrickle.dependencies d
-               JOIN pgtrickle.stream_tables t ON t.id = d.stream_table_id AND NOT t.demoted
-               LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = t.id) ON d.source_stream_table_id = %(id)s
-    GROUP BY s.last
-)
-DELETE FROM {table} l USING consumers c WHERE l.__n <= c.consumed
-
--- name: trim_stage_log
--- Stages read it within the refresh that wrote it.
-DELETE FROM {table} l USING pgtrickle.frontiers f WHERE f.stream_table_id = %(id)s AND l.__n <= f.refresh_no
 
 -- name: fingerprint
 SELECT stream_table_id, facts FROM pgtrickle.fingerprint(%(ids)s::bigint[])

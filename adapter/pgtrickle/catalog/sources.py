@@ -53,6 +53,11 @@ def fetch_all(conn: db.Connection) -> tuple[Source, ...]:
     return tuple(row.source() for row in access.rows(conn, "fetch_sources", _SourceRow))
 
 
+def filled(conn: db.Connection) -> frozenset[int]:
+    """Ids of the sources whose change buffers may have rows."""
+    return frozenset(row["id"] for row in access.rows(conn, "fetch_filled_buffers", dict))
+
+
 def fetch_of(conn: db.Connection, stream_table_ids: Sequence[int]) -> tuple[Source, ...]:
     """The captured sources that any of these stream tables reads, by OID."""
     return tuple(row.source() for row in access.rows(conn, "fetch_sources_of", _SourceRow, ids=list(stream_table_ids)))

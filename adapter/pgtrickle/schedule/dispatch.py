@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence, Set
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from pgtrickle import db
 from pgtrickle.config import RunnerSettings
@@ -51,6 +51,7 @@ class Dispatcher:
         self._watch = Watch(me)
         self._changed: frozenset[int] = frozenset()
         self._touched = True
+        self._calm_until: datetime | None = None
         self._clock = 0.0
         self._reload_at = 0.0
         self._quiet_until = 0.0
@@ -105,19 +106,31 @@ class Dispatcher:
     def look(self, conn: db.Connection) -> Agenda:
         """The decisions about all stream tables as of now."""
         now = time.monotonic()
+        passed, self._clock = timedelta(seconds=now - self._clock), now
         if self._situation is None or now >= self._reload_at:
             idle = self._watch.beat(conn)
             if self._situation is None or not idle or self._touched:
+                self._calm_until = None
                 self._reload(conn)
             else:
-                self._situation = self._situation.later(timedelta(seconds=now - self._clock))
+                self._situation = self._situation.later(passed)
             self._reload_at = now + STATE_SECONDS
             if self._watch.prove(conn, self._known().quiet):
                 self._hear(self._changed)
         else:
-            self._situation = self._situation.later(timedelta(seconds=now - self._clock))
-        self._clock = now
-        return make_agenda(self._known())
+            self._situation = self._situation.later(passed)
+        return self._decide()
+
+    def _decide(self) -> Agenda:
+        """The decisions; none are made as long as it is known that they would all be to wait."""
+        situation = self._known()
+        if self._calm_until is not None and situation.now < self._calm_until:
+            return Agenda({}, ())
+        agenda = make_agenda(situation)
+        loud = [due.wake for due in agenda.dues.values() if not due.state.quiet and due.wake is not None]
+        calm = min(loud, default=situation.now + timedelta(hours=1)) - timedelta(seconds=STATE_SECONDS)
+        self._calm_until = None if agenda.groups or calm <= situation.now else calm
+        return agenda
 
     def _reload(self, conn: db.Connection) -> None:
         """Read the state of all stream tables, and ask all their change buffers."""
@@ -137,6 +150,7 @@ class Dispatcher:
     def _hear(self, changed: Set[int]) -> None:
         """Take note of what has changes."""
         self._changed = frozenset(changed)
+        self._calm_until = None
         asked = self._far.asked - self._watch.suspects
         self._situation = self._known().with_changes(changed, asked)
 
@@ -245,6 +259,7 @@ class Dispatcher:
         if result.action not in ("FAILED", "SKIPPED"):
             self._watch.proven(keys)
             self._situation = self._known().refreshed(keys)
+            self._calm_until = None
             self._changed -= set(keys)
         self.worked = self.worked or result.action != "NO_DATA"
 

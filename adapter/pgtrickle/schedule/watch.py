@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pgtrickle import db
 from pgtrickle.catalog import runners
 from pgtrickle.catalog.model import Snapshot
+from pgtrickle.errors import LockTimeout
 from pgtrickle.schedule import housekeeping
 from pgtrickle.schedule.housekeeping import Identity
 from pgtrickle.schedule.situation import Situation
@@ -80,8 +81,12 @@ class Watch:
         batch = sorted(due, key=self._proven.__getitem__)[:PROOFS_AT_ONCE]
         if not batch:
             return False
-        found = runners.drifted(conn, batch)
         self._proven.update(dict.fromkeys(batch, now))
+        try:
+            found = runners.drifted(conn, batch)
+        except LockTimeout:
+            # Somebody is about to change something: they have another turn.
+            return False
         self._suspects |= found
         return bool(found)
 

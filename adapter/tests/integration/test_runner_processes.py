@@ -365,6 +365,7 @@ def test_a_failure_that_passes_by_itself_is_retried_for_ever(
     runner: Callable[..., RunnerProcess],
 ) -> None:
     engine.create_stream_table("public.totals", TOTALS, schedule="1s")
+    conn.execute("INSERT INTO orders VALUES (999, 3, 5)")
     blocker = connect(autocommit=False)
     blocker.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
     process = runner()

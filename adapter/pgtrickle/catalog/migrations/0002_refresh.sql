@@ -101,7 +101,9 @@ CREATE FUNCTION pgtrickle.drifted(ids bigint[])
 RETURNS SETOF bigint
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+-- Views and partitions are locked to be printed, and nobody waits for the answer.
+SET lock_timeout = '50ms' AS $$
 BEGIN
     RETURN QUERY
     SELECT st.id
@@ -216,3 +218,96 @@ LEFT JOIN LATERAL (
     WHERE st.id <> ALL (r.unchecked) AND f.last_refresh_at IS NOT NULL) k ON true
 LEFT JOIN pg_catalog.pg_class c ON c.oid = st.relid
 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;
+
+-- Trims all change buffers and logs in one message, each in a transaction of its own. What somebody else is working on is
+-- skipped. `report`: what is left of each change buffer that was not empty, the number of log rows deleted, and the
+-- sources that nobody reads. A procedure that commits can have no settings of its own, so that names are written out.
+CREATE PROCEDURE pgtrickle.trim(INOUT report jsonb)
+LANGUAGE plpgsql AS $$
+DECLARE
+    one jsonb;
+    several jsonb[];
+    held bigint;
+    gone bigint;
+    trimmed jsonb := '[]';
+    log_rows bigint := 0;
+BEGIN
+    INSERT INTO pgtrickle.canary (token) VALUES (pg_catalog.gen_random_uuid()::text) ON CONFLICT DO NOTHING;
+    SELECT pg_catalog.array_agg(pg_catalog.jsonb_build_object('id', s.id, 'name', c.oid::pg_catalog.regclass) ORDER BY s.id)
+    INTO several
+    FROM pgtrickle.sources s
+    JOIN pg_catalog.pg_class c ON c.relnamespace = 'pgtrickle_changes'::pg_catalog.regnamespace
+         AND c.relname = pg_catalog.concat('b_', s.id)::name
+    WHERE pg_catalog.pg_relation_size(c.oid) > 0
+      AND EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.source_id = s.id);
+    FOREACH one IN ARRAY coalesce(several, '{}') LOOP
+        COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        PERFORM FROM pgtrickle.sources s WHERE s.id = (one ->> 'id')::bigint FOR UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
+        -- One statement, so that consumers and rows are seen through one snapshot. A consumer whose frontier is NULL is
+        -- loading: its row was committed before its snapshot was taken, so it has to hold back everything.
+        EXECUTE pg_catalog.concat('WITH consumers AS MATERIALIZED (
+            SELECT f.snapshot
+            FROM pgtrickle.dependencies d
+            JOIN pgtrickle.stream_tables st ON st.id = d.stream_table_id AND NOT st.demoted
+            LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
+            WHERE d.source_id = $1
+        )
+        DELETE FROM ', one ->> 'name', ' b
+        WHERE NOT EXISTS (
+            SELECT FROM consumers c
+            WHERE c.snapshot IS NULL OR NOT pg_catalog.pg_visible_in_snapshot(b.__x, c.snapshot))')
+        USING (one ->> 'id')::bigint;
+        GET DIAGNOSTICS gone = ROW_COUNT;
+        trimmed := pg_catalog.jsonb_insert(trimmed, '{0}', pg_catalog.jsonb_build_object(
+            'id', one -> 'id', 'deleted', gone,
+            'bytes', pg_catalog.pg_relation_size((one ->> 'name')::pg_catalog.regclass)));
+    END LOOP;
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SELECT pg_catalog.array_agg(pg_catalog.jsonb_build_object('id', l.id, 'name', l.oid::pg_catalog.regclass, 'own', l.own)
+                                ORDER BY l.id)
+    INTO several
+    FROM (SELECT st.id, c.oid, false AS own
+          FROM pgtrickle.stream_tables st
+          JOIN pg_catalog.pg_class c ON c.relnamespace = 'pgtrickle_changes'::pg_catalog.regnamespace
+               AND c.relname = pg_catalog.concat('o_', st.id)::name
+          UNION ALL
+          SELECT g.stream_table_id, c.oid, true
+          FROM pgtrickle.stages g
+          JOIN pg_catalog.pg_class c ON c.relnamespace = 'pgtrickle_state'::pg_catalog.regnamespace
+               AND c.relname = g.log_table) AS l
+    WHERE pg_catalog.pg_relation_size(l.oid) > 0;
+    FOREACH one IN ARRAY coalesce(several, '{}') LOOP
+        COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        PERFORM FROM pgtrickle.stream_tables st WHERE st.id = (one ->> 'id')::bigint FOR NO KEY UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
+        IF (one ->> 'own')::boolean THEN
+            -- Stages read it within the refresh that wrote it.
+            SELECT f.refresh_no INTO held FROM pgtrickle.frontiers f WHERE f.stream_table_id = (one ->> 'id')::bigint;
+        ELSE
+            -- What all dependents have consumed; all of it if there is none.
+            SELECT coalesce(pg_catalog.min(CASE WHEN d.stream_table_id IS NOT NULL
+                                                THEN coalesce((f.consumed ->> s.relid::text)::bigint, -1) END), s.last)
+            INTO held
+            FROM (SELECT st.relid, f.refresh_no AS last FROM pgtrickle.stream_tables st
+                  JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id WHERE st.id = (one ->> 'id')::bigint) s
+            LEFT JOIN (pgtrickle.dependencies d
+                       JOIN pgtrickle.stream_tables t ON t.id = d.stream_table_id AND NOT t.demoted
+                       LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = t.id)
+                 ON d.source_stream_table_id = (one ->> 'id')::bigint
+            GROUP BY s.last;
+        END IF;
+        EXECUTE pg_catalog.concat('DELETE FROM ', one ->> 'name', ' WHERE __n <= $1') USING held;
+        GET DIAGNOSTICS gone = ROW_COUNT;
+        log_rows := log_rows + gone;
+    END LOOP;
+    report := pg_catalog.jsonb_build_object(
+        'buffers', trimmed, 'log_rows', log_rows,
+        'limit', (SELECT i.buffer_limit_bytes FROM pgtrickle.installation i),
+        'unread', (SELECT coalesce(pg_catalog.array_agg(s.id), '{}') FROM pgtrickle.sources s
+                   WHERE NOT EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.source_id = s.id)));
+END
+$$;
