@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from psycopg.sql import SQL, Composable
 
 from pgtrickle.delta.aggregates import COUNT_REF, AggregateRule, KeptValue, LookedUp, StateColumn, StatePart, rule_for
+from pgtrickle.delta.aggregates.weighted import count
 from pgtrickle.emit.fragments import WEIGHT, Name, commas, names, scalar, table, verbatim
 from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.target import Target
@@ -49,17 +50,19 @@ class State:
         keys = tuple(
             Column(f"c{i + 1}", by_name[key].type, by_name[key].nullable) for i, key in enumerate(grouping.keys)
         )
+        never_null = {column.name for column in grouping.child.columns if not column.nullable}
         calls = []
         parts: dict[str, StatePart] = {}
-        known: dict[object, str] = {}
+        known: dict[object, str] = {_ROWS: COUNT_REF}
         for call in grouping.calls:
             rule = rule_for(call, grouping.child.columns)
             if rule is None:
                 raise InternalError("an aggregate without a rule reached a stage with state")
             columns = {}
-            for part in rule.state(call):
-                columns[part.name] = known.setdefault(_meaning(part), f"s{len(known) + 1}")
-                parts.setdefault(columns[part.name], part)
+            for part in rule.state(replace(call, complete=all(arg.column in never_null for arg in call.args))):
+                columns[part.name] = known.setdefault(_meaning(part), f"s{len(known)}")
+                if columns[part.name] != COUNT_REF:
+                    parts.setdefault(columns[part.name], part)
             calls.append((call, rule, columns))
         return cls(grouping, Target(relation, keys, keys), tuple(calls), parts)
 
@@ -110,7 +113,7 @@ class State:
         return SQL("SELECT v.*, {} FROM ({}) AS v").format(commas(nets), weighted)
 
     def _count(self) -> Composable:
-        return SQL("COALESCE(pg_catalog.sum({}), 0)::pg_catalog.int8 AS {}").format(WEIGHT, Name(COUNT_REF))
+        return SQL("{} AS {}").format(scalar(_ROWS), Name(COUNT_REF))
 
     def _added_up(self, name: str, part: StatePart) -> Composable:
         value = scalar(part.change) if isinstance(part, StateColumn) else _picked(part)
@@ -121,10 +124,21 @@ class State:
             SQL("{} AS {}").format(Name(key), Name(stored.name))
             for key, stored in zip(self.grouping.keys, self.target.columns, strict=True)
         ]
-        query = SQL("SELECT {} FROM ({}) AS w").format(commas([*keys, *values]), rows)
+        fence = SQL(" OFFSET 0") if self._computes_arguments else SQL("")
+        query = SQL("SELECT {} FROM ({}{}) AS w").format(commas([*keys, *values]), rows, fence)
         if self.grouping.scalar:
             return query
         return SQL("{} GROUP BY {}").format(query, commas(Name(key) for key in self.grouping.keys))
+
+    @property
+    def _computes_arguments(self) -> bool:
+        """Whether an aggregate's argument is more than a column: behind a fence it is computed once a row, not once
+        for each of the totals that read it."""
+        child = self.grouping.child
+        if not isinstance(child, Project):
+            return False
+        computed = {column.name for expr, column in zip(child.exprs, child.columns, strict=True) if not expr.column}
+        return any(arg.refs & computed for call, _, _ in self.calls for arg in call.args)
 
     def results(self, source: str, prefix: str) -> Operator:
         """The grouping's output rows over a named relation that has the state as ``<prefix>s1..``."""
@@ -136,6 +150,10 @@ class State:
         if not self.grouping.scalar:
             rows = Filter(rows, (Expr((Ref(f"{prefix}{COUNT_REF}"), " > 0")),))
         return Project(rows, self.grouping.columns, tuple(exprs))
+
+
+#: What counts the rows of a group; what counts the same is not kept twice.
+_ROWS = count(AggregateCall(Column(COUNT_REF, INT8), text("count(*)")))
 
 
 def _meaning(part: StatePart) -> object:

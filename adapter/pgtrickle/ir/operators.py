@@ -268,7 +268,8 @@ class AggregateCall:
 
     ``expr`` is the call as the user wrote it. The other fields are what rules may look at: ``function`` is the name
     in pg_catalog, or None for any other function; ``plain`` is False for DISTINCT, ORDER BY or WITHIN GROUP;
-    ``distinct`` is True if DISTINCT is all that is not plain, and there is one argument.
+    ``distinct`` is True if DISTINCT is all that is not plain, and there is one argument; ``complete`` is True if no
+    argument can be NULL.
     """
 
     column: Column
@@ -278,6 +279,7 @@ class AggregateCall:
     filter: Expr | None = None
     plain: bool = False
     distinct: bool = False
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import LiteralString
 
 #: Part of a plan's shape: to be raised when the meaning of state tables changes between versions of the engine.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(slots=True)

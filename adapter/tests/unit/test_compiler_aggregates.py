@@ -39,11 +39,13 @@ PAIRS = (
 )
 #: (aggregates, position of the rule in `AGGREGATES` or None, argument types)
 EXPECTED = (
-    (("sum", "avg", *MOMENTS), 0, EXACT),
-    (("sum", "avg", *MOMENTS), 1, ("numeric",)),
-    (("sum", "avg", *MOMENTS), 2, ("float4", "float8")),
-    (("sum", "avg"), 3, ("interval",)),
-    (("sum",), 4, ("money",)),
+    (("sum", "avg", *MOMENTS), 0, ("smallint", "integer")),
+    (("sum", "avg", *MOMENTS), 1, ("bigint",)),
+    (("sum", "avg", *MOMENTS), 2, ("numeric(10,2)",)),
+    (("sum", "avg", *MOMENTS), 3, ("numeric",)),
+    (("sum", "avg", *MOMENTS), 4, ("float4", "float8")),
+    (("sum", "avg"), 5, ("interval",)),
+    (("sum",), 6, ("money",)),
     (("sum", "avg", *MOMENTS), None, ("text", "point", "float8 of few digits")),
     (MOMENTS, None, ("interval",)),
     (("min", "max"), 0, (*EXACT, "numeric", "float8", "interval", "money", "text")),

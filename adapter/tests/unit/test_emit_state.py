@@ -63,7 +63,25 @@ def test_aggregates_of_one_argument_share_what_they_keep() -> None:
     plan = plan_of(call("s", "sum"), call("a", "avg"), call("v", "variance"), call("lo", "min"), keys=("g",))
     (state, _) = stage_load(plan, plan.root, BINDINGS)
     columns = re.findall(r'AS "(s\d+)"', state.as_string(None))
-    assert columns == ["s1", "s2", "s3", "s4", "s5"]  # count, NaN, sum, squares, minimum
+    assert columns == ["s1", "s2", "s3", "s4"]  # count, sum, squares, minimum; an integer is never NaN
+
+
+def test_what_no_null_can_leave_out_is_counted_once_for_all() -> None:
+    never_null = ir.Scan(SOURCE, ((1, "g"), (2, "x")), (Column("g", INT8), Column("x", INT8, nullable=False)))
+    calls = (call("s", "sum"), call("n", "count"))
+    grouping = ir.Aggregate(never_null, ("g",), calls)
+    stage = Stage(0, Strategy.AGGREGATE, "", grouping.columns, ("g",), frozenset({SOURCE}), grouping)
+    (state, _) = stage_load(Plan((stage,), (), "DIFFERENTIAL", ""), stage, BINDINGS)
+    assert re.findall(r'AS "(__count|s\d+)"', state.as_string(None)) == ["__count", "s1"]
+
+
+def test_a_computed_argument_is_computed_behind_a_fence() -> None:
+    product = ir.Project(POINTS, (Column("g", INT8), Column("x", INT8)), (col("g"), text(col("x"), " * 2")))
+    for child, fenced in ((POINTS, False), (product, True)):
+        grouping = ir.Aggregate(child, ("g",), (call("s", "sum"),))
+        stage = Stage(0, Strategy.AGGREGATE, "", grouping.columns, ("g",), frozenset({SOURCE}), grouping)
+        (state, _) = stage_load(Plan((stage,), (), "DIFFERENTIAL", ""), stage, BINDINGS)
+        assert ("OFFSET 0" in state.as_string(None)) is fenced
 
 
 def test_a_filter_makes_an_extreme_of_its_own() -> None:

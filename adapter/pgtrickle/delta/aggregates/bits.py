@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pgtrickle.delta.aggregates.rule import AggregateRule, KeptValue, StateColumn, StatePart
-from pgtrickle.delta.aggregates.weighted import total
+from pgtrickle.delta.aggregates.weighted import count, present
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import AggregateCall
 from pgtrickle.ir.schema import Type
@@ -35,7 +35,7 @@ def _bits(pick: str, joined: str, shared: str, neutral: int) -> AggregateRule:
             return text("(", now, f" {shared} ", left, f") <> {neutral}")
 
         kept = KeptValue("bits", f"pg_catalog.{pick}", arg, arg, call.filter, merged, spoilt)
-        return (StateColumn("n", "pg_catalog.int8", total(call, text("1"), text(arg, " IS NOT NULL"))), kept)
+        return (StateColumn("n", "pg_catalog.int8", count(call, *present(call))), kept)
 
     def result(call: AggregateCall, state: Mapping[str, str]) -> Expr:
         # The last row may leave without having decided a bit.

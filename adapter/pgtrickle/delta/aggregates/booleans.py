@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pgtrickle.delta.aggregates.rule import AggregateRule, StateColumn
-from pgtrickle.delta.aggregates.weighted import total
+from pgtrickle.delta.aggregates.weighted import count
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import AggregateCall
 
@@ -13,8 +13,8 @@ from pgtrickle.ir.operators import AggregateCall
 def _state(call: AggregateCall) -> tuple[StateColumn, ...]:
     (arg,) = call.args
     return (
-        StateColumn("t", "pg_catalog.int8", total(call, text("1"), text("(", arg, ") IS TRUE"))),
-        StateColumn("f", "pg_catalog.int8", total(call, text("1"), text("(", arg, ") IS FALSE"))),
+        StateColumn("t", "pg_catalog.int8", count(call, text("(", arg, ") IS TRUE"))),
+        StateColumn("f", "pg_catalog.int8", count(call, text("(", arg, ") IS FALSE"))),
     )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pgtrickle.delta.aggregates.rule import AggregateRule, StateColumn
-from pgtrickle.delta.aggregates.weighted import total
+from pgtrickle.delta.aggregates.weighted import count
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import AggregateCall
 
 
 def _state(call: AggregateCall) -> tuple[StateColumn, ...]:
-    counted = [text("(", arg, ") IS DISTINCT FROM NULL") for arg in call.args]
-    return (StateColumn("n", "pg_catalog.int8", total(call, text("1"), *counted)),)
+    counted = [] if call.complete else [text("(", arg, ") IS DISTINCT FROM NULL") for arg in call.args]
+    return (StateColumn("n", "pg_catalog.int8", count(call, *counted)),)
 
 
 def _result(call: AggregateCall, state: Mapping[str, str]) -> Expr:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pgtrickle.delta.aggregates.rule import AggregateRule, StateColumn
-from pgtrickle.delta.aggregates.weighted import total
+from pgtrickle.delta.aggregates.weighted import count, present, total
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import AggregateCall
 from pgtrickle.ir.schema import Type
@@ -55,7 +55,7 @@ def specials(call: AggregateCall, arg: Expr, *conditions: Expr, suffix: str = ""
         StateColumn(
             name + suffix,
             "pg_catalog.int8",
-            total(call, text("1"), *conditions, text(double(arg), f" = '{shown}'::pg_catalog.float8")),
+            count(call, *conditions, text(double(arg), f" = '{shown}'::pg_catalog.float8")),
         )
         for name, shown in _SPECIAL.items()
     )
@@ -73,9 +73,9 @@ def unless_special(state: Mapping[str, str], finite: Expr, kind: str = "pg_catal
 
 def _totals(call: AggregateCall) -> tuple[StateColumn, ...]:
     (arg,) = call.args
-    summed = total(call, decimal(arg), is_finite(arg), as_type="pg_catalog.numeric")
+    summed = total(call, decimal(arg), is_finite(arg))
     return (
-        StateColumn("n", "pg_catalog.int8", total(call, text("1"), text(arg, " IS NOT NULL"))),
+        StateColumn("n", "pg_catalog.int8", count(call, *present(call))),
         *specials(call, arg),
         StateColumn("sum", "pg_catalog.numeric", summed),
     )
@@ -84,7 +84,7 @@ def _totals(call: AggregateCall) -> tuple[StateColumn, ...]:
 def _sum_state(call: AggregateCall) -> tuple[StateColumn, ...]:
     # A sum of nothing but -0 is -0; of all other zeros, and of everything that cancels out, it is 0.
     negative = text(double(call.args[0]), "::pg_catalog.text = '-0'")
-    return (*_totals(call), StateColumn("zeros", "pg_catalog.int8", total(call, text("1"), negative)))
+    return (*_totals(call), StateColumn("zeros", "pg_catalog.int8", count(call, negative)))
 
 
 def _sum_result(call: AggregateCall, state: Mapping[str, str]) -> Expr:
@@ -104,13 +104,13 @@ def _squares(call: AggregateCall) -> tuple[StateColumn, ...]:
     (arg,) = call.args
     number, finite = decimal(arg), is_finite(arg)
     return (
-        StateColumn("n", "pg_catalog.int8", total(call, text("1"), text(arg, " IS NOT NULL"))),
-        StateColumn("finite", "pg_catalog.int8", total(call, text("1"), finite)),
-        StateColumn("sum", "pg_catalog.numeric", total(call, number, finite, as_type="pg_catalog.numeric")),
+        StateColumn("n", "pg_catalog.int8", count(call, *present(call))),
+        StateColumn("finite", "pg_catalog.int8", count(call, finite)),
+        StateColumn("sum", "pg_catalog.numeric", total(call, number, finite)),
         StateColumn(
             "squares",
             "pg_catalog.numeric",
-            total(call, text(number, " * ", number), finite, as_type="pg_catalog.numeric"),
+            total(call, text(number, " * ", number), finite),
         ),
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from pgtrickle.delta.aggregates.rule import AggregateRule, StateColumn
 from pgtrickle.delta.aggregates.variance import deviation, spread
-from pgtrickle.delta.aggregates.weighted import total
+from pgtrickle.delta.aggregates.weighted import count, present, total
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import AggregateCall
 from pgtrickle.ir.schema import Type
@@ -35,23 +35,22 @@ def _totals(call: AggregateCall) -> tuple[StateColumn, ...]:
     # scale() is NULL for NaN and the infinities.
     finite = text("pg_catalog.scale(", number, ") IS NOT NULL")
     place = text("('1e' || ", f"({_DIGITS} * pg_catalog.scale(", number, ")))::pg_catalog.numeric")
-    # Infinity did not exist before PostgreSQL 14; as text it compares everywhere.
     special = tuple(
-        StateColumn(name, "pg_catalog.int8", total(call, text("1"), text(number, f"::pg_catalog.text = '{shown}'")))
+        StateColumn(name, "pg_catalog.int8", count(call, text(number, f" = '{shown}'::pg_catalog.numeric")))
         for name, shown in _SPECIAL.items()
     )
     return (
-        StateColumn("n", "pg_catalog.int8", total(call, text("1"), text(call.args[0], " IS NOT NULL"))),
+        StateColumn("n", "pg_catalog.int8", count(call, *present(call))),
         *special,
-        StateColumn("sum", "pg_catalog.numeric", total(call, number, finite, as_type="pg_catalog.numeric")),
-        StateColumn("scales", "pg_catalog.numeric", total(call, place, finite, as_type="pg_catalog.numeric")),
+        StateColumn("sum", "pg_catalog.numeric", total(call, number, finite)),
+        StateColumn("scales", "pg_catalog.numeric", total(call, place, finite)),
     )
 
 
 def _totals_and_squares(call: AggregateCall) -> tuple[StateColumn, ...]:
     number = _number(call)
     finite = text("pg_catalog.scale(", number, ") IS NOT NULL")
-    squares = total(call, text(number, " * ", number), finite, as_type="pg_catalog.numeric")
+    squares = total(call, text(number, " * ", number), finite)
     return (*_totals(call), StateColumn("squares", "pg_catalog.numeric", squares))
 
 

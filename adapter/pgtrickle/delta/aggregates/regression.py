@@ -19,7 +19,7 @@ from pgtrickle.delta.aggregates.floats import (
     unless_special,
 )
 from pgtrickle.delta.aggregates.rule import AggregateRule, LookedUp, StateColumn, StatePart
-from pgtrickle.delta.aggregates.weighted import total
+from pgtrickle.delta.aggregates.weighted import count, present, total
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import AggregateCall
 from pgtrickle.ir.schema import Type
@@ -34,13 +34,8 @@ def _accepts(types: tuple[Type, ...]) -> bool:
     return len(types) == 2 and accepts_floats(types)
 
 
-def _known(call: AggregateCall) -> tuple[Expr, Expr]:
-    y, x = call.args
-    return text(y, " IS NOT NULL"), text(x, " IS NOT NULL")
-
-
 def _pairs(call: AggregateCall) -> StateColumn:
-    return StateColumn("n", "pg_catalog.int8", total(call, text("1"), *_known(call)))
+    return StateColumn("n", "pg_catalog.int8", count(call, *present(call)))
 
 
 def _count_state(call: AggregateCall) -> tuple[StateColumn, ...]:
@@ -52,14 +47,14 @@ def _count(call: AggregateCall, state: Mapping[str, str]) -> Expr:
 
 
 def _numeric(call: AggregateCall, name: str, value: Expr, *conditions: Expr) -> StateColumn:
-    return StateColumn(name, "pg_catalog.numeric", total(call, value, *conditions, as_type="pg_catalog.numeric"))
+    return StateColumn(name, "pg_catalog.numeric", total(call, value, *conditions))
 
 
 def _mean(position: int) -> AggregateRule:
     """regr_avgy (argument 0) and regr_avgx (argument 1)."""
 
     def state_of(call: AggregateCall) -> tuple[StateColumn, ...]:
-        arg, known = call.args[position], _known(call)
+        arg, known = call.args[position], present(call)
         summed = _numeric(call, "sum", decimal(arg), *known, is_finite(arg))
         return (_pairs(call), *specials(call, arg, *known), summed)
 
@@ -74,11 +69,11 @@ def _moment(first: int, second: int, finish: Callable[[Expr, Expr], Expr], enoug
     """What is made of the sum of products of deviations of two arguments, or of one with itself."""
 
     def state_of(call: AggregateCall) -> tuple[StateColumn, ...]:
-        one, other, known = call.args[first], call.args[second], _known(call)
+        one, other, known = call.args[first], call.args[second], present(call)
         finite = (is_finite(one), is_finite(other)) if first != second else (is_finite(one),)
         return (
             _pairs(call),
-            StateColumn("finite", "pg_catalog.int8", total(call, text("1"), *known, *finite)),
+            StateColumn("finite", "pg_catalog.int8", count(call, *known, *finite)),
             _numeric(call, "one", decimal(one), *known, *finite),
             _numeric(call, "other", decimal(other), *known, *finite),
             _numeric(call, "products", text(decimal(one), " * ", decimal(other)), *known, *finite),
@@ -119,10 +114,10 @@ def _slope_like(function: str, finish: Callable[[Mapping[str, str]], Expr]) -> A
 
     def state_of(call: AggregateCall) -> tuple[StatePart, ...]:
         y, x = call.args
-        rows = (*_known(call), is_finite(y), is_finite(x))
+        rows = (*present(call), is_finite(y), is_finite(x))
         return (
             _pairs(call),
-            StateColumn("finite", "pg_catalog.int8", total(call, text("1"), *rows)),
+            StateColumn("finite", "pg_catalog.int8", count(call, *rows)),
             _numeric(call, "x", decimal(x), *rows),
             _numeric(call, "y", decimal(y), *rows),
             _numeric(call, "xx", text(decimal(x), " * ", decimal(x)), *rows),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pgtrickle.delta.aggregates.rule import AggregateRule, StateColumn
-from pgtrickle.delta.aggregates.weighted import total
+from pgtrickle.delta.aggregates.weighted import count, present, total
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import AggregateCall
 from pgtrickle.ir.schema import Type
@@ -34,7 +34,7 @@ def _is_money(types: tuple[Type, ...]) -> bool:
 
 
 def _not_null(call: AggregateCall) -> StateColumn:
-    return StateColumn("n", "pg_catalog.int8", total(call, text("1"), text(call.args[0], " IS NOT NULL")))
+    return StateColumn("n", "pg_catalog.int8", count(call, *present(call)))
 
 
 def _interval_state(call: AggregateCall) -> tuple[StateColumn, ...]:
@@ -43,14 +43,12 @@ def _interval_state(call: AggregateCall) -> tuple[StateColumn, ...]:
     columns = [_not_null(call)]
     for name, sign in _INFINITE.items():
         infinite = text("NOT ", finite, " AND ", span, f" {sign}::pg_catalog.interval")
-        columns.append(StateColumn(name, "pg_catalog.int8", total(call, text("1"), infinite)))
+        columns.append(StateColumn(name, "pg_catalog.int8", count(call, infinite)))
     for name, fields in _FIELDS.items():
         units = text("0")
         for field, size in fields:
             units = text(units, f" + {size}::pg_catalog.numeric * EXTRACT({field} FROM ", span, ")")
-        columns.append(
-            StateColumn(name, "pg_catalog.numeric", total(call, units, finite, as_type="pg_catalog.numeric"))
-        )
+        columns.append(StateColumn(name, "pg_catalog.numeric", total(call, units, finite)))
     return tuple(columns)
 
 
@@ -85,7 +83,7 @@ def _money_state(call: AggregateCall) -> tuple[StateColumn, ...]:
     number = text("(", call.args[0], ")::pg_catalog.money::pg_catalog.numeric")
     return (
         _not_null(call),
-        StateColumn("sum", "pg_catalog.numeric", total(call, number, as_type="pg_catalog.numeric")),
+        StateColumn("sum", "pg_catalog.numeric", total(call, number)),
     )
 
 

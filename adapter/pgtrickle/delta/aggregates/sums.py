@@ -1,54 +1,83 @@
 """sum and avg over integers and numeric of fixed scale.
 
 A sum of values that all have the same scale has that scale again, so adding and subtracting gives the very text that
-PostgreSQL gives. Values without a fixed scale, floats and intervals are not accepted: their groups are computed again.
+PostgreSQL gives. Integers are never NaN, and short ones are multiplied and added up as integers. Values without a fixed
+scale, floats and intervals have rules of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from pgtrickle.delta.aggregates.rule import AggregateRule, StateColumn
-from pgtrickle.delta.aggregates.weighted import total
+from pgtrickle.delta.aggregates.weighted import count, integer_total, present, total
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import AggregateCall
 from pgtrickle.ir.schema import Type
 
 INT2, INT4, INT8, NUMERIC = 21, 23, 20, 1700
-INTEGERS = frozenset({INT2, INT4, INT8})
 
 
-def accepts_exact_number(types: tuple[Type, ...]) -> bool:
-    """Integers, and numeric of which all values have one scale."""
-    if len(types) != 1:
-        return False
-    (only,) = types
-    return only.base_oid in INTEGERS or (only.oid == NUMERIC and only.fixed_scale is not None)
+@dataclass(frozen=True, slots=True)
+class ExactKind:
+    """A kind of numbers whose sums are exact.
+
+    Attributes:
+        accepts: whether the argument types are of this kind.
+        totals: what is kept: ``n`` non-NULL values, their ``sum``, and ``nan`` where there can be one, left out of it.
+    """
+
+    accepts: Callable[[tuple[Type, ...]], bool]
+    totals: Callable[[AggregateCall], tuple[StateColumn, ...]]
 
 
-def _not_null(arg: Expr) -> Expr:
-    return text(arg, " IS NOT NULL")
+def _accepts_short(types: tuple[Type, ...]) -> bool:
+    return len(types) == 1 and types[0].base_oid in (INT2, INT4)
 
 
-def _is_nan(arg: Expr) -> Expr:
-    return text("(", arg, ")::pg_catalog.numeric = 'NaN'::pg_catalog.numeric")
+def _accepts_long(types: tuple[Type, ...]) -> bool:
+    return len(types) == 1 and types[0].base_oid == INT8
 
 
-def totals(call: AggregateCall) -> tuple[StateColumn, ...]:
-    """Count of non-NULL values, count of NaN, and the sum of the others."""
-    (arg,) = call.args
-    number = text("(", arg, ")::pg_catalog.numeric")
+def _accepts_numeric(types: tuple[Type, ...]) -> bool:
+    return len(types) == 1 and types[0].oid == NUMERIC and types[0].fixed_scale is not None
+
+
+def _short(call: AggregateCall) -> tuple[StateColumn, ...]:
+    return _number(call), StateColumn("sum", "pg_catalog.numeric", integer_total(call, call.args[0]))
+
+
+def _long(call: AggregateCall) -> tuple[StateColumn, ...]:
+    return _number(call), StateColumn("sum", "pg_catalog.numeric", total(call, call.args[0]))
+
+
+def _numeric(call: AggregateCall) -> tuple[StateColumn, ...]:
+    number = text("(", call.args[0], ")::pg_catalog.numeric")
+    nan = text(number, " = 'NaN'::pg_catalog.numeric")
     finite = text(number, " <> 'NaN'::pg_catalog.numeric")
-    summed = total(call, number, finite, as_type="pg_catalog.numeric")
     return (
-        StateColumn("n", "pg_catalog.int8", total(call, text("1"), _not_null(arg))),
-        StateColumn("nan", "pg_catalog.int8", total(call, text("1"), _is_nan(arg))),
-        StateColumn("sum", "pg_catalog.numeric", summed),
+        _number(call),
+        StateColumn("nan", "pg_catalog.int8", count(call, nan)),
+        StateColumn("sum", "pg_catalog.numeric", total(call, number, finite)),
     )
+
+
+def _number(call: AggregateCall) -> StateColumn:
+    return StateColumn("n", "pg_catalog.int8", count(call, *present(call)))
+
+
+EXACT_KINDS = (
+    ExactKind(_accepts_short, _short),
+    ExactKind(_accepts_long, _long),
+    ExactKind(_accepts_numeric, _numeric),
+)
 
 
 def sum_of(state: Mapping[str, str]) -> Expr:
     """The numeric sum, NaN if a NaN is among the values."""
+    if "nan" not in state:
+        return col(state["sum"])
     return text("CASE WHEN ", col(state["nan"]), " > 0 THEN 'NaN'::pg_catalog.numeric ELSE ", col(state["sum"]), " END")
 
 
@@ -58,9 +87,9 @@ def _sum_result(call: AggregateCall, state: Mapping[str, str]) -> Expr:
 
 
 def _avg_result(call: AggregateCall, state: Mapping[str, str]) -> Expr:
-    count = text(col(state["n"]), "::pg_catalog.numeric")
-    return text("CASE WHEN ", col(state["n"]), " > 0 THEN (", sum_of(state), ") / ", count, " END")
+    divisor = text(col(state["n"]), "::pg_catalog.numeric")
+    return text("CASE WHEN ", col(state["n"]), " > 0 THEN (", sum_of(state), ") / ", divisor, " END")
 
 
-SUM = AggregateRule(totals, _sum_result, accepts_exact_number)
-AVG = AggregateRule(totals, _avg_result, accepts_exact_number)
+SUM = tuple(AggregateRule(kind.totals, _sum_result, kind.accepts) for kind in EXACT_KINDS)
+AVG = tuple(AggregateRule(kind.totals, _avg_result, kind.accepts) for kind in EXACT_KINDS)

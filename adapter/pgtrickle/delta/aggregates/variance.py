@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pgtrickle.delta.aggregates.rule import AggregateRule, StateColumn
-from pgtrickle.delta.aggregates.sums import accepts_exact_number, totals
+from pgtrickle.delta.aggregates.sums import EXACT_KINDS, ExactKind
 from pgtrickle.delta.aggregates.weighted import total
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import AggregateCall
@@ -18,12 +18,17 @@ from pgtrickle.ir.operators import AggregateCall
 _MANY_DIGITS = "0e-100::pg_catalog.numeric"
 
 
-def _state(call: AggregateCall) -> tuple[StateColumn, ...]:
-    (arg,) = call.args
-    number = text("(", arg, ")::pg_catalog.numeric")
-    finite = text(number, " <> 'NaN'::pg_catalog.numeric")
-    squares = total(call, text(number, " * ", number), finite, as_type="pg_catalog.numeric")
-    return (*totals(call), StateColumn("squares", "pg_catalog.numeric", squares))
+def _state(kind: ExactKind) -> Callable[[AggregateCall], tuple[StateColumn, ...]]:
+    def state(call: AggregateCall) -> tuple[StateColumn, ...]:
+        (arg,) = call.args
+        number = text("(", arg, ")::pg_catalog.numeric")
+        kept = kind.totals(call)
+        with_nan = any(column.name == "nan" for column in kept)
+        finite = [text(number, " <> 'NaN'::pg_catalog.numeric")] if with_nan else []
+        squares = total(call, text(number, " * ", number), *finite)
+        return (*kept, StateColumn("squares", "pg_catalog.numeric", squares))
+
+    return state
 
 
 def spread(n: Expr, total_sum: Expr, squares: Expr, *, sample: bool) -> Expr:
@@ -51,13 +56,20 @@ def _result(sample: bool, root: bool) -> Callable[[AggregateCall, Mapping[str, s
 
     def result(call: AggregateCall, state: Mapping[str, str]) -> Expr:
         finite = spread(col(state["n"]), col(state["sum"]), col(state["squares"]), sample=sample)
-        value = text("CASE WHEN ", col(state["nan"]), " > 0 THEN 'NaN'::pg_catalog.numeric ELSE ", finite, " END")
+        value = finite
+        if "nan" in state:
+            value = text("CASE WHEN ", col(state["nan"]), " > 0 THEN 'NaN'::pg_catalog.numeric ELSE ", finite, " END")
         return text("CASE WHEN ", col(state["n"]), f" > {enough} THEN ", deviation(value, root=root), " END")
 
     return result
 
 
-VAR_SAMP = AggregateRule(_state, _result(sample=True, root=False), accepts_exact_number)
-VAR_POP = AggregateRule(_state, _result(sample=False, root=False), accepts_exact_number)
-STDDEV_SAMP = AggregateRule(_state, _result(sample=True, root=True), accepts_exact_number)
-STDDEV_POP = AggregateRule(_state, _result(sample=False, root=True), accepts_exact_number)
+def _rules(*, sample: bool, root: bool) -> tuple[AggregateRule, ...]:
+    result = _result(sample=sample, root=root)
+    return tuple(AggregateRule(_state(kind), result, kind.accepts) for kind in EXACT_KINDS)
+
+
+VAR_SAMP = _rules(sample=True, root=False)
+VAR_POP = _rules(sample=False, root=False)
+STDDEV_SAMP = _rules(sample=True, root=True)
+STDDEV_POP = _rules(sample=False, root=True)
