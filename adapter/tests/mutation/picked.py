@@ -100,8 +100,8 @@ PICKED = (
     Picked(
         f"{AGGREGATES}/weighted.py",
         "total",
-        ")::pg_catalog.numeric * (",
-        ")::pg_catalog.numeric + (",
+        " WHEN -1 THEN -",
+        " WHEN -1 THEN ",
         "select k, sum(v) s from a group by k",
     ),
     Picked(
