@@ -61,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     if given.compare:
         say(compare.compared(*given.compare))
         return 0
+    if given.show:
+        return show(Run.joined([Run.read(path) for path in given.show]), given)
     run, failed = Run(), 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with server.server(given.server) as dsn:
@@ -77,13 +79,19 @@ def main(argv: list[str] | None = None) -> int:
             if given.json:
                 run.write(given.json)
         run.about["load_after"] = harness.load()
+    show(run, given)
+    return 1 if failed else 0
+
+
+def show(run: Run, given: argparse.Namespace) -> int:
+    """Print, write and draw what was found, as far as it is wanted."""
     say(report.text(run))
     if given.json:
         run.write(given.json)
         say(f"written: {given.json}")
     if given.pictures:
         say(f"drawn: {len(pictures.draw(run, given.pictures))} pictures in {given.pictures}")
-    return 1 if failed else 0
+    return 0
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -102,6 +110,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--pictures", type=Path, help="draw pictures into this directory")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="only compare two JSON files")
+    parser.add_argument("--show", type=Path, nargs="+", help="only report JSON files of earlier runs, joined")
     parser.add_argument("--quick", action="store_true", help="few scenarios on little data")
     parser.add_argument("--server", help="connection string of a superuser on a server; default: one of our own")
     return parser

@@ -114,7 +114,7 @@ class Writer:
 
         Args:
             change: how much.
-            triggers: gets the milliseconds that each trigger took.
+            triggers: gets the milliseconds that each trigger took
         """
         self.cycle += 1
         self._triggers = triggers
@@ -126,7 +126,7 @@ class Writer:
         if self._triggers is None:
             self._execute(text)
             return
-        cursor = self.conn.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {text}".encode())
+        cursor = self.conn.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}".encode())
         row = cursor.fetchone()
         assert row is not None
         for trigger in row[0][0]["Triggers"]:

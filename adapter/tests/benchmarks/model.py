@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,16 @@ class Run:
             [Measurement(**found) for found in stored["measurements"]],
             [Reading(**found) for found in stored["readings"]],
             stored["remarks"],
+        )
+
+    @classmethod
+    def joined(cls, runs: Sequence[Run]) -> Run:
+        """Several runs as one; it is said to be about the last."""
+        return cls(
+            runs[-1].about,
+            [measured for run in runs for measured in run.measurements],
+            [reading for run in runs for reading in run.readings],
+            [remark for run in runs for remark in run.remarks],
         )
 
     def medians(self) -> dict[tuple[str, float, str], dict[str, float]]:

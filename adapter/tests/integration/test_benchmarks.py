@@ -39,6 +39,13 @@ def test_a_run_survives_being_written_and_read(run: Run, tmp_path: Path) -> None
     assert json.loads((tmp_path / "run.json").read_text())["about"]["processors"] == 1
 
 
+def test_runs_are_joined_into_one_report(run: Run) -> None:
+    other = Run(about={"processors": 2}, readings=[Reading(8, "capture", 1.2, "x", 1.5)])
+    both = Run.joined([run, other])
+    assert both.medians() == run.medians()
+    assert "goal 8: 1 of 1 met" in report.text(both)
+
+
 def test_the_report_shows_every_method_and_judges_the_compiler(run: Run) -> None:
     text = report.text(run)
     assert "recursion" in text
