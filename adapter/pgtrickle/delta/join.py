@@ -18,9 +18,6 @@ def delta_join(op: Join, d: Differentiation) -> Operator:
     changed = [i for i, delta in enumerate(deltas) if not isinstance(delta, Empty)]
     if not changed:
         return Empty(op.columns)
-    if len(changed) == 1:
-        inputs = tuple(deltas[i] if i == changed[0] else child for i, child in enumerate(op.inputs))
-        return _ordered(Join(_first(inputs, changed[0]), op.conditions), op.columns)
     order = _connected_order(op, changed)
     last = max(order.index(i) for i in changed)
     prefix = _Prefix((op.inputs[order[0]],), deltas[order[0]], ())
@@ -60,7 +57,10 @@ def _step(prefix: _Prefix, child: Operator, delta: Operator | None, conditions: 
 
 
 def _connected_order(op: Join, changed: list[int]) -> list[int]:
-    """Input positions such that each is connected by a condition to an earlier one where possible."""
+    """Input positions, a changed one first, such that each is connected by a condition to an earlier one if possible.
+
+    Beyond the planner's collapse limits the written order is the join order.
+    """
     columns = [{column.name for column in child.columns} for child in op.inputs]
     order = [changed[0]]
     while len(order) < len(op.inputs):
@@ -78,11 +78,6 @@ def _connects(conditions: tuple[Expr, ...], seen: frozenset[str], columns: set[s
 
 def _of(deltas: list[Operator], i: int) -> Operator | None:
     return None if isinstance(deltas[i], Empty) else deltas[i]
-
-
-def _first(inputs: tuple[Operator, ...], position: int) -> tuple[Operator, ...]:
-    """The small input first: beyond the planner's collapse limits the written order is the join order."""
-    return (inputs[position], *inputs[:position], *inputs[position + 1 :])
 
 
 def _ordered(op: Operator, columns: tuple[Column, ...]) -> Operator:

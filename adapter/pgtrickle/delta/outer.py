@@ -66,6 +66,9 @@ _Delta = Callable[[Operator], Operator]
 
 
 def _delta_anti(op: Anti, d: Differentiation, of_right: _Delta) -> Operator:
+    if isinstance(of_right(op.right), Empty):
+        below = d.delta(op.left)
+        return below if isinstance(below, Empty) else replace(op, left=below)
     keyed = _keyed(op, d, of_right)
     return keyed if keyed is not None else _theta(op, d, of_right)
 
@@ -93,7 +96,7 @@ def equality_pairs(op: Anti | OuterJoin) -> Pairs | None:
         if condition.equality is None:
             return None
         a, b = condition.equality
-        if b.refs <= mine and a.refs <= theirs:
+        if b.refs <= mine:
             a, b = b, a
         if not (b.refs and a.refs <= mine and b.refs <= theirs):
             return None
@@ -109,8 +112,6 @@ def _keyed(op: Anti, d: Differentiation, of_right: _Delta) -> Operator | None:
         return None
     right = Filter(op.right, pairs.right_only) if pairs.right_only else op.right
     delta_left, delta_right = d.delta(op.left), of_right(right)
-    if isinstance(delta_right, Empty):
-        return delta_left if isinstance(delta_left, Empty) else replace(op, left=delta_left)
     keys = tuple(Column(d.fresh("key"), INT8) for _ in pairs.right)
     changed = _changed_keys(delta_right, pairs.right, keys, d)
     crossing, before, now = _crossing(changed, right, pairs.right, keys, d)
@@ -131,7 +132,7 @@ def _conditions(pairs: Pairs) -> tuple[Expr, ...]:
 
 
 def _equality(left: Expr, right: Expr) -> Expr:
-    return Expr(text("(", left, ") = (", right, ")").parts, (left, right))
+    return text("(", left, ") = (", right, ")")
 
 
 def _changed_keys(
@@ -167,8 +168,6 @@ def _crossing(
 def _theta(op: Anti, d: Differentiation, of_right: _Delta) -> Operator:
     """The rule for any other condition: count the matches of each row of L that a changed row of R meets."""
     delta_left, delta_right = d.delta(op.left), of_right(op.right)
-    if isinstance(delta_right, Empty):
-        return delta_left if isinstance(delta_left, Empty) else replace(op, left=delta_left)
     weight = Column(d.fresh("weight"), INT8)
     changes = Expose(delta_right, weight)
     came = AggregateCall(Column(d.fresh("came"), INT8), text("COALESCE(sum(", col(weight.name), "), 0)"))

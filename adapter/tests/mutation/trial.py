@@ -224,7 +224,7 @@ def _trial(mutant: Mutant, part: Sequence[tuple[Item, Baseline]], most: int | No
     def work(dsn: str) -> object:
         try:
             load(mutant)
-            played, changed = _of_interest(part, most)
+            played = _of_interest(part, most)
             if most is None:
                 _unit_tests()
             play(dsn, played, corrupt=mutant.path.endswith(("verify.py", "classes.py")))
@@ -234,18 +234,18 @@ def _trial(mutant: Mutant, part: Sequence[tuple[Item, Baseline]], most: int | No
             return f"the server gave up: {error}"
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is noticed
             return f"{type(error).__name__}: {error}"[:300]
-        return changed
+        return len(played)
 
     return work
 
 
-def _of_interest(part: Sequence[tuple[Item, Baseline]], most: int | None) -> tuple[list[tuple[Item, Baseline]], int]:
-    """Items to which the mutant makes a difference, and how many they are; without any one other is played.
+def _of_interest(part: Sequence[tuple[Item, Baseline]], most: int | None) -> list[tuple[Item, Baseline]]:
+    """Items to which the mutant makes a difference; nothing else has to be played.
 
     Raises:
         Exception: the mutant crashes on what the sound compiler compiles. Nothing has to be played to see that.
     """
-    found, others = [], []
+    found = []
     left = MOST_SECONDS
     for item, base in part:
         if makes_a_difference(base.trees):
@@ -253,9 +253,7 @@ def _of_interest(part: Sequence[tuple[Item, Baseline]], most: int | None) -> tup
             left -= base.seconds
             if len(found) == most or left < 0:
                 break
-        elif not others:
-            others.append((item, base))
-    return found or others, len(found)
+    return found
 
 
 def _unit_tests() -> None:
