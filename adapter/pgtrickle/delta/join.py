@@ -68,7 +68,7 @@ def _connected_order(op: Join, changed: list[int]) -> list[int]:
         left = [i for i in range(len(op.inputs)) if i not in order]
         connected = [i for i in left if _connects(op.conditions, seen, columns[i])]
         # Changed inputs first: what follows the last of them is joined in one go.
-        order.append(min(connected or left, key=lambda i: (i not in changed, i)))
+        order.append(min(connected or left, key=lambda i: i not in changed))
     return order
 
 

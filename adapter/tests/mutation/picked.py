@@ -55,7 +55,7 @@ PICKED = (
         "select a.id, b.id b from a join b on a.k=b.k",
     ),
     Picked(
-        JOIN, "delta_join", "deltas[i] if i == changed[0]", "child if i != 9", "select a.id from a join b on a.k=b.k"
+        JOIN, "delta_join", "deltas[order[0]], ()", "op.inputs[order[-1]], ()", "select a.id from a join b on a.k=b.k"
     ),
     Picked(
         OUTER,
