@@ -192,11 +192,9 @@ def _rounds(usable: Sequence[tuple[Item, Baseline]]) -> list[tuple[str, Chosen, 
         first, last = mutant.lines
         path = str(ADAPTER / mutant.path)
         wanted = set(range(first, last + 1))
-        hit = [
-            (item, base)
-            for item, base in usable
-            if path in base.lines and (not mutant.function or wanted & base.lines[path])
-        ]
+        near = [(item, base) for item, base in usable if path in base.lines]
+        # What runs when a module is loaded, as what makes rules does, is run by no item.
+        hit = [(item, base) for item, base in near if mutant.function and wanted & base.lines[path]] or near
         return sorted(hit, key=lambda pair: (pair[0].query is None, pair[1].seconds))
 
     def shuffled(mutant: Mutant) -> list[tuple[Item, Baseline]]:

@@ -173,6 +173,19 @@ def test_the_queries_use_every_operator_and_every_strategy(
     assert {rule.__name__ for rule in RULES.values()} <= {o.rule for stage in stages for o in stage.operators}
 
 
+def test_scalar_subqueries_become_joins(shop: PgTrickle) -> None:
+    by_key = (
+        "SELECT o.id, (SELECT c.name FROM customers c WHERE c.id = o.customer_id) AS v FROM orders o",
+        "SELECT o.id, (SELECT o.amount + 1 FROM customers c WHERE c.id = o.customer_id) AS v FROM orders o",
+    )
+    for query in by_key:
+        assert {stage.strategy for stage in shop.validate_query(query).stages} == {Strategy.ROWS.value}
+    one_of_many = (
+        "SELECT id, (SELECT price FROM items i WHERE i.order_id = o.id AND i.product = 'p1') AS v FROM orders o"
+    )
+    assert not [s.reason for s in shop.validate_query(one_of_many).stages if "evaluated again" in s.reason]
+
+
 def test_every_rule_for_an_aggregate_is_taken_for_some_type(engine: PgTrickle) -> None:
     rows = engine.conn.execute(
         "SELECT p.proname, ARRAY(SELECT CASE t.typtype WHEN 'p' THEN 23 ELSE t.oid::bigint END"

@@ -138,7 +138,9 @@ def _is_dull(statement: ast.stmt) -> bool:
     match statement:
         case ast.Import() | ast.ImportFrom() | ast.Raise() | ast.Assert() | ast.Pass() | ast.Global():
             return True
-        case ast.AnnAssign(value=None):
+        case ast.AnnAssign(value=None) | ast.AnnAssign(annotation=ast.Name(id="TypeAlias")):
+            return True
+        case ast.Assign(value=ast.Subscript(value=ast.Name(id="Callable"))):
             return True
         case ast.Expr(value=ast.Constant()):
             return True

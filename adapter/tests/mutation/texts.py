@@ -43,7 +43,10 @@ FAULTS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = tuple(
         (r"(?<=\") \* (?=\")", (" + ",)),
         (r"(?<=\") / (?=\")", (" * ",)),
         (r"(?<![\w.])-(?=[\d{n])", ("",)),
-        (r"(?<=[(\s:])(?<!, )[1-9](?=[\s\":)])", ("0",)),
+        (
+            r"(?<=[(\s:])(?<!, )(?<!SELECT )(?<!RETURNING )[1-9](?=[\s\":)])",
+            ("0",),
+        ),  # what EXISTS reads does not matter
         (r"(?<=[>=<]\s)0(?=[\s\":)])", ("1",)),
         (r"\bTRUE\b", ("FALSE",)),
         (r"\bFALSE\b", ("TRUE",)),
