@@ -49,7 +49,7 @@ def check_statements(conn: db.Connection, plan: Plan, sources: Bindings) -> None
         describe(conn, filled)
         if planned:
             with db.wrapped():
-                conn.execute(SQL("EXPLAIN {}").format(filled))
+                conn.execute(SQL("EXPLAIN {}").format(filled), {})
 
 
 def is_one_sided(kind: Type) -> bool:

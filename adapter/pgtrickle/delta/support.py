@@ -78,7 +78,8 @@ SUPPORT: tuple[Support, ...] = (
     ),
     Support("ARRAY(...)", True, _KEYS, "per distinct outer values, as array_agg"),
     Support(
-        "correlated subqueries with set operations, windows or outer columns inside FROM or WITH",
+        "correlated subqueries with set operations, windows, outer columns inside FROM or WITH, or outer columns of"
+        " which equal values look different",
         True,
         _KEYS,
         "per distinct outer values; all of them if tables inside change",

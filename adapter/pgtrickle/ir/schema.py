@@ -100,6 +100,10 @@ INT4 = replace(INT8, oid=23, name="integer", base_oid=23, image=("pg_catalog", "
 
 BOOL = replace(INT8, oid=16, name="boolean", base_oid=16, category="B", image=("pg_catalog", "boolsend"))
 
+_PLAIN = replace(INT8, fixed=False, category="U")
+BYTEA = replace(_PLAIN, oid=17, name="bytea", base_oid=17, image=("pg_catalog", "byteasend"))
+TEXT = replace(_PLAIN, oid=25, name="text", base_oid=25, category="S", image=("pg_catalog", "textsend"))
+
 #: Stands for the type of a computed column until the server has told it.
 UNKNOWN = Type(
     oid=0,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from pgtrickle.delta.aggregates import rule_for
-from pgtrickle.errors import InternalError, UnsupportedQuery
+from pgtrickle.errors import InternalError
 from pgtrickle.ir.expr import Expr, col
 from pgtrickle.ir.operators import (
     Aggregate,
@@ -34,6 +34,7 @@ from pgtrickle.rewrite.attach import attach
 from pgtrickle.rewrite.distinct_aggregates import distinct_aggregates
 from pgtrickle.rewrite.equality import null_safe
 from pgtrickle.rewrite.grouping_sets import grouping_sets
+from pgtrickle.rewrite.images import refuse_without_equality, with_images
 from pgtrickle.rewrite.keys import derive_key
 from pgtrickle.rewrite.prune import prune
 from pgtrickle.rewrite.push import push
@@ -163,8 +164,9 @@ class _Cutter:
 
     def _lower_apply(self, op: Apply, child: Operator) -> Operator:
         """Values per combination of outer columns in a stage of their own, joined back to the rows."""
-        refuse_loose_domain(op)
-        number, keys = self._domain(op, child)
+        refuse_without_equality(child, frozenset[str]().union(*(call.expr.refs for call in op.calls)))
+        child, images = with_images(child, frozenset[str]().union(*(c.expr.refs - c.compared for c in op.calls)))
+        number, keys = self._domain(op, child, images)
         stored = (*keys, *(call.column for call in op.calls))
         columns = (*(replace(key, name=f"{key.name}_of{number}") for key in keys), *stored[len(keys) :])
         values = Project(self._scan(number, stored), columns, tuple(col(column.name) for column in stored))
@@ -176,22 +178,23 @@ class _Cutter:
 
         LEFT JOIN LATERAL is left in the stage: it has a row for every combination then, and an inner join loses none.
         """
-        refuse_loose_columns(op.child, op.query.refs)
-        number, keys = self._domain(op, child)
+        refuse_without_equality(child, op.query.refs)
+        child, images = with_images(child, op.query.refs)
+        number, keys = self._domain(op, child, images)
         stored = (*keys, *op.added)
         columns = (*(replace(key, name=f"{key.name}_of{number}") for key in keys), *op.added)
         rows = Project(self._scan(number, stored), columns, tuple(col(column.name) for column in stored))
         conditions = null_safe(tuple((key, rows.columns[i].name) for i, key in enumerate(keys)))
         return Join((child, rows), conditions)
 
-    def _domain(self, op: Apply | Expand, child: Operator) -> tuple[int, tuple[Column, ...]]:
+    def _domain(self, op: Apply | Expand, child: Operator, images: tuple[str, ...]) -> tuple[int, tuple[Column, ...]]:
         by_name = {column.name: column for column in child.columns}
-        keys = tuple(by_name[name] for name in op.keys)
+        keys = tuple(by_name[name] for name in (*op.keys, *images))
         if not keys:
             alone = _over(op, Values(((),), ()))
             return self._add(alone, Strategy.ALL, "a query that reads no outer column is computed as a whole"), ()
         project = Project(child, keys, tuple(col(key.name) for key in keys))
-        domain = self.cut(Aggregate(project, op.keys, ()))
+        domain = self.cut(Aggregate(project, (*op.keys, *images), ()))
         reason = "subqueries are evaluated again for affected outer values; for all, if a table inside changes"
         return self._add(_over(op, self._scan(domain, keys)), Strategy.KEYS, reason), keys
 
@@ -338,38 +341,6 @@ def subquery_inputs(op: Operator) -> frozenset[InputKey]:
     if isinstance(op, Expand):
         own = op.inputs
     return own.union(*(subquery_inputs(child) for child in children_of(op)))
-
-
-def refuse_loose_domain(op: Apply) -> None:
-    """Refuse outer columns of which equal values look different, where the subquery may tell them apart.
-
-    Raises:
-        UnsupportedQuery: naming the column's type.
-    """
-    by_name = {column.name: column for column in op.child.columns}
-    for call in op.calls:
-        for name in sorted(call.expr.refs - call.compared):
-            kind = by_name[name].type
-            if kind.equality is not Equality.EXACT:
-                raise UnsupportedQuery(
-                    f"a subquery reads an outer column of type {kind.name}, of which equal values may look different",
-                    clause="correlated subquery",
-                    hint="Cast the column to a type of fixed form, or rewrite the subquery as a join.",
-                )
-        for name in sorted(call.compared):
-            if by_name[name].type.equality is Equality.NONE:
-                raise UnsupportedQuery("a subquery is compared with a value that has no =", clause="subquery")
-
-
-def refuse_loose_columns(child: Operator, names: frozenset[str]) -> None:
-    """The same for the columns that a lateral query reads."""
-    for column in child.columns:
-        if column.name in names and column.type.equality is not Equality.EXACT:
-            raise UnsupportedQuery(
-                f"a lateral query reads a column of type {column.type.name}, of which equal values may look different",
-                clause="LATERAL",
-                hint="Cast the column to a type of fixed form, or rewrite the query as a join.",
-            )
 
 
 def _over(op: Apply | Expand, child: Operator) -> Operator:
