@@ -90,6 +90,7 @@ def _target(conn: db.Connection, source: Source, found: Family) -> _Target:
         partition=partition,
         limit_bytes=settings.buffer_limit_bytes,
         truncate_rows=settings.truncate_rows,
+        key=relations.key_columns(conn, source.relid) if rows and not found.by_row else (),
     )
     return _Target(
         family=found,

@@ -54,6 +54,7 @@ class Shape:
         partition: the partition constraint that tells the source's rows in statements on its ancestors.
         limit_bytes: size of the change buffer from which on only marks are kept.
         truncate_rows: largest table whose TRUNCATE is captured as rows.
+        key: names of the columns of a unique key by which old and new rows can be paired; empty if there is none.
     """
 
     source_id: int
@@ -63,6 +64,7 @@ class Shape:
     partition: str | None
     limit_bytes: int
     truncate_rows: int
+    key: tuple[str, ...] = ()
 
 
 def _template(name: str) -> SQL:
@@ -95,7 +97,7 @@ def _images_differ(old: str, new: str, columns: Sequence[Column]) -> Composable:
 
 
 def _changed(columns: Sequence[Column]) -> Composable:
-    """Whether an UPDATE statement changed what is captured; False only where that is cheap to know.
+    """Whether an UPDATE of one row changed what is captured; NULL if it were several rows.
 
     Rows that were updated to the same image cancel out sooner or later. One statement, one row is what applications
     do all the time, and needs no key to tell which old row belongs to which new one.
@@ -103,9 +105,28 @@ def _changed(columns: Sequence[Column]) -> Composable:
     if not columns:
         return SQL("false")
     return SQL(
-        "(CASE WHEN (SELECT pg_catalog.count(*) FROM (SELECT FROM new_rows LIMIT 2) AS few) > 1 THEN true"
-        " ELSE (SELECT {} FROM old_rows AS o, new_rows AS n) END)"
+        "(CASE WHEN (SELECT pg_catalog.count(*) FROM (SELECT FROM new_rows LIMIT 2) AS few) = 1"
+        " THEN (SELECT {} FROM old_rows AS o, new_rows AS n) END)"
     ).format(_images_differ("o", "n", columns))
+
+
+def _several_changed(columns: Sequence[Column], key: Sequence[str]) -> Composable:
+    """Whether an UPDATE of several rows changed what is captured; False only where that is sure.
+
+    Rows are paired by a key: they are the same if no pair differs, no row is without a partner, and there are as many
+    pairs as rows, which is not so where the key was dropped meanwhile and is not one any more.
+    """
+    if not columns or not key:
+        return SQL("true")
+    on = SQL(" AND ").join(
+        SQL("{} OPERATOR(pg_catalog.=) {}").format(Identifier("o", name), Identifier("n", name)) for name in key
+    )
+    return SQL(
+        "(CASE WHEN EXISTS (SELECT FROM old_rows AS o FULL JOIN new_rows AS n ON {on}"
+        " WHERE {old} IS NULL OR {new} IS NULL OR {differ}) THEN true"
+        " ELSE (SELECT pg_catalog.count(*) FROM old_rows AS o JOIN new_rows AS n ON {on})"
+        " <> (SELECT pg_catalog.count(*) FROM old_rows) END)"
+    ).format(on=on, old=Identifier("o", key[0]), new=Identifier("n", key[0]), differ=_images_differ("o", "n", columns))
 
 
 def _fill(template: str, shape: Shape, **holes: Composable) -> Composed:
@@ -132,6 +153,7 @@ def _statement(shape: Shape, *, partition: str | None = None) -> Composed:
         shape,
         # A row that leaves its partition changes it, even if nothing that is captured does.
         changed=SQL("true") if partition else _changed(shape.columns),
+        several_changed=_several_changed(shape.columns, shape.key),
         fits=_fits("r", shape.columns),
         new_values=_values(1, "r", shape.columns),
         old_values=_values(-1, "r", shape.columns),
@@ -179,10 +201,14 @@ def bodies(shape: Shape, *, has_ancestors: bool) -> Mapping[str, str]:
 
 
 def create_function(name: str, body: str) -> Composed:
-    """``CREATE OR REPLACE`` of a trigger function that runs with our rights and a fixed search_path."""
+    """``CREATE OR REPLACE`` of a trigger function that runs with our rights and a fixed search_path.
+
+    A plan that was made for two rows serves a million rows in the same session, so that rows are never paired by
+    looking at each one for each other.
+    """
     return SQL(
         "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
-        " SET search_path = pg_catalog, pg_temp AS {}"
+        " SET search_path = pg_catalog, pg_temp SET enable_nestloop = off AS {}"
     ).format(qualified(CHANGES_SCHEMA, name), Literal(body))
 
 

@@ -46,6 +46,27 @@ LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation
 LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
 ORDER BY a.attnum
 
+-- name: key_columns
+-- The columns of a unique key without NULLs whose types pg_catalog's own "=" can hash; the primary key first.
+SELECT a.attname AS name
+FROM (SELECT i.indexrelid, i.indkey, i.indnkeyatts FROM pg_catalog.pg_index i
+      WHERE i.indrelid = %(relid)s::oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
+        AND i.indexprs IS NULL
+        AND NOT EXISTS (
+            SELECT FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) p (position)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[p.position]
+            JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+            WHERE NOT a.attnotnull
+               OR NOT (t.typname = 'varchar' AND t.typnamespace = 'pg_catalog'::regnamespace
+                       OR EXISTS (SELECT FROM pg_catalog.pg_operator o
+                                  WHERE o.oprname = '=' AND o.oprnamespace = 'pg_catalog'::regnamespace
+                                    AND o.oprleft = t.oid AND o.oprright = t.oid AND o.oprcanhash)))
+      ORDER BY NOT i.indisprimary, i.indnkeyatts, i.indexrelid
+      LIMIT 1) k
+CROSS JOIN LATERAL pg_catalog.generate_series(0, k.indnkeyatts - 1) p (position)
+JOIN pg_catalog.pg_attribute a ON a.attrelid = %(relid)s::oid AND a.attnum = k.indkey[p.position]
+ORDER BY p.position
+
 -- name: buffer_columns
 SELECT a.attname AS name, a.atttypid AS type_oid, a.attcollation AS collation_oid
 FROM pg_catalog.pg_attribute a

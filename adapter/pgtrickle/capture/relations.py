@@ -168,6 +168,11 @@ def columns(conn: db.Connection, relid: int, numbers: Sequence[int]) -> tuple[Co
     return db.fetch_all(conn, QUERIES["source_columns"], Column, {"relid": relid, "columns": list(numbers)})
 
 
+def key_columns(conn: db.Connection, relid: int) -> tuple[str, ...]:
+    """Names of the columns of a unique key without NULLs; empty if there is none that rows can be paired by."""
+    return tuple(row["name"] for row in db.fetch_all(conn, QUERIES["key_columns"], dict, {"relid": relid}))
+
+
 def require_privileges(conn: db.Connection, found: Family) -> None:
     """Raise unless the engine's role may read and put triggers on all tables of a family.
 

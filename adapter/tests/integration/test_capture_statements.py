@@ -235,3 +235,54 @@ def test_update_writes_nothing_where_only_rows_are_counted(storage: engine_db.Co
     assert consumer.changes().rows == 0
     conn.execute("DELETE FROM k WHERE id < 5")
     assert consumer.changes().rows == 3
+
+
+def test_update_of_many_rows_writes_nothing_where_a_key_shows_that_nothing_captured_changed(
+    storage: engine_db.Connection, conn: User
+) -> None:
+    conn.execute("CREATE TABLE k (a varchar(9), b integer, n numeric, seen timestamptz, PRIMARY KEY (b, a))")
+    conn.execute("INSERT INTO k SELECT 'x' || g, g % 3, 1.0 FROM generate_series(1, 50) g")
+    consumer = Consumer(storage, need_of(conn, "k", ["n", "a"])).install().load()
+    conn.execute("UPDATE k SET seen = now()")
+    conn.execute("UPDATE k SET n = n WHERE b = 1")
+    assert consumer.changes().rows == 0
+    conn.execute("UPDATE k SET n = 1.00, seen = NULL WHERE a IN ('x1', 'x2')")
+    assert consumer.changes().rows == 4
+    conn.execute("UPDATE k SET b = b + 1")
+    consumer.assert_exact()
+    conn.execute("UPDATE k SET a = 'y' || a, n = NULL")
+    consumer.assert_exact()
+
+
+def test_a_key_that_is_none_any_more_hides_no_change(storage: engine_db.Connection, conn: User) -> None:
+    conn.execute("CREATE TABLE k (id integer PRIMARY KEY, v text); INSERT INTO k VALUES (1, 'a'), (2, 'b')")
+    consumer = Consumer(storage, need_of(conn, "k", ["id", "v"])).install().load()
+    conn.execute("ALTER TABLE k DROP CONSTRAINT k_pkey; INSERT INTO k VALUES (1, 'a')")
+    # Every old row finds an equal new one, and every new one an equal old one; still a row has turned into another.
+    conn.execute("UPDATE k SET id = 2, v = 'b' WHERE id = 2 OR ctid = (SELECT min(ctid) FROM k WHERE id = 1)")
+    conn.execute("UPDATE k SET (id, v) = (CASE WHEN ctid = (SELECT min(ctid) FROM k) THEN 1 ELSE id END, v)")
+    conn.execute("INSERT INTO k VALUES (1, 'a'), (1, 'a'), (2, 'b')")
+    conn.execute("UPDATE k SET id = 2, v = 'b' WHERE id = 2 OR ctid = (SELECT min(ctid) FROM k WHERE id = 1)")
+    consumer.assert_exact()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE k RENAME COLUMN id TO other",
+        "ALTER TABLE k DROP COLUMN id",
+        "ALTER TABLE k ALTER COLUMN id TYPE json USING to_json(id)",
+        "ALTER TABLE k ALTER COLUMN id TYPE box USING NULL",
+        "ALTER TABLE k ALTER COLUMN id TYPE text",
+    ],
+)
+def test_a_changed_key_column_never_makes_writers_fail(change: str, storage: engine_db.Connection, conn: User) -> None:
+    conn.execute("CREATE TABLE k (id integer NOT NULL UNIQUE, v integer, w integer)")
+    conn.execute("INSERT INTO k SELECT g, g FROM generate_series(1, 9) g")
+    consumer = Consumer(storage, need_of(conn, "k", ["v"])).install().load()
+    conn.execute("ALTER TABLE k DROP CONSTRAINT k_id_key; ALTER TABLE k ALTER COLUMN id DROP NOT NULL")
+    conn.execute(change)
+    conn.execute("UPDATE k SET v = v + 1")
+    consumer.assert_exact()
+    conn.execute("UPDATE k SET w = 5")
+    consumer.assert_exact()
