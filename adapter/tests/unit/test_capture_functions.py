@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgtrickle.capture.functions import Shape, bodies
+from pgtrickle.capture.functions import Shape, bodies, create_function
 from pgtrickle.capture.relations import Column
 from pgtrickle.catalog.model import Snapshot
 
@@ -46,3 +46,10 @@ def test_marks_name_no_columns() -> None:
 def test_snapshot_reads_what_the_server_writes() -> None:
     for text in ("10:20:12,15", "10:10:"):
         assert str(Snapshot.parse(text)) == text
+
+
+def test_plans_that_avoid_nested_loops_are_not_compiled() -> None:
+    # Before version 18 a disabled node costs ten billion, which is far beyond jit_above_cost: 60 ms for one row.
+    text = create_function("f_7", "BEGIN END").as_string(None)
+    assert "SET enable_nestloop = off" in text
+    assert "SET jit = off" in text
