@@ -22,6 +22,7 @@ from pgtrickle.refresh.group import build_group, exclude_orphans
 from pgtrickle.refresh.member import Member, Request
 from pgtrickle.refresh.plan import Action, MemberFacts, Window, plan_member
 from pgtrickle.refresh.session import Session
+from pgtrickle.refresh.statistics import analyze_windows
 from pgtrickle.refresh.windows import WindowOf, fetch_windows, windows_of, windows_query
 
 #: A relation is not there any more: a source, buffer or log was renamed or dropped since the group was read.
@@ -183,6 +184,7 @@ def _move(
 ) -> None:
     numbers = {member.row.relid: member.need_locked().refresh_no for member in members}
     several = sum(member.running for member in members) > 1
+    analyzed = set[int]()
     for member in members:
         if not member.running:
             continue
@@ -190,6 +192,7 @@ def _move(
         if not member.running:
             continue
         member.plan = plan_member(_facts(member, request, windows.get(member.row.id, {}), numbers))
+        analyze_windows(session, member, windows.get(member.row.id, {}), analyzed)
         member.is_small = _is_small(member, members)
         _run(session, member, request, several=several)
         if member.error is None:

@@ -16,6 +16,7 @@ from pgtrickle.db import Query
 from pgtrickle.errors import InternalError
 from pgtrickle.plan import Bindings, InputKey, Plan, Stage
 from pgtrickle.recursion import deep
+from pgtrickle.rewrite.stages import scans_of
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
@@ -41,6 +42,11 @@ class Compiled:
     bindings: Bindings | None = None
     texts: dict[tuple[object, ...], tuple[SQL, ...]] = field(default_factory=dict)
     used: set[tuple[int, frozenset[InputKey]]] = field(default_factory=set)
+
+    @property
+    def joins(self) -> bool:
+        """Whether some stage reads more than one relation, so that the order of its joins matters."""
+        return any(len(scans_of(stage.operator)) > 1 for stage in self.plan.stages)
 
     def bind(self, bindings: Bindings) -> None:
         """Use these bindings from now on."""
