@@ -135,7 +135,7 @@ def test_interrupting_a_run_cancels_the_engine_and_its_statements_carry_dbts_com
 ) -> None:
     process = start(sleeper)
     try:
-        rows = wait_for(connection, SLEEPING, present=True, seconds=40)
+        rows = wait_for(connection, SLEEPING, present=True, seconds=90)
         assert any('"app": "dbt"' in query and '"node_id": "model.sleeper.naps"' in query for query, _ in rows), rows
         assert {name for _, name in rows} == {"nap"}
         process.send_signal(signal.SIGINT)
