@@ -45,14 +45,14 @@ def server_time(connection: psycopg.Connection[Any]) -> datetime:
 
 
 def wait_until_current(trickle: PgTrickle, committed: datetime) -> float | None:
-    """Wait until every stream table had a successful refresh that began after ``committed``.
+    """Wait until every stream table is known to show all that was committed by then.
 
     Returns:
         Seconds waited, or None if it did not happen in ``PATIENCE_SECONDS``.
     """
     started = time.monotonic()
     while time.monotonic() - started < PATIENCE_SECONDS:
-        if all(row.last_refresh_at is not None and row.last_refresh_at >= committed for row in trickle.status()):
+        if all(row.data_timestamp is not None and row.data_timestamp >= committed for row in trickle.status()):
             return time.monotonic() - started
         time.sleep(POLL_SECONDS)
     return None
