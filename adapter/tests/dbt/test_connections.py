@@ -116,7 +116,13 @@ def start(project: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=_listen_to_interrupts,
     )
+
+
+def _listen_to_interrupts() -> None:
+    """Who runs the tests in the background passes on to all of them that interrupts are ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(conn: psycopg.Connection[Any], query: str, *, present: bool, seconds: float) -> list[tuple[Any, ...]]:
