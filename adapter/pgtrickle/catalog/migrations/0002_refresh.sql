@@ -246,7 +246,8 @@ BEGIN
         PERFORM FROM pgtrickle.sources s WHERE s.id = (one ->> 'id')::bigint FOR UPDATE SKIP LOCKED;
         CONTINUE WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
         -- One statement, so that consumers and rows are seen through one snapshot. A consumer whose frontier is NULL is
-        -- loading: its row was committed before its snapshot was taken, so it has to hold back everything.
+        -- loading: its row was committed before its snapshot was taken, so it has to hold back everything. What is
+        -- below the xmin of every frontier is visible to all of them; only the rest is asked for one by one.
         EXECUTE pg_catalog.concat('WITH consumers AS MATERIALIZED (
             SELECT f.snapshot
             FROM pgtrickle.dependencies d
@@ -255,7 +256,12 @@ BEGIN
             WHERE d.source_id = $1
         )
         DELETE FROM ', one ->> 'name', ' b
-        WHERE NOT EXISTS (
+        WHERE b.__x < (
+            SELECT CASE WHEN pg_catalog.bool_and(c.snapshot IS NOT NULL)
+                        THEN pg_catalog.min(pg_catalog.pg_snapshot_xmin(c.snapshot)::text::pg_catalog.numeric)
+                             ::text::pg_catalog.xid8 END
+            FROM consumers c)
+        OR NOT EXISTS (
             SELECT FROM consumers c
             WHERE c.snapshot IS NULL OR NOT pg_catalog.pg_visible_in_snapshot(b.__x, c.snapshot))')
         USING (one ->> 'id')::bigint;
