@@ -316,6 +316,7 @@ def test_one_kind_of_change_after_the_other(
         check(engine, conn, tables, history)
 
 
+@pytest.mark.timeout(3600)  # with --run-slow there are hundreds of histories
 @pytest.mark.parametrize(("queries", "seed"), [(SETS, 1), (BOUNDED, 2)], ids=["union", "union all"])
 def test_recursions_follow_their_graphs(
     queries: dict[str, str], seed: int, engine: PgTrickle, conn: psycopg.Connection[Any], histories: int
@@ -330,6 +331,7 @@ def test_recursions_follow_their_graphs(
             history.change()
 
 
+@pytest.mark.timeout(3600)
 def test_walks_without_a_bound_end_where_the_query_ends(
     engine: PgTrickle, conn: psycopg.Connection[Any], histories: int
 ) -> None:
