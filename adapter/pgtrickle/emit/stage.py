@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from psycopg.sql import SQL, Composable, Composed
 
 from pgtrickle.emit.apply import apply, consolidate
@@ -15,8 +17,12 @@ from pgtrickle.emit.target import Target, output_target
 from pgtrickle.emit.tops import grouping_of, rebuilt
 from pgtrickle.errors import InternalError
 from pgtrickle.ir.operators import InputKey
+from pgtrickle.ir.schema import Column, Equality
 from pgtrickle.plan import Bindings, Plan, Stage, StageBinding, Strategy
 from pgtrickle.rewrite.stages import subquery_inputs
+
+#: ``pg_type.oid`` of numeric.
+NUMERIC = 1700
 
 
 def stage_load(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
@@ -71,14 +77,26 @@ def stage_refresh(plan: Plan, stage: Stage, bindings: Bindings, changed: frozens
 def stage_recompute(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
     """Compute a stage again and write the differences only; the last statement returns `emit.apply.COUNTS`."""
     target = output_target(plan, stage, bindings)
+    target = replace(target, columns=_loosened(target.columns), key=target.key and _loosened(target.key))
     statements: list[Composed] = []
     state = bindings.stages[stage.number].state
     if stage.strategy is Strategy.AGGREGATE and state is not None:
         statements.append(SQL("DELETE FROM {}").format(table(state)))
         statements += _state_load(stage, bindings)
     difference = _difference(stage, target, bindings)
-    binding = bindings.stages[stage.number]
-    return (*statements, _applied(Printer(bindings), stage, target, difference, binding, []))
+    net = consolidate(_loosened(stage.operator.columns), difference)
+    return (*statements, _written(Printer(bindings), stage, target, net, bindings.stages[stage.number], []))
+
+
+def _loosened(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """The columns told apart by what a user sees, also where values of one scale are all that there should be: what is
+    stored may be of the time before a source's column got another scale."""
+    return tuple(
+        replace(column, type=replace(column.type, equality=Equality.COARSE, scale=None))
+        if column.type.oid == NUMERIC
+        else column
+        for column in columns
+    )
 
 
 def _applied(
@@ -89,7 +107,17 @@ def _applied(
     binding: StageBinding,
     faults: list[Composable],
 ) -> Composed:
-    net = consolidate(stage.operator.columns, weighted)
+    return _written(printer, stage, target, consolidate(stage.operator.columns, weighted), binding, faults)
+
+
+def _written(
+    printer: Printer,
+    stage: Stage,
+    target: Target,
+    net: Composable,
+    binding: StageBinding,
+    faults: list[Composable],
+) -> Composed:
     renamed = commas(
         SQL("{} AS {}").format(Name(mine.name), Name(stored.name))
         for mine, stored in zip(stage.operator.columns, target.neutral, strict=True)
