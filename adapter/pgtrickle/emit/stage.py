@@ -71,7 +71,8 @@ def stage_refresh(plan: Plan, stage: Stage, bindings: Bindings, changed: frozens
             weighted = _difference(stage, target, bindings) if changed & stage.inputs else None
     if weighted is None:
         return None
-    return _applied(printer, stage, target, weighted, bindings.stages[stage.number], faults)
+    net = consolidate(stage.operator.columns, weighted)
+    return _applied(printer, stage, target, net, bindings.stages[stage.number], faults)
 
 
 def stage_recompute(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
@@ -85,7 +86,7 @@ def stage_recompute(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Compo
         statements += _state_load(stage, bindings)
     difference = _difference(stage, target, bindings)
     net = consolidate(_loosened(stage.operator.columns), difference)
-    return (*statements, _written(Printer(bindings), stage, target, net, bindings.stages[stage.number], []))
+    return (*statements, _applied(Printer(bindings), stage, target, net, bindings.stages[stage.number], []))
 
 
 def _loosened(columns: tuple[Column, ...]) -> tuple[Column, ...]:
@@ -100,17 +101,6 @@ def _loosened(columns: tuple[Column, ...]) -> tuple[Column, ...]:
 
 
 def _applied(
-    printer: Printer,
-    stage: Stage,
-    target: Target,
-    weighted: Composable,
-    binding: StageBinding,
-    faults: list[Composable],
-) -> Composed:
-    return _written(printer, stage, target, consolidate(stage.operator.columns, weighted), binding, faults)
-
-
-def _written(
     printer: Printer,
     stage: Stage,
     target: Target,
