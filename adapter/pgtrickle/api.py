@@ -68,8 +68,9 @@ __all__ = [
     "render_explanation",
 ]
 
-#: After this many consumed change rows a connection trims by itself.
-TRIM_AFTER = 10_000
+#: After this many consumed change rows a connection trims by itself: not in every refresh of a few thousand, and before
+#: a refresh notices that its window is looked for among them.
+TRIM_AFTER = 30_000
 
 
 class PgTrickle:

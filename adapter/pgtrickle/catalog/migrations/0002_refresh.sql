@@ -219,15 +219,36 @@ LEFT JOIN LATERAL (
 LEFT JOIN pg_catalog.pg_class c ON c.oid = st.relid
 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;
 
+-- What of a source's change buffer every registered consumer has seen: all of `seen` and before, of what is from there to
+-- `below` the rows visible in each of the `snapshots`, nothing behind. A consumer without a frontier is loading: its row
+-- was committed before its snapshot was taken, so it has to hold back everything.
+CREATE FUNCTION pgtrickle.trimmable(source bigint, OUT seen xid8, OUT below xid8, OUT snapshots pg_snapshot[])
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN c.loading THEN '0'::xid8 WHEN c.number = 0 THEN e.xmax ELSE c.xmin::text::xid8 END,
+           CASE WHEN c.loading THEN '0'::xid8 WHEN c.number = 0 THEN e.xmax ELSE c.xmax::text::xid8 END,
+           c.all
+    FROM (SELECT count(*) AS number, coalesce(bool_or(f.snapshot IS NULL), false) AS loading,
+                 min(pg_snapshot_xmin(f.snapshot)::text::numeric) AS xmin,
+                 min(pg_snapshot_xmax(f.snapshot)::text::numeric) AS xmax,
+                 coalesce(array_agg(f.snapshot), '{}') AS all
+          FROM pgtrickle.dependencies d
+          JOIN pgtrickle.stream_tables st ON st.id = d.stream_table_id AND NOT st.demoted
+          LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
+          WHERE d.source_id = source) AS c,
+         (SELECT pg_snapshot_xmax(pg_current_snapshot()) AS xmax) AS e
+$$;
+
 -- Trims all change buffers and logs in one message, each in a transaction of its own. What somebody else is working on is
 -- skipped. `report`: what is left of each change buffer that was not empty, the number of log rows deleted, and the
 -- sources that nobody reads. A procedure that commits can have no settings of its own, so that names are written out.
+-- Whether there is anything to delete is looked at without a lock: a lock is a write, and a write waits for the disk.
 CREATE PROCEDURE pgtrickle.trim(INOUT report jsonb)
 LANGUAGE plpgsql AS $$
 DECLARE
     one jsonb;
     several jsonb[];
     held bigint;
+    worth boolean;
     gone bigint;
     trimmed jsonb := '[]';
     log_rows bigint := 0;
@@ -243,32 +264,32 @@ BEGIN
     FOREACH one IN ARRAY coalesce(several, '{}') LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-        PERFORM FROM pgtrickle.sources s WHERE s.id = (one ->> 'id')::bigint FOR UPDATE SKIP LOCKED;
-        CONTINUE WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
-        -- One statement, so that consumers and rows are seen through one snapshot. A consumer whose frontier is NULL is
-        -- loading: its row was committed before its snapshot was taken, so it has to hold back everything. What is
-        -- below the xmin of every frontier is visible to all of them; only the rest is asked for one by one.
-        EXECUTE pg_catalog.concat('WITH consumers AS MATERIALIZED (
-            SELECT f.snapshot
-            FROM pgtrickle.dependencies d
-            JOIN pgtrickle.stream_tables st ON st.id = d.stream_table_id AND NOT st.demoted
-            LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
-            WHERE d.source_id = $1
-        )
-        DELETE FROM ', one ->> 'name', ' b
-        WHERE b.__x < (
-            SELECT CASE WHEN pg_catalog.bool_and(c.snapshot IS NOT NULL)
-                        THEN pg_catalog.min(pg_catalog.pg_snapshot_xmin(c.snapshot)::text::pg_catalog.numeric)
-                             ::text::pg_catalog.xid8 END
-            FROM consumers c)
-        OR NOT EXISTS (
-            SELECT FROM consumers c
-            WHERE c.snapshot IS NULL OR NOT pg_catalog.pg_visible_in_snapshot(b.__x, c.snapshot))')
-        USING (one ->> 'id')::bigint;
-        GET DIAGNOSTICS gone = ROW_COUNT;
+        gone := 0;
+        BEGIN
+            EXECUTE pg_catalog.concat('SELECT EXISTS (
+                SELECT FROM ', one ->> 'name', ' b
+                WHERE b.__x < (SELECT t.below FROM pgtrickle.trimmable($1) t))')
+            INTO worth USING (one ->> 'id')::bigint;
+        EXCEPTION WHEN undefined_table THEN
+            CONTINUE;
+        END;
+        IF worth THEN
+            PERFORM FROM pgtrickle.sources s WHERE s.id = (one ->> 'id')::bigint FOR UPDATE SKIP LOCKED;
+            CONTINUE WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
+            -- One statement, so that consumers and rows are seen through one snapshot.
+            EXECUTE pg_catalog.concat('
+                DELETE FROM ', one ->> 'name', ' b
+                WHERE b.__x < (SELECT t.below FROM pgtrickle.trimmable($1) t)
+                  AND (b.__x < (SELECT t.seen FROM pgtrickle.trimmable($1) t) OR NOT EXISTS (
+                      SELECT FROM (SELECT t.snapshots FROM pgtrickle.trimmable($1) t OFFSET 0) q
+                      CROSS JOIN pg_catalog.unnest(q.snapshots) AS s (snapshot)
+                      WHERE NOT pg_catalog.pg_visible_in_snapshot(b.__x, s.snapshot)))')
+            USING (one ->> 'id')::bigint;
+            GET DIAGNOSTICS gone = ROW_COUNT;
+        END IF;
         trimmed := pg_catalog.jsonb_insert(trimmed, '{0}', pg_catalog.jsonb_build_object(
             'id', one -> 'id', 'deleted', gone,
-            'bytes', pg_catalog.pg_relation_size((one ->> 'name')::pg_catalog.regclass)));
+            'bytes', coalesce(pg_catalog.pg_relation_size(pg_catalog.to_regclass(one ->> 'name')), 0)));
     END LOOP;
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -288,6 +309,12 @@ BEGIN
     FOREACH one IN ARRAY coalesce(several, '{}') LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        BEGIN
+            EXECUTE pg_catalog.concat('SELECT EXISTS (SELECT FROM ', one ->> 'name', ')') INTO worth;
+        EXCEPTION WHEN undefined_table THEN
+            CONTINUE;
+        END;
+        CONTINUE WHEN NOT worth;
         PERFORM FROM pgtrickle.stream_tables st WHERE st.id = (one ->> 'id')::bigint FOR NO KEY UPDATE SKIP LOCKED;
         CONTINUE WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
         IF (one ->> 'own')::boolean THEN
