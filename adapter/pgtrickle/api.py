@@ -18,7 +18,14 @@ from typing_extensions import Self
 from pgtrickle import capture, db, explain, lifecycle, refresh, schedule
 from pgtrickle.catalog import history, installation, overview, stream_tables
 from pgtrickle.catalog.model import HistoryEntry
-from pgtrickle.errors import ConnectionFailed, LockTimeout, PermissionDenied, PgTrickleError, TransactionConflict
+from pgtrickle.errors import (
+    ConnectionFailed,
+    LockTimeout,
+    PermissionDenied,
+    PgTrickleError,
+    StreamTableNotFound,
+    TransactionConflict,
+)
 from pgtrickle.explain import render as render_explanation
 from pgtrickle.explain.model import (
     CostExplanation,
@@ -84,10 +91,12 @@ class PgTrickle:
     ...     trickle.refresh_stream_table("public.totals")
     """
 
-    def __init__(self, conn: db.Connection, *, initiated_by: str = "manual") -> None:
+    def __init__(
+        self, conn: db.Connection, *, initiated_by: str = "manual", plans: refresh.Plans | None = None
+    ) -> None:
         """Work on a connection of ``pgtrickle.db.connect``, which ``close`` closes."""
         self.conn = conn
-        self._session = refresh.Session(conn, initiated_by)
+        self._session = refresh.Session(conn, initiated_by, plans=plans or refresh.Plans())
         self._checked = False
         self._consumed = 0
 
@@ -99,6 +108,7 @@ class PgTrickle:
         role: str | None = None,
         initiated_by: str = "manual",
         query_comment: str | None = None,
+        plans: refresh.Plans | None = None,
         **params: Any,
     ) -> Self:
         """Open a connection.
@@ -108,13 +118,15 @@ class PgTrickle:
             role: ``SET ROLE`` to this role after connecting, as dbt's profile key ``role`` does.
             initiated_by: who asks, for the history: ``manual``, ``runner`` or ``dbt``.
             query_comment: put before every statement, as dbt's query comment is.
+            plans: what other connections to the same database have compiled, and what this one compiles; for threads
+                that refresh the same stream tables in turn.
             params: further libpq parameters (``host``, ``password``, ``sslmode`` ...); they override the dsn.
 
         Raises:
             ConnectionFailed: the server cannot be reached or refuses.
         """
         conn = db.connect(make_conninfo(dsn, **params), role=role, query_comment=query_comment)
-        return cls(conn, initiated_by=initiated_by)
+        return cls(conn, initiated_by=initiated_by, plans=plans)
 
     def close(self) -> None:
         """Close the connection."""
@@ -348,11 +360,16 @@ class PgTrickle:
         """What the runner calls: refresh these stream tables and their stale ancestors, if their gates are open.
 
         Args:
-            relids: OIDs of the stream tables that are due.
+            relids: OIDs of stream tables that are due and belong together: they move in one transaction.
 
         Never raises for a failing stream table; the result and the history say what happened.
         """
-        return self._refresh_groups(list(relids), manual=False, full=False)
+        wanted = tuple(relids)
+        try:
+            return self._refresh_group(wanted, manual=False, full=False)
+        except StreamTableNotFound:
+            # Some were dropped in the meantime, and perhaps the others do not belong together any more.
+            return self._refresh_groups(list(wanted), manual=False, full=False)
 
     def verify(self, name: str, *, repair: bool = False) -> VerifyResult:
         """Prove that the stream table equals its query.
@@ -437,17 +454,27 @@ class PgTrickle:
         known = {table.relid: table.name for table in stream_tables.fetch_all(self.conn)}
         done: list[RefreshResult] = []
         for group in Dag(known, overview.edges(self.conn), known).groups(relid for relid in relids if relid in known):
-            before = self._session.statements
-            request = refresh.Request(group, manual=manual, full=full)
             try:
-                members = lifecycle.refresh_group(self._session, request)
-            except ConnectionFailed:
-                raise
-            except PgTrickleError as error:
+                done += self._refresh_group(group, manual=manual, full=full)
+            except StreamTableNotFound as error:
                 done += [RefreshResult(known[relid], "FAILED", fallback_reason=error.message) for relid in group]
-                continue
-            done += refresh.results(self._session, members, self._session.statements - before)
         return tuple(done)
+
+    def _refresh_group(self, group: tuple[int, ...], *, manual: bool, full: bool) -> tuple[RefreshResult, ...]:
+        """Refresh these in one transaction; what goes wrong is in the results.
+
+        Raises:
+            StreamTableNotFound: one of them is not registered.
+        """
+        before = self._session.statements
+        try:
+            members = lifecycle.refresh_group(self._session, refresh.Request(group, manual=manual, full=full))
+        except (ConnectionFailed, StreamTableNotFound):
+            raise
+        except PgTrickleError as error:
+            found = [stream_tables.fetch_by_relid(self.conn, relid) for relid in group]
+            return tuple(RefreshResult(one.name, "FAILED", fallback_reason=error.message) for one in found if one)
+        return refresh.results(self._session, members, self._session.statements - before)
 
 
 def _configuration(

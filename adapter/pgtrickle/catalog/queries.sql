@@ -176,8 +176,10 @@ ON CONFLICT (stream_table_id, code, md5(text)) DO NOTHING
 
 -- name: runner_beat
 -- The snapshot is the one before this statement's own transaction id was assigned.
+-- Nobody waits for the disk: what a crash loses of it says nothing that is still true after it.
 INSERT INTO pgtrickle.runners AS r (runner_id, host, pid, engine_version, checked_at, unchecked)
-VALUES (%(runner_id)s, %(host)s, %(pid)s, %(engine_version)s, NULL, '{}')
+SELECT %(runner_id)s, %(host)s, %(pid)s::integer, %(engine_version)s, NULL, '{}'
+FROM pg_catalog.set_config('synchronous_commit', 'off', true)
 ON CONFLICT (runner_id) DO UPDATE SET heartbeat_at = pg_catalog.now(),
     checked_at = CASE WHEN pg_catalog.pg_current_snapshot()::text = %(known)s THEN pg_catalog.now() ELSE r.checked_at END
 RETURNING pg_catalog.now() AS now, pg_catalog.pg_current_snapshot()::text AS snapshot,
@@ -197,7 +199,8 @@ WHERE c.relnamespace = 'pgtrickle_changes'::regnamespace AND c.relkind = 'r' AND
 SELECT id FROM pgtrickle.drifted(%(ids)s::bigint[]) AS d (id)
 
 -- name: runner_checked
-UPDATE pgtrickle.runners SET checked_at = %(at)s, unchecked = %(unchecked)s::bigint[] WHERE runner_id = %(runner_id)s
+UPDATE pgtrickle.runners SET checked_at = %(at)s, unchecked = %(unchecked)s::bigint[]
+FROM pg_catalog.set_config('synchronous_commit', 'off', true) WHERE runner_id = %(runner_id)s
 RETURNING pg_catalog.pg_current_snapshot()::text AS snapshot, pg_catalog.pg_current_xact_id()::text AS xid
 
 -- name: delete_runner
@@ -212,7 +215,8 @@ WHERE heartbeat_at < pg_catalog.now() - pg_catalog.make_interval(secs => %(older
 
 -- name: acquire_leases
 WITH wanted AS (
-    SELECT st.id FROM pgtrickle.stream_tables st WHERE st.id = ANY (%(ids)s::bigint[])
+    SELECT st.id FROM pgtrickle.stream_tables st CROSS JOIN pg_catalog.set_config('synchronous_commit', 'off', true)
+    WHERE st.id = ANY (%(ids)s::bigint[])
 ), takeable AS (
     SELECT l.stream_table_id AS id FROM pgtrickle.leases l JOIN wanted w ON w.id = l.stream_table_id
     WHERE l.runner_id = %(runner_id)s OR l.expires_at < pg_catalog.now()

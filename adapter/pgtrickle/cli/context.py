@@ -21,6 +21,7 @@ from pgtrickle.catalog import installation
 from pgtrickle.cli import render
 from pgtrickle.config import Settings
 from pgtrickle.errors import ConnectionFailed, InvalidOption, PgTrickleError
+from pgtrickle.refresh import Plans
 from pgtrickle.schedule.situation import Situation
 from pgtrickle.schedule.state import fetch_situation
 
@@ -41,17 +42,17 @@ class Context:
 
     # --- connecting -------------------------------------------------------------------------------------------------
 
-    def engine(self, initiated_by: str = "manual") -> PgTrickle:
-        """The engine on a new connection."""
+    def engine(self, initiated_by: str = "manual", plans: Plans | None = None) -> PgTrickle:
+        """The engine on a new connection; with the plans that others have compiled."""
         for _ in range(self.settings.retries - 1):
             try:
-                return self._engine(initiated_by)
+                return self._engine(initiated_by, plans)
             except ConnectionFailed:
                 time.sleep(_RETRY_SECONDS)
-        return self._engine(initiated_by)
+        return self._engine(initiated_by, plans)
 
-    def _engine(self, initiated_by: str) -> PgTrickle:
-        return PgTrickle.connect(self._conninfo(), role=self.settings.role, initiated_by=initiated_by)
+    def _engine(self, initiated_by: str, plans: Plans | None) -> PgTrickle:
+        return PgTrickle.connect(self._conninfo(), role=self.settings.role, initiated_by=initiated_by, plans=plans)
 
     def connection(self, application_name: str) -> db.Connection:
         """A bare connection of the engine's kind."""

@@ -9,6 +9,7 @@ from types import FrameType
 from pgtrickle.cli.context import Context
 from pgtrickle.cli.exits import Exit
 from pgtrickle.config import LOG_FORMATS
+from pgtrickle.refresh import Plans
 from pgtrickle.schedule import log
 from pgtrickle.schedule.runner import Runner
 
@@ -30,10 +31,11 @@ def run(context: Context) -> Exit:
     """Run until told to stop; the first signal lets the current refreshes finish, the second cancels them."""
     settings = context.settings.runner
     log.configure(settings.log_format, secrets=context.secrets(), verbose=context.args.verbose)
+    plans = Plans()
     runner = Runner(
         settings,
         open_connection=lambda: context.connection("pgtrickle runner"),
-        open_engine=lambda: context.engine("runner"),
+        open_engine=lambda: context.engine("runner", plans),
     )
     _handle_signals(runner)
     if context.args.once:

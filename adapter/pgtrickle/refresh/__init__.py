@@ -7,9 +7,10 @@ until an attempt gets through, ``verify`` does the same and rolls back.
 from __future__ import annotations
 
 from pgtrickle.refresh.attempt import NeedsReanalysis
+from pgtrickle.refresh.compiled import Plans
 from pgtrickle.refresh.member import Member, Request
 from pgtrickle.refresh.run import result, results, run
 from pgtrickle.refresh.session import Session
 from pgtrickle.refresh.verify import verify
 
-__all__ = ["Member", "NeedsReanalysis", "Request", "Session", "result", "results", "run", "verify"]
+__all__ = ["Member", "NeedsReanalysis", "Plans", "Request", "Session", "result", "results", "run", "verify"]

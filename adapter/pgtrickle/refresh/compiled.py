@@ -97,6 +97,25 @@ class Compiled:
         return self.bindings
 
 
+class Plans:
+    """Plans of committed definitions, shared by the sessions of one process on one database: compiled by the first.
+
+    A plan is a value, and one version of a definition has one plan; so threads need no lock.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[int | None, Plan]] = {}
+
+    def get(self, stream_table_id: int, version: int | None) -> Plan | None:
+        """The plan of this version of a definition; None if nobody has compiled it yet."""
+        found = self._known.get(stream_table_id)
+        return found[1] if found is not None and found[0] == version else None
+
+    def put(self, stream_table_id: int, version: int | None, plan: Plan) -> None:
+        """Keep the plan of a version that is committed."""
+        self._known[stream_table_id] = (version, plan)
+
+
 def _printed(conn: db.Connection, statements: Iterable[Query]) -> tuple[SQL, ...]:
     # Printing a long statement costs milliseconds; its placeholders survive in the text.
     return tuple(SQL(cast("LiteralString", one.as_string(conn))) for one in statements)

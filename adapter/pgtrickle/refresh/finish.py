@@ -20,7 +20,8 @@ from pgtrickle.refresh.plan import Action
 from pgtrickle.refresh.session import Session
 
 _COMMIT = SQL("COMMIT")
-#: Losing a "nothing had changed" in a crash loses nothing, and waiting for the disk would be most of its cost.
+#: A crash that loses a refresh loses content and frontier together, and never what it has read: the log of the server
+#: is in order. The next one makes up for it, so only somebody who waits for the result has to wait for the disk.
 _LAZY_COMMIT = SQL("SET LOCAL synchronous_commit = off")
 
 
@@ -34,7 +35,9 @@ def finish(session: Session, members: Sequence[Member]) -> None:
     quiet = [member for member in members if member.requested and member.running and not member.moved]
     done = [*moved, *quiet]
     statements: list[Query] = leave(session, done[0]) if done else []
-    statements += own_writes.check(moved) if moved else [_LAZY_COMMIT]
+    statements += own_writes.check(moved)
+    if not moved or session.initiated_by == "runner":
+        statements.append(_LAZY_COMMIT)
     statements.append(
         groups.finish(
             members=[_frontier(member) for member in done],

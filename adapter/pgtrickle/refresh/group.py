@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import networkx as nx
+from psycopg.pq import TransactionStatus
 
 from pgtrickle import gates
 from pgtrickle.capture import rejoin
@@ -98,9 +99,15 @@ def _compile(session: Session, member: Member) -> None:
 
 
 def _cached(session: Session, row: GroupRow) -> Compiled:
+    version = row.definition.get("version")
     found = session.compiled.get(row.id)
-    if found is None or found.version != row.definition.get("version"):
-        found = session.compiled[row.id] = compile_member(session.conn, row)
+    if found is None or found.version != version:
+        plan = session.plans.get(row.id, version)
+        found = compile_member(session.conn, row) if plan is None else Compiled(version, plan)
+        if session.conn.info.transaction_status == TransactionStatus.IDLE:
+            # In a transaction the version may be one that nobody else will ever see.
+            session.plans.put(row.id, version, found.plan)
+        session.compiled[row.id] = found
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pgtrickle import db
-from pgtrickle.refresh.compiled import Compiled
+from pgtrickle.refresh.compiled import Compiled, Plans
 
 
 @dataclass(slots=True)
@@ -16,8 +16,8 @@ class Session:
     Attributes:
         conn: autocommit, outside a transaction between calls.
         initiated_by: ``manual``, ``runner`` or ``dbt``; for the history.
-        compiled: by stream table id; one whose definition has another version is compiled again. May be shared by
-            sessions on the same database.
+        compiled: by stream table id; one whose definition has another version is compiled again.
+        plans: compiled by any session that shares them, on the same database.
         statements: messages sent for refreshes so far.
         pinned: the settings of a definition that the current transaction works under.
         role: the role that the current transaction works as; None: the engine's.
@@ -26,6 +26,7 @@ class Session:
     conn: db.Connection
     initiated_by: str = "manual"
     compiled: dict[int, Compiled] = field(default_factory=dict)
+    plans: Plans = field(default_factory=Plans)
     statements: int = 0
     pinned: Mapping[str, str] = field(default_factory=dict)
     role: str | None = None

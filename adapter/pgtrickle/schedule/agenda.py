@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from pgtrickle.schedule.due import Due, decide
 from pgtrickle.schedule.situation import Situation
+
+_LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Agenda:
 
     Attributes:
         dues: every stream table by catalog id, in dependency order.
-        groups: what is due now.
+        groups: what is due now, the one that has waited longest first.
     """
 
     dues: Mapping[int, Due]
@@ -42,8 +44,17 @@ def make_agenda(situation: Situation) -> Agenda:
         key: decide(situation.tables[key], situation.periods[key], situation.now) for key in situation.dag.ordered()
     }
     members = situation.dag.groups(key for key, due in dues.items() if due.now)
+    # Under overload everything is late by the same time: by any fixed order the last ones would never be refreshed.
+    members = sorted(members, key=lambda group: min(_since(dues[key]) for key in group))
     groups = tuple(Group(group, situation.dag.ancestors(group) | frozenset(group)) for group in members)
     return Agenda(dues, groups)
+
+
+def _since(due: Due) -> datetime:
+    """Since when it waits; what was never loaded has waited longest."""
+    if due.at is None or due.state.last_refresh is None:
+        return _LONG_AGO
+    return due.at
 
 
 def startable(group: Group, *, busy: Set[int], cooling: Set[int], leased: Set[int]) -> bool:

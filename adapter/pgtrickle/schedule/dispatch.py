@@ -45,6 +45,7 @@ class Dispatcher:
         self._cooling = Cooling()
         self._leases = Leases(me, settings.lease_seconds)
         self._running: list[Job] = []
+        self._waiting: list[Group] = []
         self._situation: Situation | None = None
         self._near = Poll()
         self._far = Poll()
@@ -88,6 +89,7 @@ class Dispatcher:
         """The connection is a new one: know nothing."""
         self._leases.until.clear()
         self._watch.forget()
+        self._waiting.clear()
         self._reload_at = 0.0
 
     # --- looking and starting ---------------------------------------------------------------------------------------
@@ -95,11 +97,14 @@ class Dispatcher:
     def step(self, conn: db.Connection) -> float:
         """Look, decide, start what can be started; seconds until there is something to do again."""
         now = time.monotonic()
+        if self._waiting and self.free:
+            # What was due when there was no worker for it is due still: nothing has to be asked for that.
+            self._waiting = self.start(conn, self._waiting)
         quiet = self._situation is not None and now < min(self._quiet_until, self._reload_at)
         if quiet and not (self.free and self._poll(conn)):
             return self._pause(now)
         agenda = self.look(conn)
-        self.start(conn, agenda.groups)
+        self._waiting = self.start(conn, agenda.groups)
         self._quiet_until = now + self._quiet_seconds(agenda, now)
         return self._pause(time.monotonic())
 
@@ -168,12 +173,15 @@ class Dispatcher:
             return None
 
     def start(self, conn: db.Connection, groups: Sequence[Group]) -> list[Group]:
-        """Start what can be started; returns what is left because no worker is free."""
+        """Start what can be started, in this order; returns what waits for nothing but a free worker."""
         situation = self._known()
         leased = foreign_leases(situation, self._me.runner_id).keys()
         left: list[Group] = []
         for group in groups:
             now = time.monotonic()
+            if not self.busy.isdisjoint(group.members):
+                # It is being refreshed: whether it is due afterwards has to be seen.
+                continue
             if not self.free:
                 left.append(group)
             elif startable(group, busy=self.busy, cooling=self._cooling.resting(now), leased=leased):
@@ -234,6 +242,9 @@ class Dispatcher:
         """Take note of a finished job."""
         self._running.remove(done.job)
         self._touched = True
+        if not self._waiting:
+            # As long as all workers were at work nobody asked what is due next.
+            self._quiet_until = 0.0
         self._reload_at = min(self._reload_at, self._clock + self._reload_pause)
         if done.error is not None:
             self._cooling.fail(done.job.keys, time.monotonic())

@@ -139,7 +139,8 @@ def _wanted(state: TableState, period: timedelta | None, now: datetime) -> tuple
         if not state.watched:
             return last + UNWATCHED_PERIOD, "continuous, with a source that cannot be watched"
         if state.changed:
-            return now, "continuous: a source has changed"
+            # Since when is not known; those that were refreshed long ago come first.
+            return last, "continuous: a source has changed"
         return (now if state.quiet else last) + PROOF_PERIOD, "continuous: no change"
     at = next_due(state.schedule, DueFacts(now, last, period))
     if state.quiet and period is not None and at is not None and at <= now:

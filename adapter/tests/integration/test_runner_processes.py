@@ -6,6 +6,7 @@ import random
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,22 @@ def test_a_slow_stream_table_does_not_hold_up_another(
     process.wait_for("runner_stopping")
     process.signal()
     process.end()
+
+
+@pytest.mark.newest_only
+def test_more_work_than_a_worker_can_do_makes_all_late_and_none_wait_for_ever(
+    engine: PgTrickle, conn: Connection, slow: str, runner: Callable[..., RunnerProcess]
+) -> None:
+    names = [f"public.lazy{number}" for number in range(8)]
+    for name in names:
+        engine.create_stream_table(name, slow, schedule="1s", refresh_mode="FULL")
+    conn.execute("UPDATE delay SET seconds = 0.2")
+    process = runner("--workers", "1")
+    eventually(lambda: len(process.named("refreshed")) >= 4 * len(names), "each one could have had four turns")
+    turns = Counter(event["table"] for event in process.named("refreshed"))
+    assert set(turns) == set(names)
+    assert max(turns.values()) - min(turns.values()) <= 2, turns
+    process.stop()
 
 
 @pytest.mark.newest_only
