@@ -238,7 +238,8 @@ WITH wanted AS (
 SELECT stream_table_id AS id FROM taken UNION ALL SELECT stream_table_id FROM fresh
 
 -- name: release_leases
-DELETE FROM pgtrickle.leases WHERE runner_id = %(runner_id)s AND stream_table_id = ANY (%(ids)s::bigint[])
+DELETE FROM pgtrickle.leases USING pg_catalog.set_config('synchronous_commit', 'off', true)
+WHERE runner_id = %(runner_id)s AND stream_table_id = ANY (%(ids)s::bigint[])
 
 -- name: catalog_version
 SELECT coalesce(max(version), 0) FROM pgtrickle.schema_migrations

@@ -46,6 +46,7 @@ class Dispatcher:
         self._leases = Leases(me, settings.lease_seconds)
         self._running: list[Job] = []
         self._waiting: list[Group] = []
+        self._done: set[int] = set()
         self._situation: Situation | None = None
         self._near = Poll()
         self._far = Poll()
@@ -100,6 +101,7 @@ class Dispatcher:
         if self._waiting and self.free:
             # What was due when there was no worker for it is due still: nothing has to be asked for that.
             self._waiting = self.start(conn, self._waiting)
+        self._share(conn)
         quiet = self._situation is not None and now < min(self._quiet_until, self._reload_at)
         if quiet and not (self.free and self._poll(conn)):
             return self._pause(now)
@@ -107,6 +109,12 @@ class Dispatcher:
         self._waiting = self.start(conn, agenda.groups)
         self._quiet_until = now + self._quiet_seconds(agenda, now)
         return self._pause(time.monotonic())
+
+    def _share(self, conn: db.Connection) -> None:
+        """Who has more to do than workers keeps no leases for the next time: another runner may be idle."""
+        if self._waiting:
+            self._leases.release(conn, self._done & self._leases.until.keys() - self.busy)
+        self._done.clear()
 
     def look(self, conn: db.Connection) -> Agenda:
         """The decisions about all stream tables as of now."""
@@ -241,6 +249,7 @@ class Dispatcher:
     def finish(self, done: Done) -> None:
         """Take note of a finished job."""
         self._running.remove(done.job)
+        self._done |= done.job.keys
         self._touched = True
         if not self._waiting:
             # As long as all workers were at work nobody asked what is due next.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 import pgtrickle
@@ -75,7 +76,7 @@ class Leases:
             got = runners.acquire(conn, self.me.runner_id, sorted(keys), seconds=self.seconds)
             self.until.update(dict.fromkeys(got, now + self.seconds))
 
-    def release(self, conn: db.Connection, keys: frozenset[int]) -> None:
+    def release(self, conn: db.Connection, keys: Set[int]) -> None:
         """Give these back."""
         if keys:
             runners.release(conn, self.me.runner_id, sorted(keys))
