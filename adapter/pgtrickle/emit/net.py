@@ -7,7 +7,9 @@ from dataclasses import replace
 from psycopg.sql import SQL, Composable
 
 from pgtrickle.delta import delta
+from pgtrickle.emit.apply import Changes, consolidate
 from pgtrickle.emit.fragments import WEIGHT, Name, commas, names, table
+from pgtrickle.emit.pairs import paired, shows_groups
 from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.state import State, move
 from pgtrickle.emit.target import Target, finder
@@ -81,9 +83,9 @@ def _only_group(stage: Stage, target: Target, rows: Composable, printer: Printer
 
 
 def changed_groups(
-    stage: Stage, bindings: Bindings, changed: frozenset[InputKey], printer: Printer
-) -> tuple[Composable, list[Composable]] | None:
-    """Strategy AGGREGATE: state changed by the delta; output rows before and after. Also the faults to count."""
+    stage: Stage, target: Target, bindings: Bindings, changed: frozenset[InputKey], printer: Printer
+) -> Changes | None:
+    """Strategy AGGREGATE: state changed by the delta; output rows before and after."""
     relation = bindings.stages[stage.number].state
     if relation is None:
         raise InternalError("a stage that adds and subtracts has a state table")
@@ -93,7 +95,27 @@ def changed_groups(
     if rows is None:
         return None
     move(state, rows, printer)
+    faults = (SQL('(SELECT count(*) FROM moved WHERE "n___count" < 0)'),)
+    if shows_groups(chain, grouping, _inner_key(stage)):
+        return Changes(paired(state, chain), paired=True, faults=faults)
     before = rebuilt(chain, state.results("moved", "o_"))
     after = rebuilt(chain, state.results("moved", "n_"))
-    net = compared(printer.select(after), printer.select(before), stage.operator.columns)
-    return net, [SQL('(SELECT count(*) FROM moved WHERE "n___count" < 0)')]
+    both = compared(printer.select(after), printer.select(before), stage.operator.columns)
+    return net_changes(stage, target, consolidate(stage.operator.columns, both), faults)
+
+
+def _inner_key(stage: Stage) -> tuple[str, ...] | None:
+    """The stage's key under the names of its operator."""
+    if stage.key is None:
+        return None
+    by_name = {shown.name: column.name for shown, column in zip(stage.columns, stage.operator.columns, strict=True)}
+    return tuple(by_name[name] for name in stage.key)
+
+
+def net_changes(stage: Stage, target: Target, net: Composable, faults: tuple[Composable, ...] = ()) -> Changes:
+    """Consolidated rows under the operator's names as what is to be applied."""
+    renamed = commas(
+        SQL("{} AS {}").format(Name(mine.name), Name(stored.name))
+        for mine, stored in zip(stage.operator.columns, target.neutral, strict=True)
+    )
+    return Changes(SQL("SELECT {}, {} FROM ({}) AS c").format(renamed, WEIGHT, net), faults=faults)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from psycopg.sql import SQL, Composable, Composed
 
 from pgtrickle.emit.apply import apply, consolidate
-from pgtrickle.emit.fragments import WEIGHT, Name, commas, names, table
-from pgtrickle.emit.net import affected_groups, changed_groups, changed_rows, compared, stored_rows
+from pgtrickle.emit.fragments import names, table
+from pgtrickle.emit.net import affected_groups, changed_groups, changed_rows, compared, net_changes, stored_rows
 from pgtrickle.emit.pick import picked_rows
 from pgtrickle.emit.recursion import changed_recursion
 from pgtrickle.emit.relational import Printer
@@ -18,7 +18,7 @@ from pgtrickle.emit.tops import grouping_of, rebuilt
 from pgtrickle.errors import InternalError
 from pgtrickle.ir.operators import InputKey
 from pgtrickle.ir.schema import Column, Equality
-from pgtrickle.plan import Bindings, Plan, Stage, StageBinding, Strategy
+from pgtrickle.plan import Bindings, Plan, Stage, Strategy
 from pgtrickle.rewrite.stages import subquery_inputs
 
 #: ``pg_type.oid`` of numeric.
@@ -50,13 +50,12 @@ def stage_refresh(plan: Plan, stage: Stage, bindings: Bindings, changed: frozens
     """
     printer = Printer(bindings)
     target = output_target(plan, stage, bindings)
-    faults: list[Composable] = []
     match stage.strategy:
         case Strategy.ROWS:
             weighted = changed_rows(stage.operator, changed, printer)
         case Strategy.AGGREGATE:
-            found = changed_groups(stage, bindings, changed, printer)
-            weighted, faults = found if found is not None else (None, [])
+            found = changed_groups(stage, target, bindings, changed, printer)
+            return found and apply(printer, target, found, bindings.stages[stage.number])
         case Strategy.KEYS if changed & subquery_inputs(stage.operator):
             weighted = _difference(stage, target, bindings)
         case Strategy.KEYS:
@@ -72,7 +71,7 @@ def stage_refresh(plan: Plan, stage: Stage, bindings: Bindings, changed: frozens
     if weighted is None:
         return None
     net = consolidate(stage.operator.columns, weighted)
-    return _applied(printer, stage, target, net, bindings.stages[stage.number], faults)
+    return apply(printer, target, net_changes(stage, target, net), bindings.stages[stage.number])
 
 
 def stage_recompute(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
@@ -86,7 +85,8 @@ def stage_recompute(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Compo
         statements += _state_load(stage, bindings)
     difference = _difference(stage, target, bindings)
     net = consolidate(_loosened(stage.operator.columns), difference)
-    return (*statements, _applied(Printer(bindings), stage, target, net, bindings.stages[stage.number], []))
+    changes = net_changes(stage, target, net)
+    return (*statements, apply(Printer(bindings), target, changes, bindings.stages[stage.number]))
 
 
 def _loosened(columns: tuple[Column, ...]) -> tuple[Column, ...]:
@@ -98,22 +98,6 @@ def _loosened(columns: tuple[Column, ...]) -> tuple[Column, ...]:
         else column
         for column in columns
     )
-
-
-def _applied(
-    printer: Printer,
-    stage: Stage,
-    target: Target,
-    net: Composable,
-    binding: StageBinding,
-    faults: list[Composable],
-) -> Composed:
-    renamed = commas(
-        SQL("{} AS {}").format(Name(mine.name), Name(stored.name))
-        for mine, stored in zip(stage.operator.columns, target.neutral, strict=True)
-    )
-    shown = SQL("SELECT {}, {} FROM ({}) AS c").format(renamed, WEIGHT, net)
-    return apply(printer, target, shown, binding, faults)
 
 
 def _difference(stage: Stage, target: Target, bindings: Bindings) -> Composable:

@@ -142,14 +142,20 @@ class State:
 
     def results(self, source: str, prefix: str) -> Operator:
         """The grouping's output rows over a named relation that has the state as ``<prefix>s1..``."""
-        exprs = [col(stored.name) for stored in self.target.columns]
-        for call, rule, columns in self.calls:
-            exprs.append(rule.result(call, {suffix: f"{prefix}{name}" for suffix, name in columns.items()}))
         given = (*self.target.columns, *(Column(f"{prefix}{name}", INT8) for name in (COUNT_REF, *self.parts)))
         rows: Operator = Named(source, given)
         if not self.grouping.scalar:
             rows = Filter(rows, (Expr((Ref(f"{prefix}{COUNT_REF}"), " > 0")),))
-        return Project(rows, self.grouping.columns, tuple(exprs))
+        return Project(rows, self.grouping.columns, self.exprs(prefix))
+
+    def exprs(self, prefix: str) -> tuple[Expr, ...]:
+        """The grouping's output columns over the state as ``<prefix>s1..``."""
+        keys = [col(stored.name) for stored in self.target.columns]
+        results = [
+            rule.result(call, {suffix: f"{prefix}{name}" for suffix, name in columns.items()})
+            for call, rule, columns in self.calls
+        ]
+        return (*keys, *results)
 
 
 #: What counts the rows of a group; what counts the same is not kept twice.

@@ -25,6 +25,7 @@ class Picked(NamedTuple):
 
 LINEAR, OUTER, JOIN = "pgtrickle/delta/linear.py", "pgtrickle/delta/outer.py", "pgtrickle/delta/join.py"
 NET, APPLY, PICK = "pgtrickle/emit/net.py", "pgtrickle/emit/apply.py", "pgtrickle/emit/pick.py"
+PAIRS = "pgtrickle/emit/pairs.py"
 AGGREGATES = "pgtrickle/delta/aggregates"
 UNCHANGED = "Empty(op.columns) if isinstance(below, Empty) else "
 COLLECTED = "select k, string_agg(t, ',' order by t, id) s from a group by k"
@@ -89,7 +90,11 @@ PICKED = (
     Picked(f"{AGGREGATES}/extremes.py", "spoilt", " IS NOT TRUE", " IS TRUE", "select k, max(v) m from a group by k"),
     Picked(APPLY, "consolidate", "<> 0", "> 0", "select k, x from c"),
     Picked(APPLY, "_counted", "number <= wanted", "number < wanted", "select k, x from c"),
-    Picked(APPLY, "_keyed", "AND n.__had AND", "AND NOT n.__had AND", "select id, k, v, t, n from a"),
+    Picked(APPLY, "_keyed", "kinds.added),", "kinds.changed),", "select id, k, v, t, n from a"),
+    Picked(PAIRS, "paired", "OR __has) AND NOT", "OR __has) AND", "select k, count(*) n from a group by k"),
+    Picked(
+        PAIRS, "_filtered", "({met}, FALSE)", "({met}, TRUE)", "select k, sum(v) s from a group by k having sum(v) > 3"
+    ),
     Picked(
         PICK,
         "picked_rows",
