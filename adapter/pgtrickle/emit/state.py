@@ -103,6 +103,14 @@ class State:
         """The rows with what is left of each value in the end in ``n_s1``."""
         if not self.kept:
             return weighted
+        if (value := self._only_value) is not None:
+            # Rows of one value are as good as one row that counts for all of them.
+            shown = commas([*map(Name, self.grouping.keys), Name(value)])
+            total = SQL("pg_catalog.sum({})::pg_catalog.int8").format(WEIGHT)
+            counted = commas(SQL("{} AS {}").format(total, Name(f"n_{name}")) for name in self.kept)
+            return SQL("SELECT {}, {}, {} AS {} FROM ({}) AS v GROUP BY {}").format(
+                shown, counted, total, WEIGHT, weighted, shown
+            )
         nets = []
         for name, part in self.kept.items():
             same = commas([*(Name(key) for key in self.grouping.keys), scalar(part.image)])
@@ -111,6 +119,16 @@ class State:
                 counted = SQL("{} FILTER (WHERE {})").format(counted, scalar(part.condition))
             nets.append(SQL("{} OVER (PARTITION BY {}) AS {}").format(counted, same, Name(f"n_{name}")))
         return SQL("SELECT v.*, {} FROM ({}) AS v").format(commas(nets), weighted)
+
+    @property
+    def _only_value(self) -> str | None:
+        """The column whose values are all that is kept, if there is but one and it looks like what it is."""
+        values = {(part.value.column, part.image.column) for part in self.kept.values()}
+        unconditional = all(part.condition is None for part in self.kept.values())
+        if self.totals or not unconditional or len(values) != 1:
+            return None
+        value, image = values.pop()
+        return value if value == image and value not in self.grouping.keys else None
 
     def _count(self) -> Composable:
         return SQL("{} AS {}").format(scalar(_ROWS), Name(COUNT_REF))
@@ -281,7 +299,9 @@ def _again(state: State, printer: Printer) -> Composable:
     keys = tuple(by_name[key] for key in grouping.keys)
     pairs = list(zip(stored, keys, strict=True))
     shown = commas(SQL("{} AS {}").format(Name(mine.name), Name(key.name)) for mine, key in pairs)
-    printer.define("spoilt", SQL("SELECT {} FROM met WHERE {}").format(shown, _any_spoilt(state, "met")))
+    # Usually few values are spoilt; the planner would expect most, and read the whole input for them.
+    few = SQL("{count} = ({count} | 0)").format(count=Name("met", f"n_{COUNT_REF}"))
+    printer.define("spoilt", SQL("SELECT {} FROM met WHERE {} AND {}").format(shown, _any_spoilt(state, "met"), few))
     calls = tuple(AggregateCall(Column(f"a_{name}", INT8), _call(part)) for name, part in state.values.items())
     tree = replace(grouping, child=restrict(grouping.child, Named("spoilt", keys), grouping.keys), calls=calls)
     printer.plan_sharing(tree)

@@ -17,6 +17,7 @@ from pgtrickle.refresh.compiled import Compiled, pinned
 from pgtrickle.refresh.member import Counts, Member
 from pgtrickle.refresh.plan import Action, MemberPlan, stage_changes
 from pgtrickle.refresh.session import Session
+from pgtrickle.refresh.transaction import FAR, NEAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def execute_member(session: Session, member: Member) -> None:
     plan, locked = member.need_plan(), member.need_locked()
     member.refresh_no = locked.refresh_no + 1
     if plan.action is not Action.NO_DATA:
-        enter(session, member)
+        enter(session, member, near=plan.action is Action.DIFFERENTIAL)
         member.counts, wrote = _run_stages(session, member, plan)
     else:
         wrote = False
@@ -53,10 +54,13 @@ def execute_member(session: Session, member: Member) -> None:
     member.duration_ms = (time.monotonic() - started) * 1000
 
 
-def enter(session: Session, member: Member) -> None:
-    """Make settings and role those of the stream table."""
+def enter(session: Session, member: Member, *, near: bool) -> None:
+    """Make settings and role those of the stream table; ``near``: what follows is planned as deltas are."""
     row = member.row
     statements: list[Query] = []
+    if near != session.near:
+        session.near = near
+        statements.append(NEAR if near else FAR)
     if row.settings != session.pinned:
         session.pinned = row.settings
         statements.append(pinned(row.settings))

@@ -21,6 +21,7 @@ class Session:
         statements: messages sent for refreshes so far.
         pinned: the settings of a definition that the current transaction works under.
         role: the role that the current transaction works as; None: the engine's.
+        near: whether the current transaction's plans take pages to be near, as those that deltas touch are.
     """
 
     conn: db.Connection
@@ -30,3 +31,4 @@ class Session:
     statements: int = 0
     pinned: Mapping[str, str] = field(default_factory=dict)
     role: str | None = None
+    near: bool = False

@@ -112,7 +112,7 @@ def _after(wanted: Member) -> str | None:
 
 
 def _compare(session: Session, wanted: Member) -> VerifyResult:
-    enter(session, wanted)
+    enter(session, wanted, near=False)
     compiled = wanted.need_compiled()
     found = db.fetch_one(session.conn, compiled.verify(session.conn), _Difference, {}, object_name=wanted.row.name)
     if found is None:
