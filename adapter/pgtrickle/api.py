@@ -75,9 +75,13 @@ __all__ = [
     "render_explanation",
 ]
 
-#: After this many consumed change rows a connection trims by itself: not in every refresh of a few thousand, and before
-#: a refresh notices that its window is looked for among them.
-TRIM_AFTER = 30_000
+#: After this many consumed change rows a connection trims by itself.
+TRIM_AFTER = 10_000
+
+
+def _consumed_by(plan: refresh.MemberPlan) -> int:
+    """Change rows that a refresh has consumed. Of a window that was too long for its delta not all are counted."""
+    return TRIM_AFTER if plan.action is refresh.Action.FULL else plan.changes
 
 
 class PgTrickle:
@@ -337,9 +341,9 @@ class PgTrickle:
         self._session.statements += 1
         members = lifecycle.refresh_group(self._session, refresh.Request((relid,), full=full))
         result = refresh.result(self._session, members, relid, self._session.statements - before)
-        self._consumed += sum(member.need_plan().changes for member in members if member.moved)
+        self._consumed += sum(_consumed_by(member.need_plan()) for member in members if member.moved)
         if self._consumed >= TRIM_AFTER:
-            self._trim()
+            self._trim([member.row.id for member in members])
         return result
 
     def refresh_all(self, names: Iterable[str] | None = None, *, full: bool = False) -> tuple[RefreshResult, ...]:
@@ -442,12 +446,12 @@ class PgTrickle:
             raise
         self._checked = True
 
-    def _trim(self) -> None:
+    def _trim(self, only_for: Sequence[int] | None = None) -> None:
         """Drop consumed changes: where no runner runs, nobody else does."""
         self._consumed = 0
         # Somebody else is at work on a buffer; what is left now goes with the next trim.
         with suppress(LockTimeout, TransactionConflict):
-            capture.trim(self.conn)
+            capture.trim(self.conn, only_for)
 
     def _refresh_groups(self, relids: Sequence[int], *, manual: bool, full: bool) -> tuple[RefreshResult, ...]:
         """Refresh what belongs together in one transaction, one group after the other."""

@@ -20,7 +20,7 @@ _MANY_ROWS = 10_000
 #: Such a buffer is vacuumed in a millisecond, and an empty file tells the runner that nothing has changed.
 _SMALL_BYTES = 256 * 1024
 
-_TRIM = SQL("CALL pgtrickle.trim(NULL)")
+_TRIM = SQL("CALL pgtrickle.trim(NULL, %(only_for)s::pg_catalog.int8[])")
 _LIVE_BYTES = SQL("SELECT coalesce(pg_catalog.sum(pg_catalog.pg_column_size(b)), 0) FROM {buffer} b")
 
 
@@ -44,7 +44,7 @@ class _Id:
     id: int
 
 
-def trim(conn: db.Connection) -> TrimResult:
+def trim(conn: db.Connection, only_for: Sequence[int] | None = None) -> TrimResult:
     """Delete change rows that are visible in the frontier of every registered consumer, and consumed log rows.
 
     One message, in READ COMMITTED transactions of their own, one per buffer; a buffer that somebody else is trimming is
@@ -53,10 +53,12 @@ def trim(conn: db.Connection) -> TrimResult:
 
     Args:
         conn: autocommit, not in a transaction.
+        only_for: ids of stream tables: only what they read and write; None: everything.
     """
+    asked = {"only_for": None if only_for is None else list(only_for)}
     deleted, demoted, removed = 0, set[int](), []
     while True:
-        report = db.fetch_value(conn, _TRIM)
+        report = db.fetch_value(conn, _TRIM, asked)
         known = {source.id: source for source in sources.fetch_all(conn)} if _has_work(report) else {}
         removed += [
             source_id for source_id in report["unread"] if source_id in known and _remove(conn, known[source_id])
@@ -66,7 +68,7 @@ def trim(conn: db.Connection) -> TrimResult:
         for one in report["buffers"]:
             source = known.get(one["id"])
             if source is not None:
-                _shrink(conn, source, one["deleted"], one["bytes"], report["limit"])
+                _shrink(conn, source, one, report["limit"])
                 behind.update(filter(None, [_demote(conn, source)]))
         if not behind:
             return TrimResult(deleted, tuple(sorted(demoted)), tuple(removed))
@@ -82,12 +84,13 @@ def _remove(conn: db.Connection, source: Source) -> bool:
     return settle(conn, source, policy=db.LockPolicy(give_up_after_s=0))
 
 
-def _shrink(conn: db.Connection, source: Source, deleted: int, file_bytes: int, limit: int) -> None:
+def _shrink(conn: db.Connection, source: Source, trimmed: Mapping[str, Any], limit: int) -> None:
     """Windows are looked for in the whole file, and capture looks at its size: an emptied one has to shrink."""
+    deleted, file_bytes = trimmed["deleted"], trimmed["bytes"]
     many = deleted >= _MANY_ROWS or (deleted and file_bytes > limit // 2)
-    if many or (deleted and file_bytes <= _SMALL_BYTES):
+    if (many and not trimmed["emptied"]) or (deleted and 0 < file_bytes <= _SMALL_BYTES):
         db.execute(conn, SQL("VACUUM (SKIP_LOCKED) {}").format(buffer_name(source.id)))
-    if many:
+    if many and trimmed["unindexed"]:
         settle(conn, source, policy=db.LockPolicy(give_up_after_s=0))
 
 

@@ -9,8 +9,21 @@ from __future__ import annotations
 from pgtrickle.refresh.attempt import NeedsReanalysis
 from pgtrickle.refresh.compiled import Plans
 from pgtrickle.refresh.member import Member, Request
+from pgtrickle.refresh.plan import Action, MemberPlan
 from pgtrickle.refresh.run import result, results, run
 from pgtrickle.refresh.session import Session
 from pgtrickle.refresh.verify import verify
 
-__all__ = ["Member", "NeedsReanalysis", "Plans", "Request", "Session", "result", "results", "run", "verify"]
+__all__ = [
+    "Action",
+    "Member",
+    "MemberPlan",
+    "NeedsReanalysis",
+    "Plans",
+    "Request",
+    "Session",
+    "result",
+    "results",
+    "run",
+    "verify",
+]

@@ -34,6 +34,10 @@ def dbt_database(server: Server) -> dict[str, Any]:
     """A database for dbt's tests, which keep apart by schema; the connection's parameters."""
     dbt.flags.set_from_args(Namespace(), None)
     with server.connect() as conn:
+        # The server outlives this fixture where tests of other versions come in between.
+        conn.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(DATABASE)))
+        for name in (USER, *GRANTEES):
+            conn.execute(SQL("DROP ROLE IF EXISTS {}").format(Identifier(name)))
         conn.execute(SQL("CREATE ROLE {} SUPERUSER LOGIN").format(Identifier(USER)))
         for name in GRANTEES:
             conn.execute(SQL("CREATE ROLE {}").format(Identifier(name)))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from pgtrickle import api
 from pgtrickle.api import PgTrickle
@@ -15,14 +18,14 @@ pytestmark = pytest.mark.edges_only
 
 def kept(conn: psycopg.Connection[Any]) -> int:
     (buffer,) = conn.execute("SELECT tablename FROM pg_tables WHERE tablename LIKE 'b\\_%'").fetchone() or ("",)
-    rows = conn.execute(f"SELECT count(*) FROM pgtrickle_changes.{buffer}").fetchone()
+    rows = conn.execute(SQL("SELECT count(*) FROM {}").format(Identifier("pgtrickle_changes", buffer))).fetchone()
     return rows[0] if rows else -1
 
 
 @pytest.fixture
 def table(conn: psycopg.Connection[Any], engine: PgTrickle) -> None:
     conn.execute("CREATE TABLE t (k integer PRIMARY KEY, v integer)")
-    engine.create_stream_table("total", "SELECT sum(v) AS v FROM t")
+    engine.create_stream_table("total", "SELECT sum(v) AS v FROM t", refresh_mode="DIFFERENTIAL")
 
 
 @pytest.mark.usefixtures("table")
@@ -45,3 +48,81 @@ def test_single_refreshes_trim_after_many_changes(
     conn.execute("INSERT INTO t VALUES (900, 1)")
     engine.refresh_stream_table("total")
     assert kept(conn) == 1
+
+
+def many(conn: psycopg.Connection[Any], start: int) -> None:
+    """Changes whose buffer is long enough to be emptied at once."""
+    conn.execute("INSERT INTO t SELECT g, 1 FROM generate_series(%s::int, %s::int) g", (start, start + 9_999))
+
+
+def file_of(conn: psycopg.Connection[Any]) -> tuple[int, int]:
+    """Size and file number of the buffer."""
+    found = conn.execute(
+        "SELECT pg_relation_size(c.oid), pg_relation_filenode(c.oid) FROM pg_class c WHERE relname LIKE 'b\\_%'"
+        " AND relkind = 'r' AND relnamespace = 'pgtrickle_changes'::regnamespace"
+    ).fetchone()
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("mode", ["DIFFERENTIAL", "AUTO"])
+@pytest.mark.usefixtures("table")
+def test_a_long_buffer_that_everybody_has_read_is_emptied_at_once(
+    conn: psycopg.Connection[Any], engine: PgTrickle, oracle: Any, mode: str
+) -> None:
+    engine.alter_stream_table("total", refresh_mode=mode)
+    many(conn, 1)
+    _, before = file_of(conn)
+    engine.refresh_stream_table("total")
+    size, after = file_of(conn)
+    assert (size, after != before) == (0, True)
+    many(conn, 20_000)
+    engine.refresh_stream_table("total")
+    oracle(conn, "total", "SELECT sum(v) AS v FROM t")
+
+
+@pytest.mark.usefixtures("table")
+def test_a_buffer_is_not_emptied_below_those_who_write_to_it_or_have_not_read_it(
+    conn: psycopg.Connection[Any], engine: PgTrickle, oracle: Any, db: str
+) -> None:
+    many(conn, 1)
+    _, before = file_of(conn)
+    with psycopg.connect(db) as writer:
+        writer.execute("INSERT INTO t VALUES (100000, 5)")
+        engine.refresh_stream_table("total")
+        assert (kept(conn), file_of(conn)[1] == before) == (0, True)
+        writer.commit()
+    engine.refresh_stream_table("total")
+    oracle(conn, "total", "SELECT sum(v) AS v FROM t")
+    engine.create_stream_table("count", "SELECT count(*) AS n FROM t")
+    many(conn, 20_000)
+    engine.refresh_stream_table("total")
+    assert kept(conn) == 10_000
+    engine.refresh_stream_table("count")
+    oracle(conn, "count", "SELECT count(*) AS n FROM t")
+
+
+@pytest.mark.usefixtures("table")
+def test_nothing_is_lost_when_long_buffers_are_emptied_below_writers(
+    conn: psycopg.Connection[Any], engine: PgTrickle, oracle: Any, db: str
+) -> None:
+    emptied = 0
+
+    def write(number: int) -> None:
+        with psycopg.connect(db, autocommit=True) as writer:
+            for turn in range(12):
+                many(writer, 1_000_000 * number + 20_000 * turn)
+                writer.execute("UPDATE t SET v = v + 1 WHERE k %% 50 = %s", (turn,))
+                time.sleep(0.05 * number)
+
+    _, file = file_of(conn)
+    with ThreadPoolExecutor(2) as pool:
+        writers = [pool.submit(write, number) for number in (1, 2)]
+        while not all(writer.done() for writer in writers):
+            engine.refresh_stream_table("total")
+            emptied, file = emptied + (file_of(conn)[1] != file), file_of(conn)[1]
+        for writer in writers:
+            writer.result()
+    engine.refresh_stream_table("total")
+    oracle(conn, "total", "SELECT sum(v) AS v FROM t")
+    assert emptied

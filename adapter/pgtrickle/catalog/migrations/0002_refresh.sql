@@ -238,17 +238,41 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
          (SELECT pg_snapshot_xmax(pg_current_snapshot()) AS xmax) AS e
 $$;
 
--- Trims all change buffers and logs in one message, each in a transaction of its own. What somebody else is working on is
--- skipped. `report`: what is left of each change buffer that was not empty, the number of log rows deleted, and the
--- sources that nobody reads. A procedure that commits can have no settings of its own, so that names are written out.
+-- Empties a change buffer all of whose rows every consumer has seen, if nobody is at it: to delete and vacuum many rows
+-- costs as much as a refresh. The lock is not waited for, and held for the milliseconds that reading so short a buffer takes;
+-- writers that come meanwhile wait for it. A refresh that has read the buffer holds a lock; one that has not will find
+-- nothing that was its own, because what is missing was visible in its frontier.
+CREATE FUNCTION pgtrickle.empty_buffer(buffer text, seen xid8) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    unseen boolean;
+BEGIN
+    EXECUTE concat('LOCK TABLE ', buffer, ' IN ACCESS EXCLUSIVE MODE NOWAIT');
+    EXECUTE concat('SELECT EXISTS (SELECT FROM ', buffer, ' b WHERE b.__x >= $1)') INTO unseen USING seen;
+    IF unseen THEN
+        RAISE SQLSTATE 'PT002';
+    END IF;
+    EXECUTE concat('TRUNCATE ', buffer);
+    RETURN true;
+EXCEPTION WHEN lock_not_available OR SQLSTATE 'PT002' THEN
+    RETURN false;
+END
+$$;
+
+-- Trims change buffers and logs in one message, each in a transaction of its own: those that the stream tables with these
+-- ids read and write, or all. What somebody else is working on is skipped. `report`: what is left of each change buffer
+-- that was not empty, the number of log rows deleted, and the sources that nobody reads. A procedure that commits can have no settings of its own, so that names are written out.
 -- Whether there is anything to delete is looked at without a lock: a lock is a write, and a write waits for the disk.
-CREATE PROCEDURE pgtrickle.trim(INOUT report jsonb)
+CREATE PROCEDURE pgtrickle.trim(INOUT report jsonb, only_for bigint[])
 LANGUAGE plpgsql AS $$
 DECLARE
     one jsonb;
     several jsonb[];
     held bigint;
     worth boolean;
+    seen xid8;
+    unseen bigint;
+    emptied boolean;
     gone bigint;
     trimmed jsonb := '[]';
     log_rows bigint := 0;
@@ -260,11 +284,13 @@ BEGIN
     JOIN pg_catalog.pg_class c ON c.relnamespace = 'pgtrickle_changes'::pg_catalog.regnamespace
          AND c.relname = pg_catalog.concat('b_', s.id)::name
     WHERE pg_catalog.pg_relation_size(c.oid) > 0
-      AND EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.source_id = s.id);
+      AND EXISTS (SELECT FROM pgtrickle.dependencies d
+                  WHERE d.source_id = s.id AND (only_for IS NULL OR d.stream_table_id = ANY (only_for)));
     FOREACH one IN ARRAY coalesce(several, '{}') LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
         gone := 0;
+        emptied := false;
         BEGIN
             EXECUTE pg_catalog.concat('SELECT EXISTS (
                 SELECT FROM ', one ->> 'name', ' b
@@ -276,6 +302,15 @@ BEGIN
         IF worth THEN
             PERFORM FROM pgtrickle.sources s WHERE s.id = (one ->> 'id')::bigint FOR UPDATE SKIP LOCKED;
             CONTINUE WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
+            -- A smaller one is deleted from and vacuumed as fast; to read a larger one takes too long.
+            IF pg_catalog.pg_relation_size((one ->> 'name')::pg_catalog.regclass) BETWEEN 262144 AND 16777216 THEN
+                SELECT t.seen INTO seen FROM pgtrickle.trimmable((one ->> 'id')::bigint) t;
+                EXECUTE pg_catalog.concat('SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE b.__x >= $1)
+                    FROM ', one ->> 'name', ' b') INTO gone, unseen USING seen;
+                emptied := unseen = 0 AND pgtrickle.empty_buffer(one ->> 'name', seen);
+            END IF;
+        END IF;
+        IF worth AND NOT emptied THEN
             -- One statement, so that consumers and rows are seen through one snapshot.
             EXECUTE pg_catalog.concat('
                 DELETE FROM ', one ->> 'name', ' b
@@ -288,7 +323,10 @@ BEGIN
             GET DIAGNOSTICS gone = ROW_COUNT;
         END IF;
         trimmed := pg_catalog.jsonb_insert(trimmed, '{0}', pg_catalog.jsonb_build_object(
-            'id', one -> 'id', 'deleted', gone,
+            'id', one -> 'id', 'deleted', gone, 'emptied', emptied,
+            'unindexed', (SELECT pg_catalog.count(*) > 1 FROM pgtrickle.dependencies d
+                          WHERE d.source_id = (one ->> 'id')::bigint)
+                         AND pg_catalog.to_regclass(pg_catalog.concat(one ->> 'name', '_x')) IS NULL,
             'bytes', coalesce(pg_catalog.pg_relation_size(pg_catalog.to_regclass(one ->> 'name')), 0)));
     END LOOP;
     COMMIT;
@@ -300,11 +338,15 @@ BEGIN
           FROM pgtrickle.stream_tables st
           JOIN pg_catalog.pg_class c ON c.relnamespace = 'pgtrickle_changes'::pg_catalog.regnamespace
                AND c.relname = pg_catalog.concat('o_', st.id)::name
+          WHERE only_for IS NULL
+             OR EXISTS (SELECT FROM pgtrickle.dependencies d
+                        WHERE d.source_stream_table_id = st.id AND d.stream_table_id = ANY (only_for))
           UNION ALL
           SELECT g.stream_table_id, c.oid, true
           FROM pgtrickle.stages g
           JOIN pg_catalog.pg_class c ON c.relnamespace = 'pgtrickle_state'::pg_catalog.regnamespace
-               AND c.relname = g.log_table) AS l
+               AND c.relname = g.log_table
+          WHERE only_for IS NULL OR g.stream_table_id = ANY (only_for)) AS l
     WHERE pg_catalog.pg_relation_size(l.oid) > 0;
     FOREACH one IN ARRAY coalesce(several, '{}') LOOP
         COMMIT;
