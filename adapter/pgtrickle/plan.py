@@ -79,6 +79,10 @@ class Stage:
     group: tuple[str, ...] | None = None
 
 
+#: The step of a `Rewrite` that makes ``timestamp = timestamptz`` a comparison of moments.
+MOMENTS = "moments"
+
+
 @dataclass(frozen=True, slots=True)
 class Rewrite:
     """A change of form that the compiler made on the way to the plan, for ``explain``.

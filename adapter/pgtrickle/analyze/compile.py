@@ -267,7 +267,7 @@ def _compiled(found: _Compilation, unnest: bool) -> Plan:
     tree, _ = parser.parse(stmt, top=True)
     _refuse_huge(tree)
     bindings = _bindings(found)
-    typed = Typing(found.conn, found.types, bindings).annotate(tree)
+    typed = Typing(found.conn, found.types, bindings, found.rewrites).annotate(tree)
     stages = cut_stages(typed, tuple(column.name for column in found.probe.columns))
     notices = _notices(found, stages)
     needs = _needs(found, stages)

@@ -4,36 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from psycopg.sql import Composable
 
+from pgtrickle.analyze.equality import Equalities
 from pgtrickle.analyze.types import TypeLoader
 from pgtrickle.db import Connection, wrapped
 from pgtrickle.emit.relational import Printer
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import (
     Aggregate,
+    Anti,
     Apply,
+    Attach,
     Expand,
+    Filter,
     GroupingSets,
+    Join,
     Operator,
+    OuterJoin,
     Project,
     Recursion,
     SelfReference,
     UnionAll,
     Values,
     Window,
+    children_of,
     rebuild,
 )
-from pgtrickle.ir.schema import Column, Equality, Type
+from pgtrickle.ir.schema import UNKNOWN, Column, Equality, Type
 from pgtrickle.parse.scales import fixed_scale
-from pgtrickle.plan import Bindings
+from pgtrickle.plan import Bindings, Rewrite
 
 _NUMERIC = 1700
 
 #: Result columns of a query: (type OID, type modifier).
 Describe = Callable[[Composable], tuple[tuple[int, int], ...]]
 
+#: Operators with conditions.
+Conditional: TypeAlias = Filter | Join | OuterJoin | Anti | Attach
 #: Pseudo-types and literals of no type yet: a record knows its fields only where it is built.
 _VAGUE = frozenset("PX")
 
@@ -58,18 +68,24 @@ def _raise_if_failed(conn: Connection, result: object) -> None:
 
 @dataclass(slots=True)
 class Typing:
-    """Types one tree. Shared nodes are typed once and stay shared."""
+    """Types one tree, and settles its equalities. Shared nodes are typed once and stay shared."""
 
     conn: Connection
     types: TypeLoader
     bindings: Bindings
+    rewrites: list[Rewrite] = field(default_factory=list)
+    _equalities: Equalities = field(init=False)
     _done: dict[int, tuple[Operator, Operator]] = field(default_factory=dict)
     _recursions: dict[str, tuple[Column, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._equalities = Equalities(self.conn, self.types, self.rewrites)
 
     def annotate(self, op: Operator) -> Operator:
         """The same tree with all column types known; branches of a union are cast to its common types."""
         if id(op) not in self._done:
-            self._done[id(op)] = (op, self._annotated(op))
+            typed = self._annotated(op)
+            self._done[id(op)] = (op, self._settled(typed) if isinstance(typed, Conditional) else typed)
         return self._done[id(op)][1]
 
     def _annotated(self, op: Operator) -> Operator:
@@ -98,6 +114,23 @@ class Typing:
                 return replace(below, columns=self._typed(below, below.columns))
             case _:
                 return below
+
+    def _settled(self, op: Conditional) -> Operator:
+        """The operator with equalities that mean the same and are between values of one type."""
+        if all(condition.sides is None for condition in op.conditions):
+            return op
+        known = {column.name: column.type for child in children_of(op) for column in child.columns}
+        sides = [side for condition in op.conditions for side in condition.sides or ()]
+        computed = tuple(dict.fromkeys(side for side in sides if side.column is None))
+        kinds = {side: known[side.column] for side in sides if side.column is not None}
+        if computed:
+            columns = tuple(Column(f"side{number}", UNKNOWN) for number in range(len(computed)))
+            typed = self._typed(Project(Join(children_of(op), ()), columns, computed), columns)
+            kinds |= {side: column.type for side, column in zip(computed, typed, strict=True)}
+        conditions = tuple(
+            self._equalities.settled(c, kinds[c.sides[0]], kinds[c.sides[1]]) if c.sides else c for c in op.conditions
+        )
+        return replace(op, conditions=conditions)
 
     def _calls(self, op: Apply | Window) -> Operator:
         typed = self._typed(op, op.columns)[len(op.child.columns) :]

@@ -31,6 +31,9 @@ from pgtrickle.parse.unnest import Asked, Unnester, bind_outer, can_be_dependent
 #: The expression for a column reference of the outer query.
 Resolve = Callable[[ast.ColumnRef], Expr]
 
+#: Operators that equal values are the same to.
+_BY_ORDER = frozenset({"=", "<>", "<", "<=", ">", ">="})
+
 
 @dataclass(slots=True)
 class Subqueries:
@@ -113,7 +116,7 @@ class Subqueries:
         test = frozenset[str]()
         if node.testexpr is not None:
             node.testexpr = transform(self.lift(node.testexpr), self._outer(None))
-            test = self.expressions.names.split(print_node(node.testexpr)).refs
+            test = self._only_compared(node)
         unnested = self._unnested(node, guard)
         if unnested is not None:
             return self.expressions.names.placeholder(unnested)
@@ -123,6 +126,17 @@ class Subqueries:
         self.steps.append(SubqueryCall(column, expr, inputs, test - subselect.refs))
         self.expressions.note("subquery", f"{show(expr)} becomes a column that is computed below the expression")
         return self.expressions.names.placeholder(col(column.name))
+
+    def _only_compared(self, node: ast.SubLink) -> frozenset[str]:
+        """The columns on the left of IN that are compared as they are: what is equal to one value is to another that
+        equals it. Converted, or by another operator, they may differ."""
+        if (node.operName or (ast.String(sval="="),))[-1].sval not in _BY_ORDER:
+            return frozenset()
+        test = node.testexpr
+        parts = test.args if isinstance(test, ast.RowExpr) else (test,)
+        exprs = [self.expressions.names.split(print_node(part)) for part in parts]
+        computed = frozenset[str]().union(*(expr.refs for expr in exprs if expr.column is None))
+        return frozenset(expr.column for expr in exprs if expr.column is not None) - computed
 
     def _unnested(self, node: ast.SubLink, guard: Expr | None) -> Expr | None:
         """The value of a subquery that can be unnested; what it needs is added to the steps."""
