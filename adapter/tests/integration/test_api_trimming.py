@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -106,14 +106,15 @@ def test_a_buffer_is_not_emptied_below_those_who_write_to_it_or_have_not_read_it
 def test_nothing_is_lost_when_long_buffers_are_emptied_below_writers(
     conn: psycopg.Connection[Any], engine: PgTrickle, oracle: Any, db: str
 ) -> None:
-    emptied = 0
+    emptied, enough = 0, threading.Event()
 
     def write(number: int) -> None:
         with psycopg.connect(db, autocommit=True) as writer:
-            for turn in range(12):
-                many(writer, 1_000_000 * number + 20_000 * turn)
-                writer.execute("UPDATE t SET v = v + 1 WHERE k %% 50 = %s", (turn,))
-                time.sleep(0.05 * number)
+            for turn in range(200):
+                many(writer, 10_000_000 * number + 20_000 * turn)
+                writer.execute("UPDATE t SET v = v + 1 WHERE k %% 50 = %s AND k %% 7 = 3", (turn % 50,))
+                if enough.wait(0.05 * number):
+                    return
 
     _, file = file_of(conn)
     with ThreadPoolExecutor(2) as pool:
@@ -121,6 +122,8 @@ def test_nothing_is_lost_when_long_buffers_are_emptied_below_writers(
         while not all(writer.done() for writer in writers):
             engine.refresh_stream_table("total")
             emptied, file = emptied + (file_of(conn)[1] != file), file_of(conn)[1]
+            if emptied == 3:
+                enough.set()
         for writer in writers:
             writer.result()
     engine.refresh_stream_table("total")
