@@ -10,10 +10,12 @@ from psycopg.sql import SQL
 from pgtrickle import db
 from pgtrickle.analyze.check import check_statements
 from pgtrickle.analyze.collations import foreign_collations
-from pgtrickle.analyze.functions import Function, RuleFacts, by_name, load_functions
+from pgtrickle.analyze.columns import ReadColumns
+from pgtrickle.analyze.functions import Function, RuleFacts, by_name, load_functions, read_rule
+from pgtrickle.analyze.generated import read_generations
 from pgtrickle.analyze.meaning import meaning_of
 from pgtrickle.analyze.probe import Probe, ProbeColumn, pinned_settings, probe, rolled_back
-from pgtrickle.analyze.relations import Relations, describe_relations, find_relations
+from pgtrickle.analyze.relations import Relations, describe_relations, find_relations, read_attributes
 from pgtrickle.analyze.types import TypeLoader
 from pgtrickle.analyze.typing import Typing
 from pgtrickle.errors import InternalError, InvalidQuery, PgTrickleError, StatementFailed, UnsupportedQuery
@@ -125,7 +127,9 @@ def compile_query(conn: db.Connection, query: str, *, mode: str = "AUTO", check:
 def _learn(conn: db.Connection, query: str, settings: dict[str, str]) -> _Compilation:
     probed = probe(conn, query, "pgtrickle_probe", catalog_path=True)
     relations = find_relations(conn, probed.view.rule.relations)
-    rules = (probed.view.rule, *(view.rule for view in relations.views.values()))
+    attributes = read_attributes(conn, relations)
+    generated = tuple(read_rule(row.tree) for rows in attributes.values() for row in rows if row.tree is not None)
+    rules = (probed.view.rule, *(view.rule for view in relations.views.values()), *generated)
     collations = sorted(frozenset[int]().union(*(rule.collations for rule in rules)))
     params = {"oids": collations or [0], "relids": sorted(relations.rows) or [0]}
     loose = frozenset(db.fetch_value(conn, _QUERIES["nondeterministic_collations"], params))
@@ -133,7 +137,8 @@ def _learn(conn: db.Connection, query: str, settings: dict[str, str]) -> _Compil
     types = TypeLoader(conn, coarse_text=bool(loose), exact_floats=int(settings.get("extra_float_digits", "1")) > 0)
     found = _Compilation(conn, probed, relations, functions, types, settings)
     found.mixes_collations = bool(loose) and any(loose & foreign_collations(rule.text) for rule in rules)
-    found.described = describe_relations(conn, relations, types)
+    generations = read_generations(conn, relations, attributes, types)
+    found.described = describe_relations(conn, relations, attributes, generations, types)
     return found
 
 
@@ -359,28 +364,24 @@ def _refuse_huge(tree: Operator) -> None:
 def _needs(found: _Compilation, stages: tuple[Stage, ...]) -> tuple[SourceNeed, ...]:
     columns: dict[InputKey, dict[int, str]] = {}
     inner = frozenset[InputKey]().union(*(subquery_inputs(stage.operator) for stage in stages))
-    read = _read_columns(found) if inner else {}
+    generated = any(a.generation is not None for facts in found.described.values() for a in facts.attributes)
+    read = _read(found) if inner or generated else ReadColumns((), {})
+    found.rewrites.extend(Rewrite("virtual column", text) for text in read.described())
+    virtual, names = read.virtual(), read.names()
     for stage in stages:
         for scan in scans_of(stage.operator):
             if scan.input.kind != "stage":
-                columns.setdefault(scan.input, {}).update(dict(scan.attributes))
+                columns.setdefault(scan.input, {}).update(dict(scan.attributes) | virtual.get(scan.input.ident, {}))
     for key in inner:
-        columns.setdefault(key, {}).update(read[key.ident])
+        columns.setdefault(key, {}).update(names[key.ident])
     return tuple(
         SourceNeed(key.ident, key.kind, dict(sorted(names.items())))
         for key, names in sorted(columns.items(), key=lambda item: item[0].ident)
     )
 
 
-def _read_columns(found: _Compilation) -> dict[int, dict[int, str]]:
-    """OID of a relation -> the columns of it that the query reads anywhere, also where no operator shows them.
-
-    A subquery that is evaluated as it stands is one expression to the plan; an UPDATE of what it reads must still be
-    captured, and capture ignores updates that change no needed column.
-    """
-    used = _used_columns(found)
-    facts = found.described.values()
-    return {f.relid: {a.number: a.name for a in f.attributes if {0, a.number} & used.get(f.relid, {0})} for f in facts}
+def _read(found: _Compilation) -> ReadColumns:
+    return ReadColumns.find(found.conn, found.described.values(), found.relations.views)
 
 
 def _notices(found: _Compilation, stages: tuple[Stage, ...]) -> tuple[tuple[str, str], ...]:
@@ -426,7 +427,7 @@ def _full(found: _Compilation, reason: str) -> Plan:
     reference = _bare(found.probe.canonical)
     tree: Operator = Opaque(reference, columns)
     stage = Stage(0, Strategy.ALL, reason, columns, None, inputs, tree)
-    read = _read_columns(found)
+    read = _read(found).names()
     needs = tuple(
         SourceNeed(
             f.relid,
@@ -440,15 +441,6 @@ def _full(found: _Compilation, reason: str) -> Plan:
     moving = any(f.moves for f in found.functions) or any(rule.sql_values for rule in found.rules)
     notices = tuple(found.notices)
     return Plan((stage,), needs, "FULL", found.probe.canonical, notices, reason, moving, reference)
-
-
-def _used_columns(found: _Compilation) -> dict[int, set[int]]:
-    """OID of a relation -> the columns that the query and the views in it read; 0 among them: all."""
-    used: dict[int, set[int]] = {}
-    params = {"views": sorted(found.relations.views)}
-    for row in db.fetch_all(found.conn, _QUERIES["used_columns"], dict, params):
-        used.setdefault(row["relid"], set()).add(row["number"])
-    return used
 
 
 def _bare(query: str) -> str:

@@ -45,13 +45,18 @@ WHERE c.oid = ANY (%(relids)s)
 
 -- name: attributes
 SELECT a.attrelid AS relid, a.attnum::pg_catalog.int4 AS number, a.attname AS name, a.atttypid AS type_oid,
-       a.atttypmod AS typmod, (a.attgenerated = 'v') AS is_virtual,
+       a.atttypmod AS typmod, a.attcollation AS collation_oid, cn.nspname AS collation_schema,
+       co.collname AS collation_name, pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS expression,
+       d.adbin::pg_catalog.text AS tree,
        -- From 18 on a NOT NULL constraint may not have been validated, and there may be NULLs.
        a.attnotnull AND NOT EXISTS (
            SELECT FROM pg_catalog.pg_constraint AS c
            WHERE c.conrelid = a.attrelid AND c.contype = 'n' AND NOT c.convalidated AND a.attnum = ANY (c.conkey)
        ) AS not_null
 FROM pg_catalog.pg_attribute AS a
+LEFT JOIN pg_catalog.pg_attrdef AS d ON a.attgenerated = 'v' AND d.adrelid = a.attrelid AND d.adnum = a.attnum
+LEFT JOIN pg_catalog.pg_collation AS co ON a.attgenerated = 'v' AND co.oid = a.attcollation
+LEFT JOIN pg_catalog.pg_namespace AS cn ON cn.oid = co.collnamespace
 WHERE a.attrelid = ANY (%(relids)s) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
 

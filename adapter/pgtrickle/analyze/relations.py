@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pgtrickle import db
 from pgtrickle.analyze.functions import RuleFacts, read_rule
 from pgtrickle.analyze.types import TypeLoader
-from pgtrickle.parse.facts import Attribute, RelationFacts
+from pgtrickle.parse.facts import Attribute, Generation, RelationFacts
 from pgtrickle.sql import load_queries
 
 _QUERIES = load_queries("pgtrickle.analyze")
@@ -51,14 +51,20 @@ class RelationRow:
 
 
 @dataclass(frozen=True, slots=True)
-class _AttributeRow:
+class AttributeRow:
+    """One row of the query ``attributes``; ``expression`` and ``tree`` are those of a virtual generated column."""
+
     relid: int
     number: int
     name: str
     type_oid: int
     typmod: int
+    collation_oid: int
+    collation_schema: str | None
+    collation_name: str | None
+    expression: str | None
+    tree: str | None
     not_null: bool
-    is_virtual: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +106,23 @@ def open_view(conn: db.Connection, relid: int) -> View:
     return View(text, own)
 
 
+def read_attributes(conn: db.Connection, relations: Relations) -> dict[int, list[AttributeRow]]:
+    """The columns of all relations, in order, by the relation's OID. Expects search_path = pg_catalog."""
+    attributes: dict[int, list[AttributeRow]] = {relid: [] for relid in relations.rows}
+    for row in db.fetch_all(conn, _QUERIES["attributes"], AttributeRow, {"relids": sorted(relations.rows)}):
+        attributes[row.relid].append(row)
+    return attributes
+
+
 def describe_relations(
-    conn: db.Connection, relations: Relations, types: TypeLoader
+    conn: db.Connection,
+    relations: Relations,
+    attributes: Mapping[int, Sequence[AttributeRow]],
+    generations: Mapping[tuple[int, int], Generation],
+    types: TypeLoader,
 ) -> dict[tuple[str, str], RelationFacts]:
     """Facts for the parser, by qualified name."""
     params = {"relids": sorted(relations.rows)}
-    attributes: dict[int, list[_AttributeRow]] = defaultdict(list)
-    for row in db.fetch_all(conn, _QUERIES["attributes"], _AttributeRow, params):
-        attributes[row.relid].append(row)
     keys: dict[int, list[frozenset[str]]] = defaultdict(list)
     for found in db.fetch_all(conn, _QUERIES["unique_keys"], dict, params):
         keys[found["relid"]].append(frozenset(found["columns"]))
@@ -120,7 +135,9 @@ def describe_relations(
             schema=row.schema,
             name=row.name,
             attributes=tuple(
-                Attribute(a.number, a.name, loaded[a.type_oid, a.typmod], a.not_null, "" if a.is_virtual else None)
+                Attribute(
+                    a.number, a.name, loaded[a.type_oid, a.typmod], a.not_null, generations.get((a.relid, a.number))
+                )
                 for a in attributes[row.relid]
             ),
             # An inheritance parent's unique index says nothing about the rows of its children.

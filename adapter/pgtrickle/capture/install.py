@@ -67,7 +67,7 @@ def install(
 
 
 def _refuse_lost_rows(conn: db.Connection, need: SourceNeed) -> None:
-    reason = relations.restrictions(conn, need.relid, tuple(need.columns)) if need.rows else None
+    reason = relations.restrictions(conn, need.relid) if need.rows else None
     if reason is not None:
         raise UnsupportedQuery(
             f"changes of a source cannot be captured row by row: {reason}",

@@ -32,12 +32,13 @@ WITH RECURSIVE under AS (
     SELECT a.attnum, a.atttypid AS typid
     FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = %(relid)s::oid AND a.attnum = ANY (%(columns)s::smallint[]) AND NOT a.attisdropped
+      AND a.attgenerated <> 'v'
     UNION ALL
     SELECT u.attnum, t.typbasetype FROM under u JOIN pg_catalog.pg_type t ON t.oid = u.typid WHERE t.typtype = 'd'
 )
 SELECT a.attnum AS number, a.attname AS name, a.atttypid AS type_oid, t.oid AS base_type_oid,
        tn.nspname AS type_schema, t.typname AS type_name, cn.nspname AS collation_schema,
-       co.collname AS collation_name, a.attcollation AS collation_oid, a.attgenerated = 'v' AS is_virtual
+       co.collname AS collation_name, a.attcollation AS collation_oid
 FROM under u
 JOIN pg_catalog.pg_attribute a ON a.attrelid = %(relid)s::oid AND a.attnum = u.attnum
 JOIN pg_catalog.pg_type t ON t.oid = u.typid AND t.typtype <> 'd'

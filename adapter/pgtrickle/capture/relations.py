@@ -69,7 +69,6 @@ class Column:
     collation_schema: str | None
     collation_name: str | None
     collation_oid: int
-    is_virtual: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,7 @@ def never_filled(conn: db.Connection, table: Table) -> bool:
 
 
 def columns(conn: db.Connection, relid: int, numbers: Sequence[int]) -> tuple[Column, ...]:
-    """Read columns by attribute number; dropped ones are left out."""
+    """Read columns by attribute number; dropped ones are left out, and virtual ones, of which nothing is stored."""
     return db.fetch_all(conn, QUERIES["source_columns"], Column, {"relid": relid, "columns": list(numbers)})
 
 
@@ -196,7 +195,7 @@ def require_privileges(conn: db.Connection, found: Family) -> None:
     )
 
 
-def restrictions(conn: db.Connection, relid: int, numbers: Sequence[int] = ()) -> str | None:
+def restrictions(conn: db.Connection, relid: int) -> str | None:
     """Why rows of a source cannot be captured, in a half sentence; None if they can.
 
     Such a source is only good for FULL: of some it can be captured *that* they changed, of others nothing.
@@ -204,12 +203,6 @@ def restrictions(conn: db.Connection, relid: int, numbers: Sequence[int] = ()) -
     Args:
         conn: any connection.
         relid: OID of the source.
-        numbers: attribute numbers that would be read.
     """
     found = family(conn, relid)
-    reason = found.unwatchable() or found.without_rows()
-    if reason is None:
-        virtual = [column.name for column in columns(conn, relid, numbers) if column.is_virtual]
-        if virtual:
-            reason = f"the column {virtual[0]} is generated when it is read, so no trigger sees it"
-    return reason
+    return found.unwatchable() or found.without_rows()

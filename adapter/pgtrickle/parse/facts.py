@@ -9,14 +9,29 @@ from pgtrickle.ir.schema import Type
 
 
 @dataclass(frozen=True, slots=True)
+class Generation:
+    """What a virtual generated column is computed from whenever it is read.
+
+    Attributes:
+        text: its expression over the names of the table's columns, of the column's own type and collation.
+        reads: attribute numbers of the columns in it.
+        obstacle: why the expression cannot stand for the column, or None.
+    """
+
+    text: str
+    reads: tuple[int, ...] = ()
+    obstacle: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Attribute:
-    """A column of a relation. ``generation`` is the expression of a virtual generated column, else None."""
+    """A column of a relation. ``generation`` is that of a virtual generated column, else None."""
 
     number: int
     name: str
     type: Type
     not_null: bool = False
-    generation: str | None = None
+    generation: Generation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pgtrickle.ir.operators import Filter, InputKey, Operator, Project, Scan
 from pgtrickle.ir.schema import Column
 from pgtrickle.parse.expression import Expressions, all_of, split_and
 from pgtrickle.parse.facts import RelationFacts
+from pgtrickle.parse.generated import visible_columns
 from pgtrickle.parse.joins import (
     READS_LEFT,
     aliased_join,
@@ -128,17 +129,17 @@ class FromClause:
             raise unsupported(facts.obstacle, "its changes cannot be captured", detail=f"{facts.schema}.{facts.name}")
         if facts.kind == "view":
             raise unsupported("system view", "its changes cannot be captured", detail=f"{facts.schema}.{facts.name}")
-        operator, visible = self._scan(facts, node.alias.aliasname if node.alias else facts.name)
-        return self._aliased((operator, visible), node.alias, facts.name, schema=facts.schema, row_type=facts.name)
+        scan, visible = self._scan(facts, node.alias.aliasname if node.alias else facts.name)
+        return self._named(scan, visible, node.alias, facts.name, schema=facts.schema, row_type=facts.name)
 
     def _temporary(self, name: str) -> RelationFacts | None:
         """A temporary table: its schema is searched first, whatever search_path says, and so never printed."""
         found = (f for (_, own), f in self.expressions.facts.relations.items() if own == name)
         return next((facts for facts in found if facts.schema.startswith("pg_temp")), None)
 
-    def _scan(self, facts: RelationFacts, alias: str) -> tuple[Operator, tuple[str, ...]]:
-        names = {attribute.name: self.expressions.names.fresh(attribute.name) for attribute in facts.attributes}
+    def _scan(self, facts: RelationFacts, alias: str) -> tuple[Scan, tuple[Visible, ...]]:
         stored = [attribute for attribute in facts.attributes if attribute.generation is None]
+        names = {attribute.name: self.expressions.names.fresh(attribute.name) for attribute in stored}
         scan = Scan(
             InputKey(facts.kind, facts.relid),
             tuple((attribute.number, attribute.name) for attribute in stored),
@@ -146,30 +147,31 @@ class FromClause:
             tuple(frozenset(names[name] for name in key) for key in facts.keys),
             alias,
         )
-        visible = tuple(attribute.name for attribute in facts.attributes)
-        if len(stored) == len(facts.attributes):
-            return scan, visible
-        raise unsupported("virtual generated column", "triggers do not see its value", detail=facts.name)
+        return scan, visible_columns(facts, names, self.expressions)
 
     def _subselect(self, node: ast.RangeSubselect) -> Item:
         return self._aliased(self.subquery(node.subquery), node.alias, "")
 
-    def _aliased(
+    def _aliased(self, parsed: tuple[Operator, tuple[str, ...]], alias: ast.Alias | None, name: str) -> Item:
+        """Show an operator's columns under an alias; fresh columns, so that a query used twice does not clash."""
+        operator, names = parsed
+        operator = self._renamed(operator)
+        visible = tuple(Visible(n, col(c.name)) for n, c in zip(names, operator.columns, strict=True))
+        return self._named(operator, visible, alias, name)
+
+    def _named(
         self,
-        parsed: tuple[Operator, tuple[str, ...]],
+        operator: Operator,
+        visible: tuple[Visible, ...],
         alias: ast.Alias | None,
         name: str,
         *,
         schema: str | None = None,
         row_type: str | None = None,
     ) -> Item:
-        """Show an operator's columns under an alias; fresh columns, so that a query used twice does not clash."""
-        operator, visible = parsed
-        if not isinstance(operator, Scan):
-            operator = self._renamed(operator)
         renames = tuple(part.sval for part in (alias.colnames or ())) if alias else ()
-        shown = renames + visible[len(renames) :]
-        columns = tuple(Visible(n, col(c.name)) for n, c in zip(shown, operator.columns, strict=True))
+        shown = renames + tuple(column.name for column in visible[len(renames) :])
+        columns = tuple(replace(column, name=n) for n, column in zip(shown, visible, strict=True))
         seen_as = alias.aliasname if alias else name
         return Item(operator, Scope((Table(seen_as, columns, schema, self._row(seen_as, columns, schema, row_type)),)))
 
@@ -179,6 +181,8 @@ class FromClause:
             return None
         parts: list[str | Expr] = []
         for column in shown:
+            if column.obstacle is not None:
+                raise unsupported("virtual generated column", column.obstacle, detail=f"{alias}.{column.name}")
             parts += [", ", column.expr] if parts else [column.expr]
             if row_type is None:
                 parts.append(f" AS {quoted(column.name)}")
@@ -187,21 +191,32 @@ class FromClause:
         return text("ROW(", *parts, f")::{quoted(schema)}.{quoted(row_type)}")
 
     def _nullable(self, item: Item) -> Item:
-        """The side of an outer join that it may fill with NULL: whole rows become columns, to be filled too."""
-        rows = {
-            table.row: Column(self.expressions.names.fresh("row"), self.laterals.unknown)
-            for table in item.scope.tables
-            if table.row is not None and table.row.column is None
+        """The side of an outer join that it may fill with NULL: what is computed becomes columns, to be filled too."""
+        tables = item.scope.tables
+        shown = (*(column for table in tables for column in table.columns), *item.scope.merged)
+        computed = [column.expr for column in shown if column.computed and column.obstacle is None]
+        rows = [table.row for table in tables if table.row is not None and table.row.column is None]
+        made = {
+            expr: Column(self.expressions.names.fresh("row" if expr in rows else "virtual"), self.laterals.unknown)
+            for expr in (*computed, *rows)
         }
-        if not rows:
+        if not made:
             return item
-        columns = item.operator.columns
-        exprs = (*(col(c.name) for c in columns), *rows)
+
+        def stored(column: Visible) -> Visible:
+            return replace(column, expr=col(made[column.expr].name), computed=False) if column.expr in made else column
+
         tables = tuple(
-            replace(table, row=col(rows[table.row].name)) if table.row in rows else table for table in item.scope.tables
+            replace(
+                table,
+                columns=tuple(map(stored, table.columns)),
+                row=col(made[table.row].name) if table.row in made else table.row,
+            )
+            for table in tables
         )
-        operator = Project(item.operator, (*columns, *rows.values()), exprs)
-        return Item(operator, replace(item.scope, tables=tables))
+        columns = item.operator.columns
+        operator = Project(item.operator, (*columns, *made.values()), (*(col(c.name) for c in columns), *made))
+        return Item(operator, replace(item.scope, tables=tables, merged=tuple(map(stored, item.scope.merged))))
 
     def _renamed(self, operator: Operator) -> Project:
         columns = tuple(replace(c, name=self.expressions.names.fresh(c.name)) for c in operator.columns)
@@ -222,14 +237,16 @@ class FromClause:
     def _join_of(self, node: ast.JoinExpr, nested: tuple[ast.Node, ...]) -> _Joined:
         left, right = self._item(node.larg), self._item(node.rarg)
         using = tuple(part.sval for part in node.usingClause or ())
-        equalities, merged = self._using(using, left.scope, right.scope, node.jointype)
+        # Conditions look at rows that are there, what the join shows may be NULL for want of one.
+        equalities, _ = self._using(using, left.scope, right.scope, node.jointype)
+        plain = all_of(tuple(part for part in split_and(node.quals) if part not in nested))
+        conditions = equalities + self.expressions.conjuncts(plain, left.scope.joined(right.scope))
         if node.jointype in (enums.JoinType.JOIN_LEFT, enums.JoinType.JOIN_FULL):
             right = self._nullable(right)
         if node.jointype in (enums.JoinType.JOIN_RIGHT, enums.JoinType.JOIN_FULL):
             left = self._nullable(left)
+        merged = self._using(using, left.scope, right.scope, node.jointype)[1]
         scope = left.scope.joined(right.scope, merged)
-        plain = all_of(tuple(part for part in split_and(node.quals) if part not in nested))
-        conditions = equalities + self.expressions.conjuncts(plain, scope)
         if node.jointype == enums.JoinType.JOIN_INNER:
             joined = inner_join((left.operator, right.operator), conditions)
             return self.where(joined, scope, nested) if nested else joined, scope, merged
@@ -312,7 +329,7 @@ class FromClause:
         operator, added = self.laterals.item(left.operator, left.scope, item, outer=True)
         columns = iter(added.tables[0].columns)
         tables = tuple(
-            replace(table, columns=tuple(replace(c, expr=next(columns).expr) for c in table.columns))
+            replace(table, columns=tuple(replace(next(columns), name=c.name) for c in table.columns))
             for table in right.tables
         )
         looked_up = Scope(tables)
@@ -368,7 +385,8 @@ class FromClause:
             self.expressions.note("using", f"USING ({', '.join(using)}) becomes equalities and merged columns")
         for name in using:
             ref = ast.ColumnRef(fields=(ast.String(sval=name),))
-            mine, theirs = left.resolve(ref), right.resolve(ref)
+            sides = left.find(ref), right.find(ref)
+            mine, theirs = (side.expr for side in sides)
             equalities.append(Expr(text("(", mine, ") = (", theirs, ")").parts, (mine, theirs)))
-            merged.append(Visible(name, merged_column(mine, theirs, kind)))
+            merged.append(Visible(name, merged_column(mine, theirs, kind), any(side.computed for side in sides)))
         return tuple(equalities), tuple(merged)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pglast import ast, enums
 
 from pgtrickle.errors import InternalError
 from pgtrickle.ir.expr import Expr, text
 from pgtrickle.ir.operators import Join, Operator, OuterJoin, OuterKind
 from pgtrickle.parse.lateral import is_lateral
-from pgtrickle.parse.scope import Scope, Table, Visible
+from pgtrickle.parse.scope import Scope, Table
 from pgtrickle.parse.tree import walk
 
 #: Only here can the right side read the left one; elsewhere a function in FROM is a relation like others.
@@ -73,7 +75,7 @@ def aliased_join(scope: Scope, alias: ast.Alias) -> Scope:
     renames = tuple(part.sval for part in alias.colnames or ())
     columns = scope.all_columns()
     shown = renames + tuple(column.name for column in columns[len(renames) :])
-    return Scope((Table(alias.aliasname, tuple(Visible(n, c.expr) for n, c in zip(shown, columns, strict=True))),))
+    return Scope((Table(alias.aliasname, tuple(replace(c, name=n) for n, c in zip(shown, columns, strict=True))),))
 
 
 def inner_join(inputs: tuple[Operator, ...], conditions: tuple[Expr, ...]) -> Join:

@@ -8,16 +8,26 @@ from pglast import ast
 
 from pgtrickle.errors import UnsupportedQuery
 from pgtrickle.ir.expr import Expr
+from pgtrickle.parse.refuse import unsupported
 
 _SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
 
 
 @dataclass(frozen=True, slots=True)
 class Visible:
-    """A name that a FROM item shows and the expression that it stands for."""
+    """A name that a FROM item shows and the expression that it stands for.
+
+    Attributes:
+        name: the name.
+        expr: the expression, over columns of the rows.
+        computed: the expression may have a value where all columns in it are NULL: an outer join has to make it NULL.
+        obstacle: why the name cannot be read, or None.
+    """
 
     name: str
     expr: Expr
+    computed: bool = False
+    obstacle: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +59,22 @@ class Scope:
         Raises:
             UnsupportedQuery: for whole rows, system columns and columns of an outer query.
         """
-        fields = ref.fields
-        if isinstance(fields[-1], ast.A_Star):
-            return self._row(fields)
-        names = [field.sval for field in fields]
+        if isinstance(ref.fields[-1], ast.A_Star):
+            return self._row(ref.fields)
+        return self.find(ref).expr
+
+    def find(self, ref: ast.ColumnRef) -> Visible:
+        """What a reference to one column means.
+
+        Raises:
+            UnsupportedQuery: for system columns, columns of an outer query and columns that cannot be read.
+        """
+        names = [field.sval for field in ref.fields]
         found = self._qualified(names) if len(names) > 1 else self._bare(names[0])
         if found is None:
             raise self._refusal(names)
+        if found.obstacle is not None:
+            raise unsupported("virtual generated column", found.obstacle, detail=".".join(names))
         return found
 
     def _row(self, fields: tuple[ast.Node, ...]) -> Expr:
@@ -76,21 +95,21 @@ class Scope:
         own = [c for table in self.tables for c in table.columns if c.name not in hidden]
         return (*self.merged, *own)
 
-    def _qualified(self, names: list[str]) -> Expr | None:
+    def _qualified(self, names: list[str]) -> Visible | None:
         alias, name = names[-2], names[-1]
         schema = names[-3] if len(names) > 2 else None
         for table in self.tables:
             if table.alias == alias and (schema is None or table.schema == schema):
                 for column in table.columns:
                     if column.name == name:
-                        return column.expr
+                        return column
         return None
 
-    def _bare(self, name: str) -> Expr | None:
+    def _bare(self, name: str) -> Visible | None:
         for column in self.merged:
             if column.name == name:
-                return column.expr
-        found = [c.expr for table in self.tables for c in table.columns if c.name == name]
+                return column
+        found = [c for table in self.tables for c in table.columns if c.name == name]
         return found[0] if len(found) == 1 else None
 
     def _refusal(self, names: list[str]) -> UnsupportedQuery:

@@ -300,7 +300,11 @@ BEGIN
                 'columns', coalesce((
                     SELECT jsonb_object_agg(a.attnum::text, jsonb_build_object(
                         'name', a.attname, 'type', a.atttypid::text, 'typmod', a.atttypmod,
-                        'collation', a.attcollation::text, 'not_null', a.attnotnull, 'generated', a.attgenerated,
+                        'collation', a.attcollation::text, 'not_null', a.attnotnull,
+                        -- Another expression of a virtual column changes all values, and nothing is written.
+                        'generated', CASE a.attgenerated WHEN 'v' THEN 'v ' || (
+                            SELECT pg_get_expr(g.adbin, g.adrelid) FROM pg_attrdef g
+                            WHERE g.adrelid = a.attrelid AND g.adnum = a.attnum) ELSE a.attgenerated::text END,
                         'dropped', a.attisdropped, 'xmin', a.xmin::text))
                     FROM pg_attribute a WHERE a.attrelid = d.relid AND a.attnum = ANY (d.columns)), '{}'),
                 'keys', coalesce((
