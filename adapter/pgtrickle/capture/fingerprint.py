@@ -176,13 +176,19 @@ def _columns(old: Facts, new: Facts) -> Iterator[Difference]:
         if changed or (before["not_null"] and not after["not_null"]):
             text = f"the column changed: {', '.join(changed) or 'NOT NULL was dropped'}"
             yield Difference("column", name, text, Severity.REANALYSE)
-        elif before["xmin"] != after["xmin"] and rewritten:
+        elif rewritten and (before["xmin"] != after["xmin"] or _below_changed(before, after)):
             yield Difference("column", name, "its values may have been rewritten", Severity.RECOMPUTE)
         elif before != after:
             yield Difference("column", name, "nothing that matters changed", Severity.HARMLESS)
     for number in new["columns"].keys() - old["columns"].keys():
         name = f"{new['name']}.{new['columns'][number]['name']}"
         yield Difference("column", name, "it was not read before", Severity.RECOMPUTE)
+
+
+def _below_changed(before: Facts, after: Facts) -> bool:
+    """Whether the column was altered in a partition or child that was there before: others are a matter of capture."""
+    old, new = before.get("below") or {}, after.get("below") or {}
+    return any(old[relid] != new[relid] for relid in old.keys() & new.keys())
 
 
 def _keys(old: Facts, new: Facts) -> Iterator[Difference]:

@@ -11,7 +11,7 @@ from pglast import ast, enums
 from pgtrickle.errors import InternalError
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import Filter, InputKey, Operator, Project, Scan
-from pgtrickle.ir.schema import Column
+from pgtrickle.ir.schema import BOOL, Column
 from pgtrickle.parse.expression import Expressions, all_of, split_and
 from pgtrickle.parse.facts import RelationFacts
 from pgtrickle.parse.generated import visible_columns
@@ -191,32 +191,36 @@ class FromClause:
         return text("ROW(", *parts, f")::{quoted(schema)}.{quoted(row_type)}")
 
     def _nullable(self, item: Item) -> Item:
-        """The side of an outer join that it may fill with NULL: what is computed becomes columns, to be filled too."""
-        tables = item.scope.tables
-        shown = (*(column for table in tables for column in table.columns), *item.scope.merged)
-        computed = [column.expr for column in shown if column.computed and column.obstacle is None]
+        """The side of an outer join that it may fill with NULL.
+
+        Whole rows become columns, to be filled too. What is computed (it may fail) stays so, for rows that are there:
+        a further column tells them.
+        """
+        tables, merged = item.scope.tables, item.scope.merged
+        shown = (*(column for table in tables for column in table.columns), *merged)
         rows = [table.row for table in tables if table.row is not None and table.row.column is None]
-        made = {
-            expr: Column(self.expressions.names.fresh("row" if expr in rows else "virtual"), self.laterals.unknown)
-            for expr in (*computed, *rows)
-        }
+        made = {row: Column(self.expressions.names.fresh("row"), self.laterals.unknown) for row in rows}
+        there = Column(self.expressions.names.fresh("there"), BOOL, False)
+        if any(column.computed for column in shown):
+            made[text("TRUE")] = there
         if not made:
             return item
 
-        def stored(column: Visible) -> Visible:
-            return replace(column, expr=col(made[column.expr].name), computed=False) if column.expr in made else column
+        def guarded(column: Visible) -> Visible:
+            expr = text("CASE WHEN ", col(there.name), " THEN ", column.expr, " END")
+            return replace(column, expr=expr, computed=False) if column.computed else column
 
         tables = tuple(
             replace(
                 table,
-                columns=tuple(map(stored, table.columns)),
+                columns=tuple(map(guarded, table.columns)),
                 row=col(made[table.row].name) if table.row in made else table.row,
             )
             for table in tables
         )
         columns = item.operator.columns
         operator = Project(item.operator, (*columns, *made.values()), (*(col(c.name) for c in columns), *made))
-        return Item(operator, replace(item.scope, tables=tables, merged=tuple(map(stored, item.scope.merged))))
+        return Item(operator, Scope(tables, tuple(map(guarded, merged))))
 
     def _renamed(self, operator: Operator) -> Project:
         columns = tuple(replace(c, name=self.expressions.names.fresh(c.name)) for c in operator.columns)

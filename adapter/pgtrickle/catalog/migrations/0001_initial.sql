@@ -305,7 +305,12 @@ BEGIN
                         'generated', CASE a.attgenerated WHEN 'v' THEN 'v ' || (
                             SELECT pg_get_expr(g.adbin, g.adrelid) FROM pg_attrdef g
                             WHERE g.adrelid = a.attrelid AND g.adnum = a.attnum) ELSE a.attgenerated::text END,
-                        'dropped', a.attisdropped, 'xmin', a.xmin::text))
+                        'dropped', a.attisdropped, 'xmin', a.xmin::text,
+                        -- A partition or child may be given an expression of its own, which rewrites it alone.
+                        'below', CASE a.attgenerated WHEN 's' THEN (
+                            SELECT jsonb_object_agg(b.attrelid::text, b.xmin::text)
+                            FROM pgtrickle.source_tables t JOIN pg_attribute b ON b.attrelid = t.relid
+                            WHERE t.source_id = d.source_id AND t.relid <> d.relid AND b.attname = a.attname) END))
                     FROM pg_attribute a WHERE a.attrelid = d.relid AND a.attnum = ANY (d.columns)), '{}'),
                 'keys', coalesce((
                     SELECT jsonb_agg(k.columns ORDER BY k.columns)
