@@ -119,6 +119,11 @@ SUPPORT: tuple[Support, ...] = (
     Support("whole rows of tables, subqueries and common table expressions (count(t), row_to_json(t))", True, _DELTA),
     Support("whole rows of functions and of the right side of LEFT JOIN LATERAL", False, _REFUSED),
     Support("system columns (ctid, xmin, tableoid ...)", False, _REFUSED),
-    Support("virtual generated columns", False, _REFUSED, "triggers do not see their values"),
+    Support(
+        "virtual generated columns (PostgreSQL 18)",
+        True,
+        _DELTA,
+        "read as their expressions; computed from tableoid, or an array of strings of limited length: FULL",
+    ),
     Support("FOR UPDATE, FOR SHARE, data-modifying WITH", False, "refused by PostgreSQL or FULL"),
 )

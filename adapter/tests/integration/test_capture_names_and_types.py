@@ -10,7 +10,7 @@ from psycopg.sql import SQL, Identifier
 
 from pgtrickle import capture
 from pgtrickle import db as engine_db
-from pgtrickle.errors import UnsupportedQuery
+from pgtrickle.catalog import sources
 from tests.support.consumers import Consumer, need_of
 
 User = psycopg.Connection[Any]
@@ -171,15 +171,15 @@ def test_stored_generated_columns_are_captured(storage: engine_db.Connection, co
 
 
 @pytest.mark.min_major(18)
-def test_virtual_generated_columns_are_refused(storage: engine_db.Connection, conn: User) -> None:
+def test_of_virtual_generated_columns_nothing_is_captured(storage: engine_db.Connection, conn: User) -> None:
     conn.execute("CREATE TABLE g (a integer, b integer GENERATED ALWAYS AS (a * 2) VIRTUAL)")
     need = need_of(conn, "g")
-    reason = capture.restrictions(storage, need.relid, tuple(need.columns))
-    assert reason is not None
-    assert "generated" in reason
-    with pytest.raises(UnsupportedQuery, match="generated"):
-        Consumer(storage, need).install()
-    assert capture.restrictions(storage, need.relid, (1,)) is None
+    assert list(need.columns) == [1, 2]
+    assert capture.restrictions(storage, need.relid) is None
+    consumer = Consumer(storage, need).install().load()
+    assert [source.columns for source in sources.fetch_all(storage)] == [(1,)]
+    conn.execute("INSERT INTO g VALUES (1), (2); UPDATE g SET a = a + 10")
+    assert consumer.changes().rows == 6
 
 
 def test_query_without_columns_still_counts_rows(storage: engine_db.Connection, conn: User) -> None:

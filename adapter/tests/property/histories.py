@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.property.choices import Choices, chance, pick, weighted
-from tests.property.schemas import Table, draw_condition, draw_insert, draw_value, target
+from tests.property.schemas import GENERATED, Table, draw_condition, draw_insert, draw_value, target
 
 Change = list[str]
 """Statements of one transaction; a single one is sent without BEGIN."""
@@ -76,6 +76,8 @@ def draw_statement(choices: Choices, table: Table, tables: list[Table], *, in_tr
     ]
     if not in_transaction:
         kinds.append((1, _truncate))
+    if any(column.generated is not None for column in table.columns):
+        kinds.append((1, _generate))
     return weighted(choices, kinds)(choices, table, tables)
 
 
@@ -149,6 +151,12 @@ def _update_from(choices: Choices, table: Table, tables: list[Table]) -> str:
 def _swap(choices: Choices, table: Table, tables: list[Table]) -> str:
     """Two keys change places: rows leave and come under the same key."""
     return f"UPDATE {table.qualified} SET k = CASE k WHEN 1 THEN 2 ELSE 1 END WHERE k IN (1, 2)"
+
+
+def _generate(choices: Choices, table: Table, tables: list[Table]) -> str:
+    """A generated column gets another expression (from PostgreSQL 17 on): all its values change without a write."""
+    column = next(each.name for each in table.columns if each.generated is not None)
+    return f"ALTER TABLE {table.qualified} ALTER COLUMN {column} SET EXPRESSION AS ({pick(choices, GENERATED)})"
 
 
 def _truncate(choices: Choices, table: Table, tables: list[Table]) -> str:

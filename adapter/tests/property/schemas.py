@@ -10,14 +10,19 @@ from tests.property.values import COMMON, INT, RARE, TEXT, Type, literal
 ODD_NAMES = ('"select"', '"Mixed Case"', "__w", "__n", "__x", '"a""b"', '"%s"', '"{}"', "count", "c", "ctid_", '"ünï"')
 
 
+#: What generated columns hold; some of it is not NULL where ``k`` is, which outer joins must not mistake.
+GENERATED = ("k * 2", "nullif(k, 1)", "k % 2", "coalesce(k, -1)", "CASE WHEN k > 1 THEN 1 END")
+
+
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """A column of a base table."""
+    """A column of a base table; ``virtual``: its expression is evaluated when it is read (PostgreSQL 18)."""
 
     name: str
     type: Type
     nullable: bool
     generated: str | None = None
+    virtual: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,8 @@ def draw_table(choices: Choices, number: int) -> Table:
             odd = pick(choices, ODD_NAMES)
             name = odd if all(column.name != odd for column in columns) else name
         columns.append(TableColumn(name, kind, not chance(choices, 15)))
-    if chance(choices, 8):
-        columns.append(TableColumn("g", INT, True, pick(choices, ("k * 2", "nullif(k, 1)", "k % 2"))))
+    if chance(choices, 12):
+        columns.append(TableColumn("g", INT, True, pick(choices, GENERATED), chance(choices, 60)))
     partitioned = chance(choices, 12)
     front = weighted(choices, [(94, 0), (4, 3), (2, 70)])
     return Table(f"t{number}", tuple(columns), "k" if keyed else None, partitioned, front, chance(choices, 6))
@@ -92,7 +97,8 @@ def create_table(table: Table) -> list[str]:
 
 def _declaration(column: TableColumn) -> str:
     if column.generated is not None:
-        return f"{column.name} {column.type.name} GENERATED ALWAYS AS ({column.generated}) STORED"
+        kind = "VIRTUAL" if column.virtual else "STORED"
+        return f"{column.name} {column.type.name} GENERATED ALWAYS AS ({column.generated}) {kind}"
     return f"{column.name} {column.type.name}{'' if column.nullable else ' NOT NULL'}"
 
 

@@ -12,11 +12,12 @@ from tests.property.case import Case
 from tests.property.cases import draw_case
 from tests.property.choices import Seeded
 
-SEEDS = 1200
+SEEDS = 1600
 AGGREGATE = r"\b(?:count|sum|avg|min|max|stddev\w*|var\w*|array_agg|string_agg|bool_\w+|every)\((?:DISTINCT )?"
 #: XMLTABLE is not among them: the newest server that the tests run on is built without XML.
 #: Words of the matrix -> what a query that has the construct looks like. A row is covered if all its words are.
 WORDS: dict[str, str] = {
+    "virtual generated columns (PostgreSQL 18)": r"GENERATED ALWAYS AS \(.*\) VIRTUAL",
     "expressions": r"\+ 1\)|upper\(|coalesce\(",
     "casts": r"\)::text",
     "CASE": r"CASE WHEN",
@@ -136,7 +137,8 @@ ALSO = {
     "dropped columns": r"DROP COLUMN",
     "odd names": r'"(?:Mixed Case|select|%s|a""b)"',
     "partitioned tables": r"PARTITION BY LIST",
-    "generated columns": r"GENERATED ALWAYS",
+    "stored generated columns": r"GENERATED ALWAYS AS \(.*\) STORED",
+    "generated columns with another expression": r"SET EXPRESSION AS",
     "TRUNCATE": r"^TRUNCATE",
     "transactions taken back": r"^ROLLBACK$",
     "transactions taken back in part": r"ROLLBACK TO SAVEPOINT",
