@@ -6,7 +6,7 @@ from pgtrickle.capture.functions import Shape, bodies, create_function
 from pgtrickle.capture.relations import Column
 from pgtrickle.catalog.model import Snapshot
 
-COLUMN = Column(2, 'a "b" %', 23, 23, "pg_catalog", "int4", None, None, 0, False)
+COLUMN = Column(2, 'a "b" %', 23, 23, "pg_catalog", "int4", None, None, 0)
 
 
 def shape(**changes: object) -> Shape:
