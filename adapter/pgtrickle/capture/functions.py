@@ -96,18 +96,25 @@ def _images_differ(old: str, new: str, columns: Sequence[Column]) -> Composable:
     return SQL("NOT {} OPERATOR(pg_catalog.*=) {}").format(*rows)
 
 
-def _changed(columns: Sequence[Column]) -> Composable:
-    """Whether an UPDATE of one row changed what is captured; NULL if it were several rows.
+def _updated(columns: Sequence[Column], *, filtered: bool) -> Composable:
+    """The first query of an UPDATE: ``fits``, and whether it changed what is captured; NULL if it were several rows.
 
     Rows that were updated to the same image cancel out sooner or later. One statement, one row is what applications
     do all the time, and needs no key to tell which old row belongs to which new one.
+
+    Args:
+        columns: what is captured.
+        filtered: a row that leaves its partition changes it, even if nothing that is captured does.
     """
-    if not columns:
-        return SQL("false")
+    fits = _fits("r", columns)
+    if filtered or not columns:
+        return SQL("SELECT {}, {} INTO fits, changed FROM new_rows AS r LIMIT 1").format(fits, Literal(filtered))
+    # One plan of few nodes: starting them is most of what a statement of one row costs. Several rows make four pairs.
     return SQL(
-        "(CASE WHEN (SELECT pg_catalog.count(*) FROM (SELECT FROM new_rows LIMIT 2) AS few) = 1"
-        " THEN (SELECT {} FROM old_rows AS o, new_rows AS n) END)"
-    ).format(_images_differ("o", "n", columns))
+        "SELECT pg_catalog.bool_and(p.f), CASE WHEN pg_catalog.count(*) = 1 THEN pg_catalog.bool_or(p.c) END"
+        " INTO fits, changed FROM (SELECT {fits} AS f, {changed} AS c FROM new_rows AS r"
+        " LEFT JOIN old_rows AS o ON true LIMIT 2) AS p"
+    ).format(fits=fits, changed=_images_differ("o", "r", columns))
 
 
 def _several_changed(columns: Sequence[Column], key: Sequence[str]) -> Composable:
@@ -151,8 +158,7 @@ def _statement(shape: Shape, *, partition: str | None = None) -> Composed:
     return _fill(
         "statement_rows",
         shape,
-        # A row that leaves its partition changes it, even if nothing that is captured does.
-        changed=SQL("true") if partition else _changed(shape.columns),
+        updated=_updated(shape.columns, filtered=partition is not None),
         several_changed=_several_changed(shape.columns, shape.key),
         fits=_fits("r", shape.columns),
         new_values=_values(1, "r", shape.columns),

@@ -145,7 +145,7 @@ def others(given: argparse.Namespace, options: harness.Options) -> dict[str, tup
     dsn, quick, repeats = options.dsn, given.quick, options.repeats
     scale = min(map(float, given.scale.split(",")))
     return {
-        "capture": (0.2, lambda run: capture.measure(run, dsn, repeats=4 * repeats, seconds=2 if quick else 10)),
+        "capture": (0.2, lambda run: capture.measure(run, dsn, repeats=4 * repeats, seconds=1 if quick else 4)),
         "pg_ivm": (0.2, lambda run: ivm.measure(run, dsn, scale=scale, repeats=repeats)),
         "floor": (0.1, lambda run: fixed.measure(run, dsn, repeats=10 * repeats)),
         "scale": (
