@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
 
 from psycopg.sql import SQL, Literal
@@ -121,6 +122,8 @@ def _printed(conn: db.Connection, statements: Iterable[Query]) -> tuple[SQL, ...
     return tuple(SQL(cast("LiteralString", one.as_string(conn))) for one in statements)
 
 
+_PARSER = version("pglast")
+
 #: Analysing a query locks its relations as reading them would: a source that is being rewritten must not hold a worker.
 COMPILE_LOCK_TIMEOUT = "3s"
 
@@ -134,22 +137,22 @@ def compile_member(conn: db.Connection, row: GroupRow) -> Compiled:
     """
     with db.transaction(conn, object_name=row.name):
         pin(conn, {**row.settings, "lock_timeout": COMPILE_LOCK_TIMEOUT})
-        # What this very package has had this server prepare before needs no second proof. FULL stays FULL, also where
+        # What this very package has proven with this server before needs no second proof. FULL stays FULL, also where
         # the reason was not the query but what can be captured of its sources.
         full = row.effective_mode == "FULL"
         analysis = analyze.compile_query(
             conn,
             row.canonical_query,
             mode="FULL" if full else row.requested_mode,
-            check=row.definition.get("checked") != checker(conn),
+            proven=not full and row.definition.get("checked") == checker(conn),
         )
     plan = replace(analysis.plan, full_reason=row.mode_reason) if full else analysis.plan
     return Compiled(row.definition.get("version"), plan)
 
 
 def checker(conn: db.Connection) -> str:
-    """Who checks the statements of a plan: this package with this server, by their versions."""
-    return f"{__version__} {conn.info.server_version}"
+    """Who checks the statements of a plan: this package and its parser with this server, by their versions."""
+    return f"{__version__} {_PARSER} {conn.info.server_version}"
 
 
 def pin(conn: db.Connection, settings: Mapping[str, str]) -> None:
