@@ -205,17 +205,18 @@ def _reads_the_same(found: _Compilation, query: str, like: str | None = None) ->
                 first = "pgtrickle_like"
                 columns = probe(found.conn, like, first, catalog_path=False).columns
             again = probe(found.conn, query, "pgtrickle_again", catalog_path=False)
-            mine, theirs = (_meaning(found.conn, name) for name in (first, "pgtrickle_again"))
+            mine, theirs = (_meaning(found, name) for name in (first, "pgtrickle_again"))
             return mine == theirs and again.columns == columns
     except PgTrickleError:
         return False
 
 
-def _meaning(conn: db.Connection, name: str) -> str:
+def _meaning(found: _Compilation, name: str) -> str:
     """What the rule of a temporary view means."""
     oid = SQL("SELECT {}::pg_catalog.regclass::pg_catalog.oid").format("pg_temp." + name)
-    relid = db.fetch_value(conn, oid)
-    return meaning_of(db.fetch_value(conn, _QUERIES["view_rule"], {"relid": relid}), relid)
+    relid = db.fetch_value(found.conn, oid)
+    volatile = frozenset(function.oid for function in found.functions if function.volatility == "v")
+    return meaning_of(db.fetch_value(found.conn, _QUERIES["view_rule"], {"relid": relid}), relid, volatile)
 
 
 # --- DIFFERENTIAL ---------------------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
+
+from pgtrickle.analyze.groups import Tree, clause_of, join_repeated_keys, repeatable, text_of
 
 #: Fields that depend on how a query was written: columns are referred to by number, never by name.
 _WRITING = re.compile(
@@ -24,22 +25,21 @@ _TARGET_REF = re.compile(r"(:ressortgroupref )(\d+)")
 _CLAUSE_REF = re.compile(r"(SORTGROUPCLAUSE :tleSortGroupRef )(\d+)")
 _CLAUSES = (":groupClause ", ":sortClause ", ":distinctClause ", ":partitionClause ", ":orderClause ")
 
-Tree = list["str | Tree"]
 
-
-def meaning_of(rule: str, relid: int) -> str:
+def meaning_of(rule: str, relid: int, volatile: frozenset[int] = frozenset()) -> str:
     """The text of a rule without traces of its writing and of the view's own OID.
 
     Args:
         rule: ``pg_rewrite.ev_action``.
         relid: OID of the view.
+        volatile: OIDs of functions of which two calls may have different results.
     """
     rule = _WRITING.sub("", rule)
     rule = _OWN_OID.sub(lambda match: ":relid 0" if int(match[1]) == relid else match[0], rule)
-    return _text(_flattened(rule))
+    return text_of(_flattened(rule, volatile))
 
 
-def _flattened(rule: str) -> Tree:
+def _flattened(rule: str, volatile: frozenset[int]) -> Tree:
     """The nodes as nested lists, an AND inside an AND (or OR inside OR) merged: the grammar does that with text."""
     root: Tree = []
     stack: list[Tree] = [root]
@@ -50,7 +50,8 @@ def _flattened(rule: str) -> Tree:
             closed = stack.pop()
             closed.append(token)
             closed = _pushed_cast(closed)
-            _join_repeated_targets(closed)
+            join_repeated_keys(closed, volatile)
+            _join_repeated_targets(closed, volatile)
             arguments = _same_operator(closed, stack)
             if arguments is None:
                 stack[-1].append(closed)
@@ -110,48 +111,34 @@ def _operator(node: Tree) -> str | None:
     return found[1] if found else None
 
 
-def _join_repeated_targets(query: Tree) -> None:
+def _join_repeated_targets(query: Tree, volatile: frozenset[int]) -> None:
     """One reference for output columns with the same expression: a clause that names one may mean any; in place.
 
     The references are numbered anew, in the order of the columns.
     """
     if len(query) < 2 or not isinstance(query[1], str) or not query[1].startswith("QUERY "):
         return
-    targets = _clause(query, ":targetList ")
-    if targets is None or _clause(query, ":groupingSets ") is not None:
+    targets = clause_of(query, ":targetList ")
+    if targets is None or clause_of(query, ":groupingSets ") is not None:
         return
     known: dict[str, int] = {}
     renamed: dict[str, int] = {}
     for target in targets:
         ref = _ref(target, _TARGET_REF)
         if isinstance(target, list) and ref not in (None, "0"):
-            renamed[ref or ""] = known.setdefault(_repeatable(target) or f"{ref} alone", len(known) + 1)
+            renamed[ref or ""] = known.setdefault(repeatable(target[2:-2], volatile) or f"{ref} alone", len(known) + 1)
     left = set(renamed.values())
     for target in targets:
         if isinstance(target, list) and isinstance(target[-2], str):
-            number = known.get(_repeatable(target) or f"{_ref(target, _TARGET_REF)} alone", 0)
+            number = known.get(repeatable(target[2:-2], volatile) or f"{_ref(target, _TARGET_REF)} alone", 0)
             shown = number if number in left else 0
             left.discard(number)
             target[-2] = _TARGET_REF.sub(rf"\g<1>{shown}", target[-2])
-    for clause in (query, *(_clause(query, ":windowClause ") or ())):
+    for clause in (query, *(clause_of(query, ":windowClause ") or ())):
         if not isinstance(clause, list):
             continue
         for name in _CLAUSES:
-            _renumber(_clause(clause, name) or [], renamed, repeat=name == ":groupClause ")
-
-
-def _clause(node: Tree, name: str) -> Tree | None:
-    """The list behind a field of a node; None if it is empty."""
-    for before, found in pairwise(node):
-        if isinstance(before, str) and before.endswith(name) and isinstance(found, list):
-            return found
-    return None
-
-
-def _repeatable(target: Tree) -> str | None:
-    """The text of an output column's expression; None if the same text need not mean the same value."""
-    expr = _text(target[2:-2])
-    return None if "FUNCEXPR" in expr else expr
+            _renumber(clause_of(clause, name) or [], renamed)
 
 
 def _ref(node: str | Tree, pattern: re.Pattern[str]) -> str | None:
@@ -160,30 +147,17 @@ def _ref(node: str | Tree, pattern: re.Pattern[str]) -> str | None:
     return found[2] if found else None
 
 
-def _renumber(clause: Tree, renamed: dict[str, int], *, repeat: bool) -> None:
-    """Give the items of a clause the new references, each of them once unless they may repeat."""
+def _renumber(clause: Tree, renamed: dict[str, int]) -> None:
+    """Give the items of a clause the new references, each of them once."""
     items: Tree = []
     seen: set[int] = set()
     for item in clause[1:-1]:
         number = renamed.get(_ref(item, _CLAUSE_REF) or "")
         if not isinstance(item, list) or number is None or not isinstance(item[1], str):
             items.append(item)
-        elif repeat or number not in seen:
+        elif number not in seen:
             items.append([item[0], _CLAUSE_REF.sub(rf"\g<1>{number}", item[1]), *item[2:]])
             seen.add(number)
         elif items and items[-1] == " ":
             items.pop()  # between this item and the one before
     clause[1:-1] = items
-
-
-def _text(tree: Tree) -> str:
-    # Not recursive: a rule may be nested more deeply than Python's stack allows.
-    parts: list[str] = []
-    waiting: list[str | Tree] = [tree]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, str):
-            parts.append(part)
-        else:
-            waiting.extend(reversed(part))
-    return "".join(parts)
