@@ -66,11 +66,16 @@ FROM pg_catalog.pg_index AS i
 CROSS JOIN LATERAL pg_catalog.generate_series(0, i.indnkeyatts - 1) AS k (position)
 JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.position]
 LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = a.attcollation
+JOIN pg_catalog.pg_opclass AS o ON o.oid = i.indclass[k.position]
 WHERE i.indrelid = ANY (%(relids)s)
   AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
 GROUP BY i.indrelid, i.indexrelid, i.indisprimary, i.indnkeyatts
--- An index may tell apart what the column's own collation takes for equal.
-HAVING bool_and(a.attnotnull AND (l.collisdeterministic IS NOT FALSE OR i.indcollation[k.position] = l.oid))
+-- An index may tell apart what the column's own collation takes for equal, or what = of its type does; the pattern
+-- classes of text and char (families 2095 and 2097) do not.
+HAVING bool_and(
+    a.attnotnull AND (l.collisdeterministic IS NOT FALSE OR i.indcollation[k.position] = l.oid)
+    AND (o.opcdefault OR o.opcfamily IN (2095, 2097))
+)
 AND NOT EXISTS (
     SELECT FROM pg_catalog.pg_constraint AS c
     WHERE c.conrelid = i.indrelid AND c.contype = 'n' AND NOT c.convalidated AND c.conkey && array_agg(a.attnum)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from pglast import ast, enums
 
@@ -110,6 +110,8 @@ class Subqueries:
         if isinstance(node, Branching) and has_subquery(node):
             lift_branches(node, self._lift_under)
             return node
+        if _compares_row(node):
+            return self._row_comparison(node)
         if not isinstance(node, ast.SubLink):
             return None
         guard = self._guard(node)
@@ -121,9 +123,22 @@ class Subqueries:
         if unnested is not None:
             return self.expressions.names.placeholder(unnested)
         subselect, inputs = self.text_of(node.subselect)
+        return self._as_text(node, guard, inputs, test - subselect.refs)
+
+    def _row_comparison(self, node: ast.A_Expr) -> ast.Node:
+        """``(a, b) < (SELECT c, d ...)`` is computed as a whole: the value of the subquery is no column."""
+        guard = self._guard(node.rexpr)
+        node.lexpr = transform(self.lift(node.lexpr), self._outer(None))
+        _, inputs = self.text_of(node.rexpr.subselect)
+        return self._as_text(node, guard, inputs, frozenset())
+
+    def _as_text(
+        self, node: ast.Node, guard: Expr | None, inputs: frozenset[InputKey], compared: frozenset[str]
+    ) -> ast.Node:
+        """What stands for an expression with a subquery that PostgreSQL evaluates as it is."""
         expr = _guarded(self.expressions.names.split(print_node(node)), guard)
         column = Column(self.expressions.names.fresh("subquery"), self.unknown)
-        self.steps.append(SubqueryCall(column, expr, inputs, test - subselect.refs))
+        self.steps.append(SubqueryCall(column, expr, inputs, compared))
         self.expressions.note("subquery", f"{show(expr)} becomes a column that is computed below the expression")
         return self.expressions.names.placeholder(col(column.name))
 
@@ -263,6 +278,16 @@ class Guard:
 
 #: What happens below an expression, in this order.
 Step: TypeAlias = SubqueryCall | Asked | Guard
+
+
+def _compares_row(node: ast.Node) -> TypeGuard[ast.A_Expr]:
+    """Whether a row is compared with the only row of a subquery."""
+    return (
+        isinstance(node, ast.A_Expr)
+        and isinstance(node.lexpr, ast.RowExpr)
+        and isinstance(node.rexpr, ast.SubLink)
+        and node.rexpr.subLinkType == enums.SubLinkType.EXPR_SUBLINK
+    )
 
 
 def _guarded(expr: Expr, guard: Expr | None) -> Expr:
