@@ -44,12 +44,24 @@ def check_statements(conn: db.Connection, plan: Plan, sources: Bindings) -> None
         with db.wrapped():
             conn.execute(statement, {})
     planned = any(is_one_sided(column.type) for stage in plan.stages for column in all_columns(stage.operator))
+    _check_staged(conn, plan, bindings)
     for statement in _statements(plan, bindings):
         filled = _filled(conn, statement, plan)
         describe(conn, filled)
         if planned:
             with db.wrapped():
                 conn.execute(SQL("EXPLAIN {}").format(filled), {})
+
+
+def _check_staged(conn: db.Connection, plan: Plan, bindings: Bindings) -> None:
+    """The statements that recompute by way of temporary tables; these are made, but empty."""
+    for stage in plan.stages:
+        for step in emit.stage_staged(plan, stage, bindings):
+            filled = _filled(conn, step.statement, plan)
+            if step.creates:
+                db.execute(conn, SQL("{} WITH NO DATA").format(filled), {})
+            else:
+                describe(conn, filled)
 
 
 def is_one_sided(kind: Type) -> bool:

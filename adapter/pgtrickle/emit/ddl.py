@@ -53,10 +53,14 @@ def _state_locator(state: State, stage: Stage, bindings: Bindings) -> tuple[Comp
     return _locator(state.target, f"{bindings.stages[stage.number].locator}_state", unique=True)
 
 
+def is_unique(target: Target, stage: Stage) -> bool:
+    """Whether the index by which the stage's rows are found keeps a key from being there twice."""
+    return target.plain_index and stage.strategy in (Strategy.AGGREGATE, Strategy.KEYS)
+
+
 def _locators(target: Target, stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
-    unique = stage.strategy in (Strategy.AGGREGATE, Strategy.KEYS)
     name = bindings.stages[stage.number].locator
-    indexes = _locator(target, name, unique=unique)
+    indexes = _locator(target, name, unique=is_unique(target, stage))
     if stage.group is None:
         return indexes
     found = finder(target, stage)

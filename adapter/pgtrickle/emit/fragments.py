@@ -44,6 +44,8 @@ class Rendered(Composable):
         return self._texts[encoding]
 
 
+#: ``pg_type.oid`` of numeric.
+NUMERIC = 1700
 #: The weight of a row in printed relations.
 WEIGHT = Name("__w")
 
@@ -121,6 +123,15 @@ def is_null(value: Composable) -> Composable:
 def identical(column: Column, left: Composable, right: Composable) -> Composable:
     """Both NULL, or values that look the same."""
     return SQL("{} IS NOT DISTINCT FROM {}").format(image(column, left), image(column, right))
+
+
+def differs(column: Column, left: Composable, right: Composable) -> Composable:
+    """Not both NULL, and values that do not look the same; never NULL."""
+    if column.type.oid == NUMERIC:
+        # Equal numbers of one scale look the same, and that is told without making their images.
+        text = "({0} IS DISTINCT FROM {1} OR pg_catalog.scale({0}) IS DISTINCT FROM pg_catalog.scale({1}))"
+        return SQL(text).format(left, right)
+    return SQL("{} IS DISTINCT FROM {}").format(image(column, left), image(column, right))
 
 
 def hashed(columns: Iterable[Column], alias: str | None = None) -> Composable:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from psycopg.sql import SQL, Composable, Composed
 
 from pgtrickle.emit.apply import apply, consolidate
-from pgtrickle.emit.fragments import names, table
+from pgtrickle.emit.fragments import NUMERIC, names, table
 from pgtrickle.emit.net import affected_groups, changed_groups, changed_rows, compared, net_changes, stored_rows
 from pgtrickle.emit.pick import picked_rows
 from pgtrickle.emit.recursion import changed_recursion
@@ -21,15 +21,12 @@ from pgtrickle.ir.schema import Column, Equality
 from pgtrickle.plan import Bindings, Plan, Stage, Strategy
 from pgtrickle.rewrite.stages import subquery_inputs
 
-#: ``pg_type.oid`` of numeric.
-NUMERIC = 1700
-
 
 def stage_load(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
     """Fill an empty stage from its inputs: state first, then the output from it."""
     target = output_target(plan, stage, bindings)
     statements = _state_load(stage, bindings)
-    rows = _rows_now(stage, bindings)
+    rows = rows_now(stage, bindings)
     insert = SQL("INSERT INTO {} ({}) SELECT {} FROM ({}) AS q").format(
         table(target.relation), names(target.columns), names(stage.operator.columns), rows
     )
@@ -75,21 +72,24 @@ def stage_refresh(plan: Plan, stage: Stage, bindings: Bindings, changed: frozens
 
 
 def stage_recompute(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
-    """Compute a stage again and write the differences only; the last statement returns `emit.apply.COUNTS`."""
+    """Compute a stage again and write the differences only; the last statement returns `emit.apply.COUNTS`.
+
+    For roles that may not create temporary tables; `emit.full` does the same faster.
+    """
     target = output_target(plan, stage, bindings)
-    target = replace(target, columns=_loosened(target.columns), key=target.key and _loosened(target.key))
+    target = replace(target, columns=loosened(target.columns), key=target.key and loosened(target.key))
     statements: list[Composed] = []
-    state = bindings.stages[stage.number].state
-    if stage.strategy is Strategy.AGGREGATE and state is not None:
-        statements.append(SQL("DELETE FROM {}").format(table(state)))
+    state = state_of(stage, bindings)
+    if state is not None:
+        statements.append(SQL("DELETE FROM {}").format(table(state.target.relation)))
         statements += _state_load(stage, bindings)
     difference = _difference(stage, target, bindings)
-    net = consolidate(_loosened(stage.operator.columns), difference)
+    net = consolidate(loosened(stage.operator.columns), difference)
     changes = net_changes(stage, target, net)
     return (*statements, apply(Printer(bindings), target, changes, bindings.stages[stage.number]))
 
 
-def _loosened(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+def loosened(columns: tuple[Column, ...]) -> tuple[Column, ...]:
     """The columns told apart by what a user sees, also where values of one scale are all that there should be: what is
     stored may be of the time before a source's column got another scale."""
     return tuple(
@@ -102,27 +102,38 @@ def _loosened(columns: tuple[Column, ...]) -> tuple[Column, ...]:
 
 def _difference(stage: Stage, target: Target, bindings: Bindings) -> Composable:
     columns = stage.operator.columns
-    return compared(_rows_now(stage, bindings), stored_rows(target, columns), columns)
+    return compared(rows_now(stage, bindings), stored_rows(target, columns), columns)
 
 
-def _rows_now(stage: Stage, bindings: Bindings) -> Composable:
-    """The stage's output rows for its inputs as they are now."""
-    if stage.strategy is not Strategy.AGGREGATE:
+def rows_now(stage: Stage, bindings: Bindings) -> Composable:
+    """The stage's output rows for its inputs as they are now; those of an aggregate from its state as it is now."""
+    state = state_of(stage, bindings)
+    if state is None:
         return Printer(bindings).select(stage.operator)
-    relation = bindings.stages[stage.number].state
-    if relation is None:
-        raise InternalError("a stage that adds and subtracts has a state table")
-    state = State.of(stage, relation)
     chain, _ = grouping_of(stage.operator)
     printer = Printer(bindings)
-    printer.define("totals", SQL("SELECT * FROM {}").format(table(relation)))
+    printer.define("totals", SQL("SELECT * FROM {}").format(table(state.target.relation)))
     return printer.statement(printer.select(rebuilt(chain, state.results("totals", ""))))
 
 
-def _state_load(stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
+def state_of(stage: Stage, bindings: Bindings) -> State | None:
+    """The state of a stage that adds and subtracts; None for the others."""
+    if stage.strategy is not Strategy.AGGREGATE:
+        return None
     relation = bindings.stages[stage.number].state
-    if stage.strategy is not Strategy.AGGREGATE or relation is None:
+    if relation is None:
+        raise InternalError("a stage that adds and subtracts has a state table")
+    return State.of(stage, relation)
+
+
+def state_now(state: State, bindings: Bindings) -> Composable:
+    """The state for the stage's inputs as they are now."""
+    child = state.grouping.child
+    return state.loaded(as_weighted(Printer(bindings).select(child), child.columns))
+
+
+def _state_load(stage: Stage, bindings: Bindings) -> tuple[Composed, ...]:
+    state = state_of(stage, bindings)
+    if state is None:
         return ()
-    state = State.of(stage, relation)
-    rows = as_weighted(Printer(bindings).select(state.grouping.child), state.grouping.child.columns)
-    return (SQL("INSERT INTO {} {}").format(table(relation), state.loaded(rows)),)
+    return (SQL("INSERT INTO {} {}").format(table(state.target.relation), state_now(state, bindings)),)

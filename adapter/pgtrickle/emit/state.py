@@ -99,6 +99,15 @@ class State:
                 shown.append(SQL("{} AS {}").format(_picked(part, mine), Name(f"{prefix}{name}")))
         return self._grouped(shown, self._netted(weighted))
 
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """The columns beside the keys."""
+        return (COUNT_REF, *self.parts)
+
+    def match(self, stored: str, other: str) -> Composable:
+        """A row of the table (alias ``stored``) is of the group of another row, which came from `with_hash`."""
+        return self.target.match(stored, other) if self.target.columns else SQL("TRUE")
+
     def _netted(self, weighted: Composable) -> Composable:
         """The rows with what is left of each value in the end in ``n_s1``."""
         if not self.kept:
@@ -202,7 +211,7 @@ def _picked(part: KeptValue | LookedUp, *conditions: Composable) -> Composable:
 
 def move(state: State, weighted: Composable, printer: Printer) -> None:
     """Define ``moved``: each touched group with its state before (``o_``) and after (``n_``); write what is after."""
-    printer.define("came", _with_hash(state, state.changed(weighted)))
+    printer.define("came", with_hash(state, state.changed(weighted)))
     if state.values:
         printer.define("met", _met(state))
         printer.define("moved", _mended(state, printer))
@@ -211,7 +220,8 @@ def move(state: State, weighted: Composable, printer: Printer) -> None:
     _write(state, printer)
 
 
-def _with_hash(state: State, query: Composable) -> Composable:
+def with_hash(state: State, query: Composable) -> Composable:
+    """Groups with the hash by which they are found in the table as ``__h``, where they are found by one."""
     if state.target.plain_index or not state.target.columns:
         return query
     return SQL("SELECT g.*, {} AS __h FROM ({}) AS g").format(state.target.hash("g"), query)
@@ -224,9 +234,8 @@ def _added(state: State, *extra: Composable) -> Composable:
         old = SQL("COALESCE(t.{}, 0)").format(Name(name))
         columns.append(SQL("{} AS {}").format(old, Name(f"o_{name}")))
         columns.append(SQL("{} + g.{} AS {}").format(old, Name(name), Name(f"n_{name}")))
-    match = state.target.match("t", "g") if state.target.columns else SQL("TRUE")
     return SQL("SELECT {}, t.ctid AS __tid FROM came AS g LEFT JOIN {} AS t ON {}").format(
-        commas([*columns, *extra]), table(state.target.relation), match
+        commas([*columns, *extra]), table(state.target.relation), state.match("t", "g")
     )
 
 
@@ -270,7 +279,7 @@ def _mended(state: State, printer: Printer) -> Composable:
     query = SQL("SELECT {}, m.__tid FROM met AS m").format(commas(columns))
     if state.grouping.scalar:
         return query
-    printer.define("again", _with_hash(state, _again(state, printer)))
+    printer.define("again", with_hash(state, _again(state, printer)))
     return SQL("{} LEFT JOIN again AS a ON {} AND {}").format(
         query, _any_spoilt(state, "m"), state.target.match("m", "a")
     )
@@ -317,7 +326,7 @@ def _call(part: KeptValue | LookedUp) -> Expr:
 
 def _write(state: State, printer: Printer) -> None:
     relation = table(state.target.relation)
-    stored = [COUNT_REF, *state.parts]
+    stored = state.stored
     alive = SQL("TRUE") if state.grouping.scalar else SQL("m.{} > 0").format(Name(f"n_{COUNT_REF}"))
     assignments = commas(SQL("{} = m.{}").format(Name(n), Name(f"n_{n}")) for n in stored)
     printer.define(

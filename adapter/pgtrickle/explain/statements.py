@@ -71,8 +71,10 @@ def _delta(conn: db.Connection, plan: Plan, bindings: Bindings, changed: frozens
 
 
 def _recompute(conn: db.Connection, plan: Plan, bindings: Bindings, sources: list[InputKey]) -> DeltaExplanation:
-    composed = emit.stage_recompute(plan, plan.root, bindings)
-    statements = tuple(StatementExplanation(plan.root.number, None, *_shown(conn, one, bindings)) for one in composed)
+    steps = emit.stage_staged(plan, plan.root, bindings)
+    statements = tuple(
+        StatementExplanation(plan.root.number, None, *_shown(conn, step.statement, bindings)) for step in steps
+    )
     return DeltaExplanation(tuple(sorted(input_name(bindings, key) for key in sources)), statements)
 
 

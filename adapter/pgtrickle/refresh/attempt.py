@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from pgtrickle import capture
@@ -192,9 +193,13 @@ def _move(
         if not member.running:
             continue
         member.plan = plan_member(_facts(member, request, windows.get(member.row.id, {}), numbers))
+        started = time.monotonic()
         analyze_windows(session, member, windows.get(member.row.id, {}), analyzed)
+        looked_ms = (time.monotonic() - started) * 1000
         member.is_small = _is_small(member, members)
         _run(session, member, request, several=several)
+        # Part of what a differential refresh costs: AUTO compares.
+        member.duration_ms += looked_ms
         if member.error is None:
             numbers[member.row.relid] = member.refresh_no
 

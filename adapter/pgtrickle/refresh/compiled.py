@@ -66,11 +66,15 @@ class Compiled:
         return self.texts[key]
 
     @deep()
-    def recompute(self, conn: db.Connection, stage: Stage) -> tuple[SQL, ...]:
-        """The statements that recompute a stage by difference."""
-        key = ("recompute", stage.number)
+    def recompute(self, conn: db.Connection, stage: Stage, *, staged: bool) -> tuple[SQL, ...]:
+        """The statements that recompute a stage by difference; ``staged``: by way of temporary tables."""
+        key = ("recompute", stage.number, staged)
         if key not in self.texts:
-            self.texts[key] = _printed(conn, emit.stage_recompute(self.plan, stage, self._bound))
+            if staged:
+                statements = [step.statement for step in emit.stage_staged(self.plan, stage, self._bound)]
+            else:
+                statements = [*emit.stage_recompute(self.plan, stage, self._bound)]
+            self.texts[key] = _printed(conn, statements)
         return self.texts[key]
 
     @deep()

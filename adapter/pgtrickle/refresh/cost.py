@@ -10,12 +10,14 @@ from typing import Any
 SMALL_WINDOW = 1_000
 #: Without history: a change costs this many times what a row of a full evaluation costs.
 COLD_CHANGE_FACTOR = 4.0
-#: FULL has to be this much cheaper before it is preferred: it also writes and locks more.
-MARGIN = 1.25
+#: FULL has to be this much cheaper before it is preferred.
+MARGIN = 1.1
 #: ... and save this much, milliseconds: below it, timings of small tables are mostly noise.
 WORTH_MS = 50.0
-#: A decision for FULL because small windows were slow is put to the test again after this many refreshes.
+#: A decision for FULL is put to the test again after this many refreshes.
 EXPLORE_EVERY = 50
+#: One slow refresh may be an accident: cold caches, somebody else's work. It takes so many to leave DIFFERENTIAL.
+ENOUGH = 2
 #: Windows are never counted further than this.
 COUNT_CAP = 1_000_000
 _NEW_WEIGHT = 0.3
@@ -30,12 +32,18 @@ class CostHistory:
         change_ms: moving average per change in windows of at least ``SMALL_WINDOW``, milliseconds.
         small_ms: moving average of a differential refresh with a smaller window, milliseconds.
         full_streak: full refreshes by decision since the last differential one.
+        full_is_load: ``full_ms`` is that of the first load, which compares nothing.
+        changes_seen: windows that ``change_ms`` comes from, counted up to ``ENOUGH``.
+        smalls_seen: windows that ``small_ms`` comes from, counted up to ``ENOUGH``.
     """
 
     full_ms: float | None = None
     change_ms: float | None = None
     small_ms: float | None = None
     full_streak: int = 0
+    full_is_load: bool = False
+    changes_seen: int = 0
+    smalls_seen: int = 0
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> CostHistory:
@@ -53,12 +61,14 @@ def crossover(history: CostHistory, source_rows: int) -> int:
     """
     if history.full_ms is None:
         return COUNT_CAP
+    if history.full_streak >= EXPLORE_EVERY:
+        return COUNT_CAP
     slow = history.small_ms is not None and history.small_ms > MARGIN * history.full_ms + WORTH_MS
-    if slow and history.full_streak < EXPLORE_EVERY:
+    if slow and history.smalls_seen >= ENOUGH:
         return 1
-    change_ms = history.change_ms
-    if change_ms is None:
-        change_ms = COLD_CHANGE_FACTOR * history.full_ms / max(source_rows, SMALL_WINDOW)
+    change_ms = COLD_CHANGE_FACTOR * history.full_ms / max(source_rows, SMALL_WINDOW)
+    if history.change_ms is not None:
+        change_ms = history.change_ms if history.changes_seen >= ENOUGH else min(change_ms, history.change_ms)
     return int(min(max(MARGIN * history.full_ms / max(change_ms, 1e-6), SMALL_WINDOW), COUNT_CAP))
 
 
@@ -76,17 +86,23 @@ def full_from(history: CostHistory, source_rows: int, max_delta_fraction: float 
     return min(learned, COUNT_CAP)
 
 
-def learn_full(history: CostHistory, duration_ms: float, *, by_decision: bool) -> CostHistory:
-    """The history after a full evaluation."""
+def learn_full(history: CostHistory, duration_ms: float, *, by_decision: bool, load: bool = False) -> CostHistory:
+    """The history after a full evaluation; ``load``: into an empty table."""
     streak = history.full_streak + 1 if by_decision else history.full_streak
-    return replace(history, full_ms=_average(history.full_ms, duration_ms), full_streak=streak)
+    before = None if history.full_is_load else history.full_ms
+    return replace(history, full_ms=_average(before, duration_ms), full_streak=streak, full_is_load=load)
 
 
 def learn_differential(history: CostHistory, changes: int, duration_ms: float) -> CostHistory:
     """The history after a differential refresh over this many changes."""
+    # The first one makes plans, reads catalogs and warms caches: the second counts instead, later ones are averaged.
     if changes < SMALL_WINDOW:
-        return replace(history, small_ms=_average(history.small_ms, duration_ms), full_streak=0)
-    return replace(history, change_ms=_average(history.change_ms, duration_ms / changes), full_streak=0)
+        before = history.small_ms if history.smalls_seen >= ENOUGH else None
+        seen = min(history.smalls_seen + 1, ENOUGH)
+        return replace(history, small_ms=_average(before, duration_ms), smalls_seen=seen, full_streak=0)
+    before = history.change_ms if history.changes_seen >= ENOUGH else None
+    seen = min(history.changes_seen + 1, ENOUGH)
+    return replace(history, change_ms=_average(before, duration_ms / changes), changes_seen=seen, full_streak=0)
 
 
 def _average(old: float | None, new: float) -> float:

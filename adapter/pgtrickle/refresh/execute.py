@@ -89,6 +89,7 @@ def become(role: str) -> Query:
 def _run_stages(session: Session, member: Member, plan: MemberPlan) -> tuple[Counts, bool]:
     """The rows that the root wrote, and whether any stage wrote some."""
     compiled, counts, wrote = member.need_compiled(), Counts(), False
+    staged = plan.action is not Action.DIFFERENTIAL and not _loads(member) and _may_stage(session, member)
     params = _params(member)
     changed: set[InputKey] = set(plan.changed)
     for stage in compiled.plan.stages:
@@ -96,7 +97,7 @@ def _run_stages(session: Session, member: Member, plan: MemberPlan) -> tuple[Cou
         if plan.action is Action.DIFFERENTIAL and not inputs:
             counts = Counts()
             continue
-        statements = _statements(session.conn, compiled, member, stage, inputs)
+        statements = _statements(session.conn, compiled, member, stage, inputs, staged=staged)
         if not statements:
             counts = Counts()
             continue
@@ -112,15 +113,35 @@ def _run_stages(session: Session, member: Member, plan: MemberPlan) -> tuple[Cou
     return counts, wrote
 
 
+#: Few rows differ, whatever the planner takes them for: that they have to be handed over must not keep it from
+#: computing them in parallel.
+_STAGING = SQL(
+    "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMPORARY') AS may,"
+    " pg_catalog.set_config('parallel_tuple_cost', '0', true)"
+)
+
+
+def _may_stage(session: Session, member: Member) -> bool:
+    """Whether the role may create temporary tables."""
+    session.statements += 1
+    return db.fetch_value(session.conn, _STAGING, object_name=member.row.name)
+
+
 def _statements(
-    conn: db.Connection, compiled: Compiled, member: Member, stage: Stage, inputs: frozenset[InputKey]
+    conn: db.Connection,
+    compiled: Compiled,
+    member: Member,
+    stage: Stage,
+    inputs: frozenset[InputKey],
+    *,
+    staged: bool,
 ) -> tuple[SQL, ...]:
     action = member.need_plan().action
     if action is Action.DIFFERENTIAL:
         return compiled.refresh(conn, stage, inputs)
     if _loads(member):
         return compiled.load(conn, stage)
-    return compiled.recompute(conn, stage)
+    return compiled.recompute(conn, stage, staged=staged)
 
 
 def _loads(member: Member) -> bool:

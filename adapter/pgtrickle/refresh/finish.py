@@ -69,7 +69,7 @@ def _learned(member: Member) -> CostHistory:
         return cost
     if plan.action is Action.DIFFERENTIAL:
         return learn_differential(cost, plan.changes, member.duration_ms)
-    return learn_full(cost, member.duration_ms, by_decision=plan.by_cost)
+    return learn_full(cost, member.duration_ms, by_decision=plan.by_cost, load=plan.action is Action.INITIAL)
 
 
 def _settled(member: Member) -> dict[str, Any]:

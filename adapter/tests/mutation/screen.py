@@ -92,6 +92,7 @@ def _statements(plan: Any, stage: Any, bindings: Any) -> Iterator[Any]:
 
     yield from emit.stage_load(plan, stage, bindings)
     yield from emit.stage_recompute(plan, stage, bindings)
+    yield from (step.statement for step in emit.stage_staged(plan, stage, bindings))
     for changed in subsets(stage.inputs):
         statement = emit.stage_refresh(plan, stage, bindings, changed)
         if statement is not None:

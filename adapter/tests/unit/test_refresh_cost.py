@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pgtrickle.refresh.cost import (
     COUNT_CAP,
+    ENOUGH,
     EXPLORE_EVERY,
     SMALL_WINDOW,
     CostHistory,
@@ -27,15 +30,40 @@ def test_small_windows_are_differential_however_small_the_sources_are():
 
 
 def test_a_dear_change_lowers_the_limit_and_a_cheap_one_raises_it():
-    cheap = crossover(CostHistory(full_ms=1000.0, change_ms=0.01), 1_000_000)
-    dear = crossover(CostHistory(full_ms=1000.0, change_ms=0.5), 1_000_000)
+    cheap = crossover(CostHistory(full_ms=1000.0, change_ms=0.01, changes_seen=ENOUGH), 1_000_000)
+    dear = crossover(CostHistory(full_ms=1000.0, change_ms=0.5, changes_seen=ENOUGH), 1_000_000)
     assert dear < cheap
 
 
 def test_slow_small_windows_lead_to_full_until_it_is_time_to_try_again():
-    slow = CostHistory(full_ms=10.0, small_ms=500.0)
+    slow = CostHistory(full_ms=10.0, small_ms=500.0, smalls_seen=ENOUGH)
     assert crossover(slow, 1000) == 1
-    assert crossover(CostHistory(full_ms=10.0, small_ms=500.0, full_streak=EXPLORE_EVERY), 1000) > 1
+    assert crossover(replace(slow, full_streak=EXPLORE_EVERY), 1000) == COUNT_CAP
+
+
+def test_slow_large_windows_are_put_to_the_test_again_too():
+    slow = CostHistory(full_ms=10.0, change_ms=1.0, changes_seen=ENOUGH)
+    assert crossover(slow, 1_000_000) == SMALL_WINDOW
+    assert crossover(replace(slow, full_streak=EXPLORE_EVERY), 1_000_000) == COUNT_CAP
+
+
+def test_one_slow_refresh_is_an_accident():
+    loaded = learn_full(CostHistory(), 10.0, by_decision=False, load=True)
+    small = learn_differential(loaded, changes=1, duration_ms=900.0)
+    assert crossover(small, 1_000_000) == crossover(loaded, 1_000_000)
+    assert crossover(learn_differential(small, changes=1, duration_ms=900.0), 1_000_000) == 1
+    assert learn_differential(small, changes=1, duration_ms=7.0).small_ms == 7.0
+    large = learn_differential(loaded, changes=10_000, duration_ms=9_000.0)
+    assert crossover(large, 1_000_000) == crossover(loaded, 1_000_000)
+    assert crossover(learn_differential(large, changes=10_000, duration_ms=9_000.0), 1_000_000) == SMALL_WINDOW
+    assert learn_differential(large, changes=10_000, duration_ms=20.0).change_ms == 0.002
+
+
+def test_what_a_recompute_takes_replaces_what_the_load_took():
+    loaded = learn_full(CostHistory(), 100.0, by_decision=False, load=True)
+    again = learn_full(loaded, 300.0, by_decision=True)
+    assert (loaded.full_ms, again.full_ms) == (100.0, 300.0)
+    assert learn_full(again, 400.0, by_decision=True).full_ms == 330.0
 
 
 def test_averages_follow_what_is_measured():

@@ -175,7 +175,7 @@ ABOVE = GroupSource("stream_table", 1001, None, 1, "public", "t1", "r", 100.0)
         ({"effective_mode": "FULL", "definition": {"unwatched": True}}, Window(0), "FULL", None),
         ({"options": {"max_delta_fraction": 0.1}}, Window(10), "FULL", "10 or more"),
         ({"options": {"max_delta_fraction": 0.1}, "requested_mode": "DIFFERENTIAL"}, Window(10), "DIFFERENTIAL", None),
-        ({"cost": {"full_ms": 1.0, "change_ms": 100.0}}, Window(2000), "FULL", "cheaper"),
+        ({"cost": {"full_ms": 1.0, "change_ms": 100.0, "changes_seen": 2}}, Window(2000), "FULL", "cheaper"),
     ],
 )
 def test_what_a_refresh_would_be(facts: dict[str, object], window: Window, mode: str, word: str | None) -> None:

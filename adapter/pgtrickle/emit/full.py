@@ -1,0 +1,171 @@
+"""A stage computed again by way of temporary tables, for refreshes that recompute.
+
+PostgreSQL computes in parallel what CREATE TABLE AS stores, as REFRESH MATERIALIZED VIEW does, but nothing that is
+part of a statement with an INSERT, UPDATE or DELETE. So state and difference are computed into temporary tables, of
+which the planner knows how long they are, and the few rows in them are applied. Old and new rows meet in one full join
+on the key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from psycopg.sql import SQL, Composable, Composed
+
+from pgtrickle.emit.apply import apply, consolidate
+from pgtrickle.emit.ddl import is_unique
+from pgtrickle.emit.fragments import (
+    WEIGHT,
+    Name,
+    commas,
+    conjunction,
+    differs,
+    equal,
+    hashed,
+    names,
+    same,
+    table,
+    verbatim,
+)
+from pgtrickle.emit.net import compared, stored_rows
+from pgtrickle.emit.relational import Printer
+from pgtrickle.emit.stage import loosened, rows_now, state_now, state_of
+from pgtrickle.emit.state import State, with_hash
+from pgtrickle.emit.target import Target, output_target
+from pgtrickle.ir.schema import Column, Equality
+from pgtrickle.plan import Bindings, Plan, Relation, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A statement, and whether it makes a temporary table that later ones read (then it can end in WITH NO DATA)."""
+
+    statement: Composed
+    creates: bool = False
+
+
+def stage_staged(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Step, ...]:
+    """Compute a stage again and write the differences only; the last statement returns `emit.apply.COUNTS`.
+
+    The same as `emit.stage.stage_recompute`, for roles that may create temporary tables.
+    """
+    binding = bindings.stages[stage.number]
+    state = state_of(stage, bindings)
+    steps = [] if state is None else _state_steps(state, bindings, f"{binding.locator}_groups")
+    staged = Relation("pg_temp", f"{binding.locator}_new")
+    target = output_target(plan, stage, bindings)
+    shown = replace(target, columns=loosened(target.columns), key=target.key and loosened(target.key))
+    steps.append(_created(staged, _differences(stage, target, rows_now(stage, bindings))))
+    net = SQL("SELECT {}, {} FROM {} WHERE {} <> 0").format(names(target.neutral), WEIGHT, table(staged), WEIGHT)
+    faults = [SQL("(SELECT count(*) FROM {} WHERE {} = 0)").format(table(staged), WEIGHT)]
+    steps.append(Step(apply(Printer(bindings), shown, net, binding, faults)))
+    return tuple(steps)
+
+
+def _created(relation: Relation, query: Composable) -> Step:
+    statement = SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS {}").format(Name(relation.name), query)
+    return Step(statement, creates=True)
+
+
+def _renamed(columns: tuple[Column, ...], neutral: tuple[Column, ...]) -> Composed:
+    pairs = zip(columns, neutral, strict=True)
+    return commas(SQL("{} AS {}").format(Name(mine.name), Name(stored.name)) for mine, stored in pairs)
+
+
+def _differences(stage: Stage, target: Target, new: Composable) -> Composable:
+    """What has to leave the table (``__w`` < 0) and what has to come; a key that the table has twice, with weight 0."""
+    renamed = _renamed(stage.operator.columns, target.neutral)
+    if target.key is None or not all(column.type.equals and column.type.hashable for column in target.key):
+        columns = stage.operator.columns
+        both = compared(new, stored_rows(target, columns), columns)
+        return SQL("SELECT {}, {} FROM ({}) AS c").format(renamed, WEIGHT, consolidate(loosened(columns), both))
+    old = commas(
+        SQL("t.{} AS {}").format(Name(stored.name), Name(neutral.name))
+        for stored, neutral in zip(target.columns, target.neutral, strict=True)
+    )
+    sides = commas(
+        SQL("({}::pg_catalog.int8, {}, {}.__here)").format(weight, names(target.neutral, alias), Name(alias))
+        for weight, alias in ((SQL("1"), "n"), (SQL("-1"), "o"))
+    )
+    joined = SQL(
+        "SELECT {}, v.__w FROM (SELECT {}, TRUE AS __here FROM ({}) AS q) AS n"
+        " FULL JOIN (SELECT {}, TRUE AS __here FROM {} AS t) AS o ON {}"
+        " CROSS JOIN LATERAL (VALUES {}) AS v (__w, {}, __here) WHERE v.__here AND ({})"
+    ).format(
+        names(target.neutral, "v"),
+        renamed,
+        new,
+        old,
+        table(target.relation),
+        _same_key(target),
+        sides,
+        names(target.neutral),
+        _unlike(target),
+    )
+    return joined if is_unique(target, stage) else SQL("{}\nUNION ALL\n{}").format(joined, _doubled(target))
+
+
+def _same_key(target: Target) -> Composable:
+    """A new row (alias ``n``) and an old one (``o``) have the same key: at least one condition can be hashed."""
+    keys = target.neutral_key
+    conditions = [equal(key, Name("o", key.name), Name("n", key.name)) for key in keys if not key.nullable]
+    nullable = [key for key in keys if key.nullable]
+    if nullable:
+        conditions.append(SQL("{} = {}").format(hashed(nullable, "o"), hashed(nullable, "n")))
+        conditions += [same(key, Name("o", key.name), Name("n", key.name)) for key in nullable]
+    return conjunction(conditions)
+
+
+def _unlike(target: Target) -> Composable:
+    """One side is missing, or some column looks different."""
+    exact = {key.name for key in loosened(target.neutral_key) if key.type.equality is Equality.EXACT}
+    others = [column for column in loosened(target.neutral) if column.name not in exact]
+    conditions = [differs(column, Name("n", column.name), Name("o", column.name)) for column in others]
+    return SQL(" OR ").join([SQL("n.__here IS NULL"), SQL("o.__here IS NULL"), *conditions])
+
+
+def _doubled(target: Target) -> Composable:
+    keys = {column.name for column in target.key or ()}
+    shown = commas(
+        Name("t", column.name) if column.name in keys else SQL("CAST(NULL AS {})").format(verbatim(column.type.name))
+        for column in target.columns
+    )
+    grouped = commas(Name("t", column.name) for column in target.columns if column.name in keys)
+    group = SQL(" GROUP BY {}").format(grouped) if keys else SQL("")
+    return SQL("SELECT {}, 0 FROM {} AS t{} HAVING count(*) > 1").format(shown, table(target.relation), group)
+
+
+def _state_steps(state: State, bindings: Bindings, name: str) -> list[Step]:
+    """The state computed again; groups that are as they were are not written."""
+    fresh, kept = table(Relation("pg_temp", name)), table(state.target.relation)
+    keys = tuple(key.name for key in state.target.columns)
+    every = [Name(column) for column in (*keys, *state.stored)]
+    match = state.match("t", "f")
+    # A record's image tells apart what has no equality, too.
+    images = [SQL("ROW({})::pg_catalog.record").format(commas(Name(a, c) for c in state.stored)) for a in "tf"]
+    written = SQL(
+        "WITH gone AS (DELETE FROM {kept} AS t WHERE NOT EXISTS (SELECT FROM {fresh} AS f WHERE {match}) RETURNING 1),"
+        " changed AS (UPDATE {kept} AS t SET {values} FROM {fresh} AS f WHERE {match}"
+        " AND {old} OPERATOR(pg_catalog.*<>) {new} RETURNING 1)"
+        " INSERT INTO {kept} ({every}) SELECT {added} FROM {fresh} AS f"
+        " WHERE NOT EXISTS (SELECT FROM {kept} AS t WHERE {match})"
+    ).format(
+        kept=kept,
+        fresh=fresh,
+        match=match,
+        values=commas(SQL("{0} = f.{0}").format(Name(column)) for column in state.stored),
+        old=images[0],
+        new=images[1],
+        every=commas(every),
+        added=commas(SQL("f.{}").format(column) for column in every),
+    )
+    # A group twice in the state, which a fault would be, is not told apart by that: then all of it is written again.
+    emptied = SQL("DELETE FROM {kept} WHERE (SELECT count(*) FROM {kept}) <> (SELECT count(*) FROM {fresh})")
+    filled = SQL("INSERT INTO {kept} ({every}) SELECT {every} FROM {fresh} WHERE NOT EXISTS (SELECT FROM {kept})")
+    computed = with_hash(state, state_now(state, bindings))
+    return [
+        _created(Relation("pg_temp", name), computed),
+        Step(written),
+        Step(emptied.format(kept=kept, fresh=fresh)),
+        Step(filled.format(kept=kept, fresh=fresh, every=commas(every))),
+    ]
