@@ -77,6 +77,9 @@ __all__ = [
 
 #: After this many consumed change rows a connection trims by itself.
 TRIM_AFTER = 10_000
+#: A trim that finds little to delete, because others have yet to read it, makes the next one wait so many times longer.
+TRIM_PATIENCE = 2
+_MOST_PATIENT = 32
 
 
 def _consumed_by(plan: refresh.MemberPlan) -> int:
@@ -103,6 +106,7 @@ class PgTrickle:
         self._session = refresh.Session(conn, initiated_by, plans=plans or refresh.Plans())
         self._checked = False
         self._consumed = 0
+        self._patience = 1
 
     @classmethod
     def connect(
@@ -342,8 +346,9 @@ class PgTrickle:
         members = lifecycle.refresh_group(self._session, refresh.Request((relid,), full=full))
         result = refresh.result(self._session, members, relid, self._session.statements - before)
         self._consumed += sum(_consumed_by(member.need_plan()) for member in members if member.moved)
-        if self._consumed >= TRIM_AFTER:
-            self._trim([member.row.id for member in members])
+        if self._consumed >= TRIM_AFTER * self._patience:
+            # Who has waited has waited for other stream tables' sources, too.
+            self._trim([member.row.id for member in members] if self._patience == 1 else None)
         return result
 
     def refresh_all(self, names: Iterable[str] | None = None, *, full: bool = False) -> tuple[RefreshResult, ...]:
@@ -448,10 +453,11 @@ class PgTrickle:
 
     def _trim(self, only_for: Sequence[int] | None = None) -> None:
         """Drop consumed changes: where no runner runs, nobody else does."""
-        self._consumed = 0
+        consumed, self._consumed = self._consumed, 0
         # Somebody else is at work on a buffer; what is left now goes with the next trim.
         with suppress(LockTimeout, TransactionConflict):
-            capture.trim(self.conn, only_for)
+            little = capture.trim(self.conn, only_for).deleted < consumed // TRIM_PATIENCE
+            self._patience = min(self._patience * TRIM_PATIENCE, _MOST_PATIENT) if little else 1
 
     def _refresh_groups(self, relids: Sequence[int], *, manual: bool, full: bool) -> tuple[RefreshResult, ...]:
         """Refresh what belongs together in one transaction, one group after the other."""

@@ -12,22 +12,20 @@ from dataclasses import dataclass, replace
 
 from psycopg.sql import SQL, Composable, Composed
 
-from pgtrickle.emit.apply import apply, consolidate
+from pgtrickle.emit.apply import Changes, apply, consolidate
 from pgtrickle.emit.ddl import is_unique
 from pgtrickle.emit.fragments import (
-    WEIGHT,
     Name,
     commas,
     conjunction,
     differs,
     equal,
     hashed,
-    names,
     same,
     table,
     verbatim,
 )
-from pgtrickle.emit.net import compared, stored_rows
+from pgtrickle.emit.net import compared, net_changes, stored_rows
 from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.stage import loosened, rows_now, state_now, state_of
 from pgtrickle.emit.state import State, with_hash
@@ -55,10 +53,18 @@ def stage_staged(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Step, ..
     staged = Relation("pg_temp", f"{binding.locator}_new")
     target = output_target(plan, stage, bindings)
     shown = replace(target, columns=loosened(target.columns), key=target.key and loosened(target.key))
-    steps.append(_created(staged, _differences(stage, target, rows_now(stage, bindings))))
-    net = SQL("SELECT {}, {} FROM {} WHERE {} <> 0").format(names(target.neutral), WEIGHT, table(staged), WEIGHT)
-    faults = [SQL("(SELECT count(*) FROM {} WHERE {} = 0)").format(table(staged), WEIGHT)]
-    steps.append(Step(apply(Printer(bindings), shown, net, binding, faults)))
+    new = rows_now(stage, bindings)
+    if target.key is not None and all(column.type.equals and column.type.hashable for column in target.key):
+        steps.append(_created(staged, _pairs(stage, target, new, logged=binding.log is not None)))
+        query = SQL("SELECT * FROM {} WHERE __had OR __has").format(table(staged))
+        doubled = SQL("(SELECT count(*) FROM {} WHERE NOT (__had OR __has))").format(table(staged))
+        changes = Changes(query, paired=True, faults=(doubled,))
+    else:
+        columns = stage.operator.columns
+        net = consolidate(loosened(columns), compared(new, stored_rows(target, columns), columns))
+        steps.append(_created(staged, net_changes(stage, target, net).query))
+        changes = Changes(SQL("SELECT * FROM {}").format(table(staged)))
+    steps.append(Step(apply(Printer(bindings), shown, changes, binding)))
     return tuple(steps)
 
 
@@ -67,42 +73,36 @@ def _created(relation: Relation, query: Composable) -> Step:
     return Step(statement, creates=True)
 
 
-def _renamed(columns: tuple[Column, ...], neutral: tuple[Column, ...]) -> Composed:
-    pairs = zip(columns, neutral, strict=True)
-    return commas(SQL("{} AS {}").format(Name(mine.name), Name(stored.name)) for mine, stored in pairs)
-
-
-def _differences(stage: Stage, target: Target, new: Composable) -> Composable:
-    """What has to leave the table (``__w`` < 0) and what has to come; a key that the table has twice, with weight 0."""
-    renamed = _renamed(stage.operator.columns, target.neutral)
-    if target.key is None or not all(column.type.equals and column.type.hashable for column in target.key):
-        columns = stage.operator.columns
-        both = compared(new, stored_rows(target, columns), columns)
-        return SQL("SELECT {}, {} FROM ({}) AS c").format(renamed, WEIGHT, consolidate(loosened(columns), both))
-    old = commas(
-        SQL("t.{} AS {}").format(Name(stored.name), Name(neutral.name))
-        for stored, neutral in zip(target.columns, target.neutral, strict=True)
-    )
-    sides = commas(
-        SQL("({}::pg_catalog.int8, {}, {}.__here)").format(weight, names(target.neutral, alias), Name(alias))
-        for weight, alias in ((SQL("1"), "n"), (SQL("-1"), "o"))
-    )
+def _pairs(stage: Stage, target: Target, new: Composable, *, logged: bool) -> Composable:
+    """What is different, as `emit.pairs.paired` has it (the row before only for a log); a key that the table has twice
+    as a row that neither was there nor is."""
+    columns = list(zip(stage.operator.columns, target.columns, target.neutral, strict=True))
+    keys = {key.name for key in target.neutral_key}
+    shown: list[Composable] = []
+    for _, _, neutral in columns:
+        value: Composable = Name("n", neutral.name)
+        if neutral.name in keys:
+            value = SQL("CASE WHEN n.__here THEN {} ELSE {} END").format(value, Name("o", neutral.name))
+        shown.append(SQL("{} AS {}").format(value, Name(neutral.name)))
+    if logged:
+        shown += [
+            SQL("{} AS {}").format(Name("o", neutral.name), Name(f"o{i}"))
+            for i, (_, _, neutral) in enumerate(columns, 1)
+        ]
     joined = SQL(
-        "SELECT {}, v.__w FROM (SELECT {}, TRUE AS __here FROM ({}) AS q) AS n"
-        " FULL JOIN (SELECT {}, TRUE AS __here FROM {} AS t) AS o ON {}"
-        " CROSS JOIN LATERAL (VALUES {}) AS v (__w, {}, __here) WHERE v.__here AND ({})"
+        "SELECT {shown}, n.__here IS NOT NULL AS __has, o.__here IS NOT NULL AS __had"
+        " FROM (SELECT {new}, TRUE AS __here FROM ({rows}) AS q) AS n"
+        " FULL JOIN (SELECT {old}, TRUE AS __here FROM {table} AS t) AS o ON {same} WHERE {unlike}"
     ).format(
-        names(target.neutral, "v"),
-        renamed,
-        new,
-        old,
-        table(target.relation),
-        _same_key(target),
-        sides,
-        names(target.neutral),
-        _unlike(target),
+        shown=commas(shown),
+        new=commas(SQL("{} AS {}").format(Name(mine.name), Name(neutral.name)) for mine, _, neutral in columns),
+        rows=new,
+        old=commas(SQL("t.{} AS {}").format(Name(stored.name), Name(neutral.name)) for _, stored, neutral in columns),
+        table=table(target.relation),
+        same=_same_key(target),
+        unlike=_unlike(target),
     )
-    return joined if is_unique(target, stage) else SQL("{}\nUNION ALL\n{}").format(joined, _doubled(target))
+    return joined if is_unique(target, stage) else SQL("{}\nUNION ALL\n{}").format(joined, _doubled(target, logged))
 
 
 def _same_key(target: Target) -> Composable:
@@ -124,15 +124,14 @@ def _unlike(target: Target) -> Composable:
     return SQL(" OR ").join([SQL("n.__here IS NULL"), SQL("o.__here IS NULL"), *conditions])
 
 
-def _doubled(target: Target) -> Composable:
+def _doubled(target: Target, logged: bool) -> Composable:
     keys = {column.name for column in target.key or ()}
-    shown = commas(
-        Name("t", column.name) if column.name in keys else SQL("CAST(NULL AS {})").format(verbatim(column.type.name))
-        for column in target.columns
-    )
+    empty = [SQL("CAST(NULL AS {})").format(verbatim(column.type.name)) for column in target.columns]
     grouped = commas(Name("t", column.name) for column in target.columns if column.name in keys)
     group = SQL(" GROUP BY {}").format(grouped) if keys else SQL("")
-    return SQL("SELECT {}, 0 FROM {} AS t{} HAVING count(*) > 1").format(shown, table(target.relation), group)
+    return SQL("SELECT {}, FALSE, FALSE FROM {} AS t{} HAVING count(*) > 1").format(
+        commas(empty * 2 if logged else empty), table(target.relation), group
+    )
 
 
 def _state_steps(state: State, bindings: Bindings, name: str) -> list[Step]:

@@ -185,7 +185,7 @@ def _move(
 ) -> None:
     numbers = {member.row.relid: member.need_locked().refresh_no for member in members}
     several = sum(member.running for member in members) > 1
-    analyzed = set[int]()
+    analyzed = dict[int, set[int]]()
     for member in members:
         if not member.running:
             continue

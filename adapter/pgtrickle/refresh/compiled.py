@@ -17,6 +17,7 @@ from pgtrickle.db import Query
 from pgtrickle.errors import InternalError
 from pgtrickle.plan import Bindings, InputKey, Plan, Stage
 from pgtrickle.recursion import deep
+from pgtrickle.rewrite.conditions import conditional_columns
 from pgtrickle.rewrite.stages import scans_of
 
 if TYPE_CHECKING:
@@ -43,11 +44,19 @@ class Compiled:
     bindings: Bindings | None = None
     texts: dict[tuple[object, ...], tuple[SQL, ...]] = field(default_factory=dict)
     used: set[tuple[int, frozenset[InputKey]]] = field(default_factory=set)
+    _compared: Mapping[int, frozenset[int]] | None = None
 
     @property
     def joins(self) -> bool:
         """Whether some stage reads more than one relation, so that the order of its joins matters."""
         return any(len(scans_of(stage.operator)) > 1 for stage in self.plan.stages)
+
+    @property
+    def compared(self) -> Mapping[int, frozenset[int]]:
+        """OID of a table -> numbers of its columns that conditions of joins and filters read."""
+        if self._compared is None:
+            self._compared = _compared(self.plan)
+        return self._compared
 
     def bind(self, bindings: Bindings) -> None:
         """Use these bindings from now on."""
@@ -102,6 +111,7 @@ class Compiled:
         return self.bindings
 
 
+<<<<<<< HEAD
 class Plans:
     """Plans of committed definitions, shared by the sessions of one process on one database: compiled by the first.
 
@@ -119,6 +129,18 @@ class Plans:
     def put(self, stream_table_id: int, version: int | None, plan: Plan) -> None:
         """Keep the plan of a version that is committed."""
         self._known[stream_table_id] = (version, plan)
+=======
+def _compared(plan: Plan) -> Mapping[int, frozenset[int]]:
+    found: dict[int, set[int]] = {}
+    for stage in plan.stages:
+        read = conditional_columns(stage.operator)
+        for scan in scans_of(stage.operator):
+            if scan.input.kind == "table":
+                pairs = zip(scan.attributes, scan.columns, strict=True)
+                numbers = {number for (number, _), column in pairs if column.name in read}
+                found.setdefault(scan.input.ident, set()).update(numbers)
+    return {relid: frozenset(numbers) for relid, numbers in found.items()}
+>>>>>>> 9907d95 (Statistics of windows are of the columns that conditions read; a trim that finds little waits longer)
 
 
 def _printed(conn: db.Connection, statements: Iterable[Query]) -> tuple[SQL, ...]:
