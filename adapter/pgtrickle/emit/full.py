@@ -30,7 +30,7 @@ from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.stage import loosened, rows_now, state_now, state_of
 from pgtrickle.emit.state import State, with_hash
 from pgtrickle.emit.target import Target, output_target
-from pgtrickle.ir.schema import Column, Equality
+from pgtrickle.ir.schema import Equality
 from pgtrickle.plan import Bindings, Plan, Relation, Stage
 
 

@@ -111,7 +111,6 @@ class Compiled:
         return self.bindings
 
 
-<<<<<<< HEAD
 class Plans:
     """Plans of committed definitions, shared by the sessions of one process on one database: compiled by the first.
 
@@ -129,7 +128,8 @@ class Plans:
     def put(self, stream_table_id: int, version: int | None, plan: Plan) -> None:
         """Keep the plan of a version that is committed."""
         self._known[stream_table_id] = (version, plan)
-=======
+
+
 def _compared(plan: Plan) -> Mapping[int, frozenset[int]]:
     found: dict[int, set[int]] = {}
     for stage in plan.stages:
@@ -140,7 +140,6 @@ def _compared(plan: Plan) -> Mapping[int, frozenset[int]]:
                 numbers = {number for (number, _), column in pairs if column.name in read}
                 found.setdefault(scan.input.ident, set()).update(numbers)
     return {relid: frozenset(numbers) for relid, numbers in found.items()}
->>>>>>> 9907d95 (Statistics of windows are of the columns that conditions read; a trim that finds little waits longer)
 
 
 def _printed(conn: db.Connection, statements: Iterable[Query]) -> tuple[SQL, ...]:
