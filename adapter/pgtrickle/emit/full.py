@@ -36,10 +36,17 @@ from pgtrickle.plan import Bindings, Plan, Relation, Stage
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A statement, and whether it makes a temporary table that later ones read (then it can end in WITH NO DATA)."""
+    """A statement of a recompute.
+
+    Attributes:
+        statement: without parameters but ``refresh_no``.
+        creates: it makes a temporary table that later ones read; then it can end in WITH NO DATA.
+        few: few of the rows that it looks at are its result.
+    """
 
     statement: Composed
     creates: bool = False
+    few: bool = False
 
 
 def stage_staged(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Step, ...]:
@@ -55,22 +62,22 @@ def stage_staged(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Step, ..
     shown = replace(target, columns=loosened(target.columns), key=target.key and loosened(target.key))
     new = rows_now(stage, bindings)
     if target.key is not None and all(column.type.equals and column.type.hashable for column in target.key):
-        steps.append(_created(staged, _pairs(stage, target, new, logged=binding.log is not None)))
+        steps.append(_created(staged, _pairs(stage, target, new, logged=binding.log is not None), few=True))
         query = SQL("SELECT * FROM {} WHERE __had OR __has").format(table(staged))
         doubled = SQL("(SELECT count(*) FROM {} WHERE NOT (__had OR __has))").format(table(staged))
         changes = Changes(query, paired=True, faults=(doubled,))
     else:
         columns = stage.operator.columns
         net = consolidate(loosened(columns), compared(new, stored_rows(target, columns), columns))
-        steps.append(_created(staged, net_changes(stage, target, net).query))
+        steps.append(_created(staged, net_changes(stage, target, net).query, few=True))
         changes = Changes(SQL("SELECT * FROM {}").format(table(staged)))
     steps.append(Step(apply(Printer(bindings), shown, changes, binding)))
     return tuple(steps)
 
 
-def _created(relation: Relation, query: Composable) -> Step:
+def _created(relation: Relation, query: Composable, *, few: bool = False) -> Step:
     statement = SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS {}").format(Name(relation.name), query)
-    return Step(statement, creates=True)
+    return Step(statement, creates=True, few=few)
 
 
 def _pairs(stage: Stage, target: Target, new: Composable, *, logged: bool) -> Composable:

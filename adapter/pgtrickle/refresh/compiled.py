@@ -76,11 +76,11 @@ class Compiled:
 
     @deep()
     def recompute(self, conn: db.Connection, stage: Stage, *, staged: bool) -> tuple[SQL, ...]:
-        """The statements that recompute a stage by difference; ``staged``: by way of temporary tables."""
+        """The statements that recompute a stage by difference; ``staged``: by temporary tables, all in one message."""
         key = ("recompute", stage.number, staged)
         if key not in self.texts:
             if staged:
-                statements = [step.statement for step in emit.stage_staged(self.plan, stage, self._bound)]
+                statements = _staged(emit.stage_staged(self.plan, stage, self._bound))
             else:
                 statements = [*emit.stage_recompute(self.plan, stage, self._bound)]
             self.texts[key] = _printed(conn, statements)
@@ -140,6 +140,19 @@ def _compared(plan: Plan) -> Mapping[int, frozenset[int]]:
                 numbers = {number for (number, _), column in pairs if column.name in read}
                 found.setdefault(scan.input.ident, set()).update(numbers)
     return {relid: frozenset(numbers) for relid, numbers in found.items()}
+
+
+def _staged(steps: Iterable[emit.Step]) -> list[Query]:
+    # Few rows differ, whatever the planner takes them for: that they have to be handed over must not keep it from
+    # computing them in parallel.
+    statements: list[Query] = []
+    for step in steps:
+        statements += [_HANDED_OVER, step.statement, _AS_USUAL] if step.few else [step.statement]
+    return statements
+
+
+_HANDED_OVER = SQL("SET LOCAL parallel_tuple_cost = 0")
+_AS_USUAL = SQL("SET LOCAL parallel_tuple_cost TO DEFAULT")
 
 
 def _printed(conn: db.Connection, statements: Iterable[Query]) -> tuple[SQL, ...]:

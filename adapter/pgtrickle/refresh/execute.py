@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from psycopg.sql import SQL, Identifier
 
@@ -18,6 +19,9 @@ from pgtrickle.refresh.member import Counts, Member
 from pgtrickle.refresh.plan import Action, MemberPlan, stage_changes
 from pgtrickle.refresh.session import Session
 from pgtrickle.refresh.transaction import FAR, NEAR
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,8 @@ def become(role: str) -> Query:
 def _run_stages(session: Session, member: Member, plan: MemberPlan) -> tuple[Counts, bool]:
     """The rows that the root wrote, and whether any stage wrote some."""
     compiled, counts, wrote = member.need_compiled(), Counts(), False
-    staged = plan.action is not Action.DIFFERENTIAL and not _loads(member) and _may_stage(session, member)
+    if plan.action is not Action.DIFFERENTIAL and not _loads(member) and _may_stage(session, member):
+        return _run_staged(session, member)
     params = _params(member)
     changed: set[InputKey] = set(plan.changed)
     for stage in compiled.plan.stages:
@@ -97,7 +102,7 @@ def _run_stages(session: Session, member: Member, plan: MemberPlan) -> tuple[Cou
         if plan.action is Action.DIFFERENTIAL and not inputs:
             counts = Counts()
             continue
-        statements = _statements(session.conn, compiled, member, stage, inputs, staged=staged)
+        statements = _statements(session.conn, compiled, member, stage, inputs)
         if not statements:
             counts = Counts()
             continue
@@ -113,12 +118,8 @@ def _run_stages(session: Session, member: Member, plan: MemberPlan) -> tuple[Cou
     return counts, wrote
 
 
-#: Few rows differ, whatever the planner takes them for: that they have to be handed over must not keep it from
-#: computing them in parallel.
-_STAGING = SQL(
-    "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMPORARY') AS may,"
-    " pg_catalog.set_config('parallel_tuple_cost', '0', true)"
-)
+_STAGING = SQL("SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMPORARY')")
+_PLACEHOLDER = re.compile(r"%%|%\(refresh_no\)s")
 
 
 def _may_stage(session: Session, member: Member) -> bool:
@@ -127,21 +128,37 @@ def _may_stage(session: Session, member: Member) -> bool:
     return db.fetch_value(session.conn, _STAGING, object_name=member.row.name)
 
 
+def _run_staged(session: Session, member: Member) -> tuple[Counts, bool]:
+    """Recompute all stages by way of temporary tables, in one message; as `_run_stages`."""
+    statements: list[Query] = []
+    ends: list[tuple[Stage, int]] = []
+    compiled = member.need_compiled()
+    for stage in compiled.plan.stages:
+        texts = compiled.recompute(session.conn, stage, staged=True)
+        statements += [_without_parameters(text, member.refresh_no) for text in texts]
+        ends.append((stage, len(statements) - 1))
+    found = db.batch_sets(session.conn, statements, object_name=member.row.name)
+    session.statements += 1
+    counts = [_checked(member, stage, _Applied(**found[end][0])) for stage, end in ends]
+    return counts[-1], any(each.total for each in counts)
+
+
+def _without_parameters(statement: SQL, refresh_no: int) -> SQL:
+    """The statement for a message of several: the protocol for those has no parameters."""
+    values = {"%%": "%", "%(refresh_no)s": f"{refresh_no}::pg_catalog.int8"}
+    filled = _PLACEHOLDER.sub(lambda match: values[match[0]], statement.as_string(None))
+    return SQL(cast("LiteralString", filled))
+
+
 def _statements(
-    conn: db.Connection,
-    compiled: Compiled,
-    member: Member,
-    stage: Stage,
-    inputs: frozenset[InputKey],
-    *,
-    staged: bool,
+    conn: db.Connection, compiled: Compiled, member: Member, stage: Stage, inputs: frozenset[InputKey]
 ) -> tuple[SQL, ...]:
     action = member.need_plan().action
     if action is Action.DIFFERENTIAL:
         return compiled.refresh(conn, stage, inputs)
     if _loads(member):
         return compiled.load(conn, stage)
-    return compiled.recompute(conn, stage, staged=staged)
+    return compiled.recompute(conn, stage, staged=False)
 
 
 def _loads(member: Member) -> bool:
@@ -159,6 +176,11 @@ def _apply(
     done = db.fetch_one(session.conn, statement, _Applied, params, object_name=member.row.name, prepare=usual)
     if done is None:
         raise InternalError("an apply statement returned no counts", object_name=member.row.name)
+    return _checked(member, stage, done)
+
+
+def _checked(member: Member, stage: Stage, done: _Applied) -> Counts:
+    """The rows written, if they are what the delta demands."""
     written = (done.deleted, done.updated, done.inserted)
     expected = (done.expected_deleted, done.expected_updated, done.expected_inserted)
     if written != expected or done.faults:
