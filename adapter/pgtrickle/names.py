@@ -17,9 +17,17 @@ WEIGHT_COLUMN = "__w"
 MAX_IDENTIFIER_BYTES = 63
 
 
+#: The attribute number of ``tableoid``, which tells in which table of its family a row of a source is.
+TABLEOID = -6
+
+
 def change_column(attnum: int) -> str:
-    """The name, in a change buffer or output log, of the source column with this attribute number."""
-    return f"c{attnum}"
+    """The name, in a change buffer or output log, of the source column with this attribute number.
+
+    >>> change_column(3), change_column(TABLEOID)
+    ('c3', 'c_6')
+    """
+    return f"c{attnum}".replace("-", "_")
 
 
 def fit_identifier(name: str, taken: frozenset[str] = frozenset()) -> str:

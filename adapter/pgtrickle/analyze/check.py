@@ -12,6 +12,7 @@ from pgtrickle.analyze.typing import describe
 from pgtrickle.emit.fragments import Name, commas, names, table, verbatim
 from pgtrickle.ir.operators import InputKey, Operator, children_of
 from pgtrickle.ir.schema import Column, Type
+from pgtrickle.names import change_column
 from pgtrickle.plan import (
     Bindings,
     Plan,
@@ -139,7 +140,7 @@ def _changes_table(need: SourceNeed, relation: Relation, changes: Relation) -> C
     columns = [SQL("NULL::pg_catalog.xid8 AS __x, 0::pg_catalog.int8 AS __n, 0::pg_catalog.int2 AS __w")]
     shown: list[Composable] = [
         *columns,
-        *(SQL("t.{} AS {}").format(Name(name), Name(f"c{number}")) for number, name in need.columns.items()),
+        *(SQL("t.{} AS {}").format(Name(name), Name(change_column(number))) for number, name in need.columns.items()),
     ]
     return SQL("CREATE TABLE {} AS SELECT {} FROM {} AS t WITH NO DATA").format(
         table(changes), commas(shown), table(relation)

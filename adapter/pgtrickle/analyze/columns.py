@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pgtrickle import db
+from pgtrickle.names import TABLEOID
 from pgtrickle.parse.facts import Attribute, RelationFacts
 from pgtrickle.sql import load_queries
 
@@ -48,6 +49,8 @@ class ReadColumns:
             read = self.of(facts)
             below = {number for a in read if a.generation is not None for number in a.generation.reads}
             names[facts.relid] = {a.number: a.name for a in facts.attributes if a in read or a.number in below}
+            if facts.tableoid is not None and TABLEOID in self.used.get(facts.relid, ()):
+                names[facts.relid][TABLEOID] = "tableoid"
         return names
 
     def virtual(self) -> dict[int, dict[int, str]]:

@@ -21,9 +21,10 @@ from pgtrickle.analyze.typing import Typing
 from pgtrickle.errors import InternalError, InvalidQuery, PgTrickleError, StatementFailed, UnsupportedQuery
 from pgtrickle.ir.operators import InputKey, Opaque, Operator
 from pgtrickle.ir.schema import UNKNOWN, Column, Equality, Type
+from pgtrickle.names import TABLEOID
 from pgtrickle.parse.determinise import Texts, determinise
 from pgtrickle.parse.expand import expand_views
-from pgtrickle.parse.expression import Expressions, whole_rows
+from pgtrickle.parse.expression import Expressions, reads_only, reads_tableoid, whole_rows
 from pgtrickle.parse.facts import Facts, RelationFacts
 from pgtrickle.parse.names import Names
 from pgtrickle.parse.printing import print_node
@@ -47,6 +48,9 @@ from pgtrickle.rewrite.stages import cut_stages, scans_of, subquery_inputs
 from pgtrickle.sql import load_queries
 
 _QUERIES = load_queries("pgtrickle.analyze")
+
+#: The first version that does.
+_ELIMINATES_SELF_JOINS = 180000
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +170,15 @@ def _plan(found: _Compilation, query: str, mode: str) -> Plan:
 def _choose_search_path(found: _Compilation, query: str) -> None:
     """Prefer pg_catalog alone, under which nobody can shadow a name.
 
-    Some printed clauses (USING, IN, IS DISTINCT FROM ...) leave their operator to the search path, and functions of
-    the user's may read it: then the path of the session is kept, behind pg_catalog.
+    Some printed clauses (USING, IN, IS DISTINCT FROM ...) leave their operator to the search path, functions of
+    the user's may read it, and a regclass is shown by it: then the path of the session is kept, behind pg_catalog.
 
     Raises:
         UnsupportedQuery: the server does not read its own text as it read the user's; the user's is kept then.
     """
     path = found.settings.get("search_path", "")
-    own = all(function.is_builtin for function in found.functions)
+    naming = any(rule.naming for rule in found.rules)
+    own = all(function.is_builtin for function in found.functions) and not naming
     if own and _reads_the_same(found, found.probe.canonical):
         found.settings["search_path"] = "pg_catalog"
         return
@@ -262,6 +267,7 @@ def _accepted(found: _Compilation, *, unnest: bool) -> Plan:
 def _compiled(found: _Compilation, unnest: bool) -> Plan:
     _refuse_moving(found)
     _refuse_mixed_collations(found)
+    _refuse_system_columns(found)
     reference = _determinised(found)
     stmt = parse_query(reference)
     if Names.RESERVED in reference:
@@ -273,8 +279,11 @@ def _compiled(found: _Compilation, unnest: bool) -> Plan:
             detail=print_node(stmt)[:300],
             hint="Please report the query; until then it runs with refresh_mode AUTO or FULL.",
         )
+    if reads_only(stmt) and found.conn.info.server_version >= _ELIMINATES_SELF_JOINS:
+        # It takes the join of a table with ONLY itself on a unique key for one with the same rows.
+        found.settings["enable_self_join_elimination"] = "off"
     facts = Facts(found.described, by_name(found.functions))
-    expressions = Expressions(facts, Names(), found.rewrites, whole_rows(stmt))
+    expressions = Expressions(facts, Names(), found.rewrites, whole_rows(stmt), reads_tableoid(stmt))
     parser = QueryParser(expressions, UNKNOWN, found.notices, unnest=unnest)
     tree, _ = parser.parse(stmt, top=True)
     _refuse_huge(tree)
@@ -358,6 +367,16 @@ def _refuse_mixed_collations(found: _Compilation) -> None:
         )
 
 
+def _refuse_system_columns(found: _Compilation) -> None:
+    """Those of tables change without a change of the row; a subquery that is evaluated as it stands shows no others."""
+    if any(rule.system_columns for rule in found.rules):
+        raise UnsupportedQuery(
+            "a system column changes without a change of the row",
+            clause="ctid/xmin/xmax/cmin/cmax",
+            hint="Use a column of your own.",
+        )
+
+
 def _refuse_huge(tree: Operator) -> None:
     reads = table_reads(tree)
     if reads > MAX_READS:
@@ -378,7 +397,9 @@ def _needs(found: _Compilation, stages: tuple[Stage, ...]) -> tuple[SourceNeed, 
     for stage in stages:
         for scan in scans_of(stage.operator):
             if scan.input.kind != "stage":
-                columns.setdefault(scan.input, {}).update(dict(scan.attributes) | virtual.get(scan.input.ident, {}))
+                only = {TABLEOID: "tableoid"} if scan.only else {}
+                more = only | virtual.get(scan.input.ident, {})
+                columns.setdefault(scan.input, {}).update(dict(scan.attributes) | more)
     for key in inner:
         columns.setdefault(key, {}).update(names[key.ident])
     return tuple(
@@ -441,11 +462,13 @@ def _full(found: _Compilation, reason: str) -> Plan:
             f.kind,
             read[f.relid],
             rows=False,
-            capturable=f.obstacle in (None, "child in an inheritance hierarchy"),
+            capturable=f.obstacle is None,
         )
         for f in sorted(tables, key=lambda f: f.relid)
     )
-    moving = any(f.moves for f in found.functions) or any(rule.sql_values for rule in found.rules)
+    moving = any(f.moves for f in found.functions) or any(
+        rule.sql_values or rule.system_columns for rule in found.rules
+    )
     notices = tuple(found.notices)
     return Plan((stage,), needs, "FULL", found.probe.canonical, notices, reason, moving, reference)
 

@@ -18,6 +18,15 @@ _RELATION = re.compile(r":relid (\d+)")
 _COLLATION = re.compile(r":(?:inputcollid|varcollid|funccollid|opcollid|aggcollid|resultcollid|collOid) (\d+)")
 _SQL_VALUE = re.compile(r"\{SQLVALUEFUNCTION ")
 
+#: A column with a negative number; -6 is tableoid, which a row keeps.
+_SYSTEM_COLUMN = re.compile(r":varattno -(?!6\b)")
+
+#: Types whose values are shown by names, qualified where search_path does not find them: regclass, regtype ...
+_NAMING = re.compile(
+    r":(?:vartype|consttype|resulttype|funcresulttype|paramtype)"
+    r" (?:24|1008|2202|2203|2204|2205|2206|2207|2208|2209|2210|2211|4191|4192)\b"
+)
+
 #: Stable functions of PostgreSQL whose result depends on more than arguments and pinned settings.
 _MOVING = frozenset(
     {
@@ -105,6 +114,8 @@ class RuleFacts:
     Attributes:
         functions, operators, relations, collations: their OIDs.
         sql_values: it reads CURRENT_DATE or its like.
+        system_columns: it reads ctid, xmin, xmax, cmin or cmax of a table.
+        naming: it has values of types like regclass, which are shown as search_path says.
         text: the rule itself.
     """
 
@@ -113,6 +124,8 @@ class RuleFacts:
     relations: frozenset[int]
     collations: frozenset[int]
     sql_values: bool
+    system_columns: bool
+    naming: bool
     text: str = field(repr=False)
 
 
@@ -128,6 +141,8 @@ def read_rule(text: str) -> RuleFacts:
         found(_RELATION),
         found(_COLLATION),
         bool(_SQL_VALUE.search(text)),
+        bool(_SYSTEM_COLUMN.search(text)),
+        bool(_NAMING.search(text)),
         text,
     )
 

@@ -12,6 +12,7 @@ from psycopg.sql import SQL
 from pgtrickle import db
 from pgtrickle.analyze.relations import View, open_view
 from pgtrickle.errors import InvalidQuery, PgTrickleError, StatementFailed
+from pgtrickle.parse.scope import SYSTEM_COLUMNS
 from pgtrickle.sql import load_queries
 
 if TYPE_CHECKING:
@@ -101,8 +102,20 @@ def probe(conn: db.Connection, query: str, name: str, *, catalog_path: bool) -> 
     columns = db.fetch_all(conn, _QUERIES["view_columns"], ProbeColumn, {"relid": relid})
     if not columns:
         raise InvalidQuery("the defining query has no columns", hint="Select at least one column.")
+    _refuse_names(columns)
     view = open_view(conn, relid)
     return Probe(view.text, view, columns)
+
+
+def _refuse_names(columns: tuple[ProbeColumn, ...]) -> None:
+    """A view may have a column called tableoid, a table may not."""
+    for column in columns:
+        if column.name in SYSTEM_COLUMNS:
+            raise InvalidQuery(
+                f"no table can have a column called {column.name}",
+                clause=column.name,
+                hint=f"Give it a name of its own with AS: {column.name} AS source_{column.name}.",
+            )
 
 
 def _refused(error: PgTrickleError) -> InvalidQuery:

@@ -35,8 +35,6 @@ WHERE NOT c.collisdeterministic
 -- name: relations
 SELECT c.oid AS relid, n.nspname AS schema, c.relname AS name, c.relkind::pg_catalog.text AS relkind,
        c.relpersistence::pg_catalog.text AS persistence,
-       c.relispartition AS is_partition,
-       EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = c.oid) AS has_parent,
        EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = c.oid) AS has_children,
        (c.oid < 16384) AS is_system
 FROM pg_catalog.pg_class AS c

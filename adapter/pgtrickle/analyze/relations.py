@@ -19,6 +19,9 @@ _QUERIES = load_queries("pgtrickle.analyze")
 _MARK = r"'(?:[^']|'')*'"
 _CYCLE = re.compile(rf"( SET \S+ TO )({_MARK})::([\w\". ]+)( DEFAULT )({_MARK})::([\w\". ]+)( USING )")
 
+#: The type ``oid`` and its modifier.
+_TABLEOID = (26, -1)
+
 _OBSTACLES = {"m": "materialized view", "f": "foreign table", "S": "sequence"}
 
 
@@ -31,8 +34,6 @@ class RelationRow:
     name: str
     relkind: str
     persistence: str
-    is_partition: bool
-    has_parent: bool
     has_children: bool
     is_system: bool
 
@@ -45,8 +46,6 @@ class RelationRow:
             return "system catalog"
         if self.persistence == "t":
             return "temporary table"
-        if self.has_parent and not self.is_partition:
-            return "child in an inheritance hierarchy"
         return _OBSTACLES.get(self.relkind)
 
 
@@ -127,7 +126,7 @@ def describe_relations(
     for found in db.fetch_all(conn, _QUERIES["unique_keys"], dict, params):
         keys[found["relid"]].append(frozenset(found["columns"]))
     stream_tables = _stream_tables(conn, params)
-    loaded = types.load((a.type_oid, a.typmod) for rows in attributes.values() for a in rows)
+    loaded = types.load([_TABLEOID, *((a.type_oid, a.typmod) for rows in attributes.values() for a in rows)])
     return {
         (row.schema, row.name): RelationFacts(
             relid=row.relid,
@@ -143,6 +142,8 @@ def describe_relations(
             # An inheritance parent's unique index says nothing about the rows of its children.
             keys=() if row.has_children and row.relkind != "p" else tuple(keys[row.relid]),
             obstacle=row.obstacle,
+            only_keys=tuple(keys[row.relid]),
+            tableoid=None if row.relid in stream_tables else loaded[_TABLEOID],
         )
         for row in relations.rows.values()
     }

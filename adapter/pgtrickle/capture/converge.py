@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from psycopg.sql import SQL, Composed, Identifier
@@ -11,13 +11,13 @@ from pgtrickle import db
 from pgtrickle.capture import functions, relations, triggers
 from pgtrickle.capture.buffers import alter_buffer, buffer_of, create_buffer, drop_buffer, index_buffer
 from pgtrickle.capture.functions import Shape
-from pgtrickle.capture.relations import QUERIES, BufferColumn, Family, InstalledTrigger, Table
+from pgtrickle.capture.relations import QUERIES, BufferColumn, Family, InstalledTrigger, Level, Table
 from pgtrickle.capture.triggers import Trigger
 from pgtrickle.catalog import installation, sources
 from pgtrickle.catalog.model import Source
 from pgtrickle.catalog.sources import SourceTable
 from pgtrickle.errors import CatalogError, StatementFailed, TransactionConflict
-from pgtrickle.names import CHANGES_SCHEMA
+from pgtrickle.names import CHANGES_SCHEMA, TABLEOID
 from pgtrickle.sql import comma_separated, qualified
 
 #: The largest change buffer that is indexed while its writers wait, bytes; takes some 20 ms.
@@ -74,32 +74,51 @@ def _target(conn: db.Connection, source: Source, found: Family) -> _Target:
     settings = installation.fetch(conn)
     if settings is None:
         raise CatalogError("pgtrickle.installation is empty", object_name="pgtrickle", hint="Run `pgtrickle init`.")
-    rows = needs.rows and found.without_rows() is None
+    rows = needs.rows
     columns = relations.columns(conn, source.relid, needs.columns) if rows else ()
+    level = found.level(rows=rows, tableoid=rows and TABLEOID in needs.columns)
     root = found.root
     partition = (
         db.fetch_value(conn, QUERIES["partition_constraint"], {"relid": source.relid})
         if root is not None and root.is_partition
         else None
     )
+    parents = _parents(found, level)
     shape = Shape(
         source_id=source.id,
+        relid=source.relid,
         columns=columns,
         rows=rows,
-        by_row=found.by_row,
+        level=level,
         partition=partition,
         limit_bytes=settings.buffer_limit_bytes,
         truncate_rows=settings.truncate_rows,
-        key=relations.key_columns(conn, source.relid) if rows and not found.by_row else (),
+        key=relations.key_columns(conn, source.relid) if rows and level == "statement" else (),
+        parents=tuple(table.relid for table in parents),
+        known=tuple(table.relid for table in found.own),
+        links=sum(table.links for table in parents),
+        routes=found.is_partitioned,
     )
     return _Target(
         family=found,
         shape=shape,
         bodies=functions.bodies(shape, has_ancestors=bool(found.ancestors)),
-        triggers=triggers.wanted(source.id, found, by_row=found.by_row),
+        triggers=triggers.wanted(source.id, found, level),
         # One consumer reads all that trimming leaves; several read different parts of a longer buffer.
         has_index=rows and needs.consumers > 1,
     )
+
+
+def _parents(found: Family, level: Level) -> tuple[Table, ...]:
+    """The tables whose statements may meet another one below them, before capture has met it.
+
+    Triggers that fire by row are on tables that capture has met. The functions of a partition without partitions
+    see its own rows only.
+    """
+    root = found.root
+    if level != "statement" or (root is not None and root.is_partition and not found.is_partitioned):
+        return ()
+    return tuple(table for table in found.own if table.kind == "p" or not found.is_partitioned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +167,7 @@ def _intact(trigger: Trigger, actual: Mapping[tuple[int, str], InstalledTrigger]
     )
 
 
-def _missed(source: Source, target: _Target, actual: _Actual, broken: Sequence[Trigger]) -> str | None:
+def _missed(source: Source, target: _Target, actual: _Actual) -> str | None:
     """Why changes may have gone by uncaptured since the last look."""
     if not actual.recorded:
         return None
@@ -156,14 +175,20 @@ def _missed(source: Source, target: _Target, actual: _Actual, broken: Sequence[T
         return f"{actual.added_with_rows[0].name} was added with rows in it"
     if source.partition_constraint != target.shape.partition:
         return "its partition constraint changed"
-    for trigger in broken:
-        known = actual.recorded.get(trigger.table.relid)
-        if known is not None and trigger.name in known.triggers:
-            return f"the trigger {trigger.name} on {trigger.table.name} was changed, disabled or dropped"
-        if known is not None and trigger.event != "truncate":
-            return f"the kind of capture of {trigger.table.name} changed"
-    present = {table.relid for table in target.family.own}
-    gone = [relid for relid, table in actual.recorded.items() if table.place == "own" and relid not in present]
+    if (source.trigger_level == "row") != (target.shape.level == "row"):
+        return "logical replication writes to it now, or no longer does"
+    present = {(trigger.relid, trigger.name): trigger.xmin for trigger in actual.triggers}
+    for table in target.family.tables:
+        known = actual.recorded.get(table.relid)
+        if known is None:
+            continue
+        if known.attached != table.attached:
+            return f"{table.name} was attached or detached, or was away for a while"
+        for name, xmin in known.triggers.items():
+            if present.get((table.relid, name)) != xmin:
+                return f"the trigger {name} on {table.name} was changed, disabled or dropped"
+    own = {table.relid for table in target.family.own}
+    gone = [relid for relid, table in actual.recorded.items() if table.place == "own" and relid not in own]
     return f"a partition or child (OID {gone[0]}) was removed" if gone else None
 
 
@@ -184,7 +209,7 @@ def _gap(source: Source, target: _Target, actual: _Actual) -> _Gap:
         functions=tuple(name for name, body in target.bodies.items() if actual.bodies.get(name) != body),
         create=tuple(broken),
         drop=tuple(trigger for key, trigger in existing.items() if key not in names),
-        missed=_missed(source, target, actual, broken),
+        missed=_missed(source, target, actual),
     )
 
 
@@ -248,12 +273,15 @@ def _record(conn: db.Connection, source: Source, target: _Target, missed: str | 
     by_table: dict[int, dict[str, str]] = {}
     for trigger in _triggers(conn, source):
         by_table.setdefault(trigger.relid, {})[trigger.name] = trigger.xmin
-    tables = [SourceTable(table.relid, table.place, by_table.get(table.relid, {})) for table in target.family.tables]
+    tables = [
+        SourceTable(table.relid, table.place, table.attached, by_table.get(table.relid, {}))
+        for table in target.family.tables
+    ]
     sources.record_tables(conn, source.id, tables)
     recorded = replace(
         source,
         capture="rows" if target.shape.rows else "mark",
-        trigger_level="row" if target.shape.by_row else "statement",
+        trigger_level=target.shape.level,
         columns=tuple(column.number for column in target.shape.columns),
         generation=source.generation + (1 if missed else 0),
         partition_constraint=target.shape.partition,

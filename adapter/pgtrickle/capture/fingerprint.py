@@ -125,7 +125,7 @@ def _relations(recorded: Facts, present: Facts) -> Iterator[Difference]:
         if moved is not None:
             yield moved
             continue
-        for check in (_table, _capture, _columns, _keys):
+        for check in (_table, _members, _capture, _columns, _keys):
             yield from check(old, new)
         if new["persistence"] == "u" and (present["canary"] is None or recorded["canary"] != present["canary"]):
             text = "the server crashed, which empties UNLOGGED tables"
@@ -151,6 +151,15 @@ def _table(old: Facts, new: Facts) -> Iterator[Difference]:
         yield Difference("row_security", new["name"], "row level security was switched", Severity.REANALYSE)
     if old["persistence"] != new["persistence"]:
         yield Difference("persistence", new["name"], "it was SET LOGGED or UNLOGGED", Severity.HARMLESS)
+
+
+def _members(old: Facts, new: Facts) -> Iterator[Difference]:
+    """What ``tableoid::regclass`` shows; tables that came or went are a matter of capture."""
+    before, after = old.get("members") or {}, new["members"] or {}
+    for oid in before.keys() & after.keys():
+        if before[oid] != after[oid]:
+            text = f"{before[oid]} is called {after[oid]} now, and tableoid is read"
+            yield Difference("member", new["name"], text, Severity.RECOMPUTE)
 
 
 def _capture(old: Facts, new: Facts) -> Iterator[Difference]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, cast
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgtrickle.capture.buffers import buffer_of
-from pgtrickle.capture.relations import Column
-from pgtrickle.names import CHANGES_SCHEMA, WEIGHT_COLUMN, change_column
+from pgtrickle.capture.relations import Column, Level
+from pgtrickle.names import CHANGES_SCHEMA, TABLEOID, WEIGHT_COLUMN, change_column
 from pgtrickle.sql import comma_separated, qualified
 
 if TYPE_CHECKING:
@@ -23,8 +23,13 @@ _WEIGHT = Identifier(WEIGHT_COLUMN)
 
 
 def changes_function(source_id: int) -> str:
-    """Name of the function for INSERT, UPDATE and DELETE on a source and all below it."""
+    """Name of the function for INSERT, UPDATE and DELETE statements on a source and all below it."""
     return f"f_{source_id}"
+
+
+def row_function(source_id: int) -> str:
+    """Name of the function for single rows of a source and all below it."""
+    return f"r_{source_id}"
 
 
 def truncate_function(source_id: int) -> str:
@@ -39,7 +44,8 @@ def ancestor_function(source_id: int) -> str:
 
 def all_functions(source_id: int) -> list[str]:
     """The names of all functions that a source may have."""
-    return [changes_function(source_id), truncate_function(source_id), ancestor_function(source_id)]
+    named = (changes_function, row_function, truncate_function, ancestor_function)
+    return [name(source_id) for name in named]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +54,38 @@ class Shape:
 
     Attributes:
         source_id: ``pgtrickle.sources.id``.
+        relid: OID of the source.
         columns: what is captured.
         rows: rows, or only marks.
-        by_row: row-level triggers instead of statement-level ones.
+        level: what the triggers fire for.
         partition: the partition constraint that tells the source's rows in statements on its ancestors.
         limit_bytes: size of the change buffer from which on only marks are kept.
         truncate_rows: largest table whose TRUNCATE is captured as rows.
         key: names of the columns of a unique key by which old and new rows can be paired; empty if there is none.
+        parents: OIDs of the tables below which there may be one that capture has not met.
+        known: OIDs of the tables that it has met.
+        links: how many tables there are directly below ``parents``, each counted for each of its parents.
+        routes: INSERT puts rows into tables below the one that it names.
     """
 
     source_id: int
+    relid: int
     columns: tuple[Column, ...]
     rows: bool
-    by_row: bool
+    level: Level
     partition: str | None
     limit_bytes: int
     truncate_rows: int
     key: tuple[str, ...] = ()
+    parents: tuple[int, ...] = ()
+    known: tuple[int, ...] = ()
+    links: int = 0
+    routes: bool = False
+
+    @property
+    def data(self) -> tuple[Column, ...]:
+        """The columns that triggers see; which table they fire for tells ``tableoid``."""
+        return tuple(column for column in self.columns if column.number != TABLEOID)
 
 
 def _template(name: str) -> SQL:
@@ -72,8 +93,12 @@ def _template(name: str) -> SQL:
     return SQL(cast("LiteralString", text))
 
 
-def _values(weight: int, record: str, columns: Sequence[Column]) -> Composed:
-    return comma_separated([Literal(weight), *(Identifier(record, column.name) for column in columns)])
+def _values(weight: int, record: str, columns: Sequence[Column], tableoid: Composable | None = None) -> Composed:
+    values = (
+        tableoid if tableoid is not None and column.number == TABLEOID else Identifier(record, column.name)
+        for column in columns
+    )
+    return comma_separated([Literal(weight), *values])
 
 
 def _fits(record: str, columns: Sequence[Column]) -> Composable:
@@ -150,19 +175,39 @@ def _fill(template: str, shape: Shape, **holes: Composable) -> Composed:
     )
 
 
+def _oids(relids: Sequence[int]) -> Composable:
+    return SQL("{}::pg_catalog.oid[]").format(Literal("{" + ",".join(map(str, relids)) + "}"))
+
+
+def _may_meet_strangers(shape: Shape, *, above: bool) -> Composable:
+    """Whether a statement may reach tables below a source that it had not when capture was installed."""
+    if not shape.parents:
+        return SQL("false")
+    if not shape.routes:
+        return SQL("TG_OP <> 'INSERT'")
+    return SQL("true") if above else SQL("TG_RELID = ANY ({})").format(_oids(shape.parents))
+
+
 def _statement(shape: Shape, *, partition: str | None = None) -> Composed:
     if not shape.rows:
         return _fill("statement_mark", shape)
     # The constraint is text that the server printed for this very table; its columns are unqualified.
     filtered_by = SQL(cast("LiteralString", f"WHERE {partition}")) if partition else SQL("")
+    # Qualified by the function's name, because rows may have columns of any name.
+    own = Identifier(changes_function(shape.source_id), "tg_relid")
+    tableoid = own if shape.level == "mixed" else SQL("{}::pg_catalog.oid").format(Literal(str(shape.relid)))
     return _fill(
         "statement_rows",
         shape,
-        updated=_updated(shape.columns, filtered=partition is not None),
-        several_changed=_several_changed(shape.columns, shape.key),
-        fits=_fits("r", shape.columns),
-        new_values=_values(1, "r", shape.columns),
-        old_values=_values(-1, "r", shape.columns),
+        updated=_updated(shape.data, filtered=partition is not None),
+        may_meet=_may_meet_strangers(shape, above=partition is not None),
+        links=Literal(shape.links),
+        parents=_oids(shape.parents),
+        known=_oids(shape.known),
+        several_changed=_several_changed(shape.data, shape.key),
+        fits=_fits("r", shape.data),
+        new_values=_values(1, "r", shape.columns, tableoid),
+        old_values=_values(-1, "r", shape.columns, tableoid),
         new_filter=filtered_by,
         old_filter=filtered_by,
     )
@@ -175,11 +220,11 @@ def _row(shape: Shape) -> Composed:
     return _fill(
         "row_rows",
         shape,
-        changed=_images_differ("old", "new", shape.columns) if shape.columns else SQL("false"),
-        fits_old=_fits("old", shape.columns),
-        fits_new=_fits("new", shape.columns),
-        new_values=_values(1, "new", shape.columns),
-        old_values=_values(-1, "old", shape.columns),
+        changed=_images_differ("old", "new", shape.data) if shape.data else SQL("false"),
+        fits_old=_fits("old", shape.data),
+        fits_new=_fits("new", shape.data),
+        new_values=_values(1, "new", shape.columns, SQL("TG_RELID")),
+        old_values=_values(-1, "old", shape.columns, SQL("TG_RELID")),
     )
 
 
@@ -197,11 +242,12 @@ def _truncate(shape: Shape) -> Composed:
 
 def bodies(shape: Shape, *, has_ancestors: bool) -> Mapping[str, str]:
     """Function name -> body, for all functions that a source needs."""
-    made: dict[str, Composed] = {
-        changes_function(shape.source_id): _row(shape) if shape.by_row else _statement(shape),
-        truncate_function(shape.source_id): _truncate(shape),
-    }
-    if has_ancestors and not shape.by_row:
+    made: dict[str, Composed] = {truncate_function(shape.source_id): _truncate(shape)}
+    if shape.level != "row":
+        made[changes_function(shape.source_id)] = _statement(shape)
+    if shape.level != "statement":
+        made[row_function(shape.source_id)] = _row(shape)
+    elif has_ancestors:
         made[ancestor_function(shape.source_id)] = _statement(shape, partition=shape.partition)
     return {name: body.as_string(None) for name, body in made.items()}
 

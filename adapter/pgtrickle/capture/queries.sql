@@ -20,7 +20,10 @@ SELECT c.oid AS relid, n.nspname AS schema_name, c.relname AS table_name, c.relk
        pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AS may_lock,
        n.nspname IN ('pg_catalog', 'information_schema') AS is_system,
        EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = c.oid) AS is_subscribed,
-       c.relkind = 'r' AND c.relfilenode = c.oid AS has_first_file
+       c.relkind = 'r' AND c.relfilenode = c.oid AS has_first_file,
+       coalesce((SELECT pg_catalog.string_agg(i.inhparent || ':' || i.xmin, ' ' ORDER BY i.inhparent)
+                 FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND NOT i.inhdetachpending), '') AS attached,
+       (SELECT pg_catalog.count(*) FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) AS links
 FROM above a
 JOIN pg_catalog.pg_class c ON c.oid = a.relid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from psycopg.sql import SQL, Identifier
 
@@ -12,6 +13,11 @@ from pgtrickle.errors import PermissionDenied
 from pgtrickle.sql import load_queries, qualified
 
 QUERIES = load_queries("pgtrickle.capture")
+
+#: What the triggers of a source fire for: ``statement`` throughout; ``row`` throughout, because logical replication
+#: writes here and fires no other triggers; ``mixed`` where one statement changes rows of several tables that have to
+#: be told apart: by row what can reach more than the table that it names, by statement the rest.
+Level = Literal["statement", "mixed", "row"]
 
 _UNWATCHABLE = {
     "m": "a materialized view has no triggers",
@@ -27,7 +33,8 @@ class Table:
     """One table of a source's family.
 
     ``place``: ``own`` for the source and all below it, ``ancestor`` for what is above. ``has_first_file``: it was
-    never truncated nor rewritten.
+    never truncated nor rewritten. ``attached``: what it hangs below, and since which transaction. ``links``: how
+    many tables hang directly below it.
     """
 
     relid: int
@@ -44,6 +51,8 @@ class Table:
     is_system: bool
     is_subscribed: bool
     has_first_file: bool
+    attached: str
+    links: int
 
     @property
     def name(self) -> str:
@@ -117,9 +126,22 @@ class Family:
         return tuple(table for table in self.tables if table.place == "ancestor")
 
     @property
-    def by_row(self) -> bool:
-        """Whether logical replication writes here, which fires row-level triggers only."""
-        return any(table.is_subscribed for table in self.own)
+    def is_partitioned(self) -> bool:
+        """Whether rows are routed to the tables below; then all tables are partitions."""
+        return any(table.kind == "p" for table in self.own)
+
+    def level(self, *, rows: bool, tableoid: bool) -> Level:
+        """What the triggers have to fire for.
+
+        Args:
+            rows: rows are captured, not only marks.
+            tableoid: with each row the table that holds it.
+        """
+        if any(table.is_subscribed for table in self.own):
+            return "row"
+        # A statement on an inheritance parent shows its triggers the rows of children, cut to its own columns.
+        above = any(table.kind != "p" for table in self.ancestors)
+        return "mixed" if rows and (above or (tableoid and len(self.own) > 1)) else "statement"
 
     def unwatchable(self) -> str | None:
         """Why no trigger can watch this source, or None."""
@@ -135,19 +157,6 @@ class Family:
                 where = "" if table.relid == self.relid else f"{table.name} belongs to it, and "
                 return where + _UNWATCHABLE[table.kind]
         return None
-
-    def without_rows(self) -> str | None:
-        """Why it can only be captured *that* this source changes, or None."""
-        outside = [table for table in self.ancestors if not self._partitions(table)]
-        if outside and not self.by_row:
-            return (
-                f"it inherits from {outside[0].name}, and a statement on that table does not tell"
-                " which of its rows belong to a child"
-            )
-        return None
-
-    def _partitions(self, ancestor: Table) -> bool:
-        return ancestor.kind == "p"
 
 
 def family(conn: db.Connection, relid: int) -> Family:
@@ -205,4 +214,4 @@ def restrictions(conn: db.Connection, relid: int) -> str | None:
         relid: OID of the source.
     """
     found = family(conn, relid)
-    return found.unwatchable() or found.without_rows()
+    return found.unwatchable()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from psycopg.sql import SQL, Composed, Identifier
 
 from pgtrickle.capture import functions
-from pgtrickle.capture.relations import Family, Table
+from pgtrickle.capture.relations import Family, Level, Table
 from pgtrickle.names import CHANGES_SCHEMA
 from pgtrickle.sql import qualified
 
@@ -18,6 +18,7 @@ _TRANSITION = {
     "delete": SQL("AFTER DELETE ON {table} REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT"),
     "truncate": SQL("BEFORE TRUNCATE ON {table} FOR EACH STATEMENT"),
     "row": SQL("AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW"),
+    "old_row": SQL("AFTER UPDATE OR DELETE ON {table} FOR EACH ROW"),
 }
 
 
@@ -50,22 +51,30 @@ class Trigger:
         return (statement, always)
 
 
-def wanted(source_id: int, found: Family, *, by_row: bool) -> tuple[Trigger, ...]:
+def wanted(source_id: int, found: Family, level: Level) -> tuple[Trigger, ...]:
     """All triggers that a source needs, by table and event."""
-    return tuple(_wanted(source_id, found, by_row))
+    return tuple(_wanted(source_id, found, level))
 
 
-def _wanted(source_id: int, found: Family, by_row: bool) -> Iterator[Trigger]:
-    changes = functions.changes_function(source_id)
+def _wanted(source_id: int, found: Family, level: Level) -> Iterator[Trigger]:
+    changes, rows = functions.changes_function(source_id), functions.row_function(source_id)
     for table in found.tables:
+        is_leaf = table.kind != "p"
         if table.place == "own":
-            is_leaf = table.kind != "p"
-            for event in ("insert", "update", "delete") if not by_row else ("row",) if is_leaf else ():
-                yield Trigger(table, event, source_id, changes)
+            for event in _events(found, level) if is_leaf or level == "statement" else ():
+                yield Trigger(table, event, source_id, rows if event in ("row", "old_row") else changes)
             # TRUNCATE of a partitioned table fires on its partitions as well: recorded there, where the rows are.
             if is_leaf:
                 yield Trigger(table, "truncate", source_id, functions.truncate_function(source_id))
-        elif not by_row:
+        elif level == "statement":
             # INSERT into an inheritance parent never reaches a child.
-            for event in ("insert", "update", "delete") if table.kind == "p" else ("update", "delete"):
+            for event in ("update", "delete") if is_leaf else ("insert", "update", "delete"):
                 yield Trigger(table, event, source_id, functions.ancestor_function(source_id))
+
+
+def _events(found: Family, level: Level) -> tuple[str, ...]:
+    """What a table that holds rows needs, beside TRUNCATE."""
+    if level == "statement":
+        return ("insert", "update", "delete")
+    # What is inserted into an inheritance parent stays there, so that bulk loads need not be taken row by row.
+    return ("row",) if level == "row" or found.is_partitioned else ("insert", "old_row")

@@ -86,12 +86,13 @@ WHERE id = %(id)s
 DELETE FROM pgtrickle.sources WHERE id = %(id)s
 
 -- name: fetch_source_tables
-SELECT relid, place, triggers FROM pgtrickle.source_tables WHERE source_id = %(id)s ORDER BY relid
+SELECT relid, place, attached, triggers FROM pgtrickle.source_tables WHERE source_id = %(id)s ORDER BY relid
 
 -- name: upsert_source_table
-INSERT INTO pgtrickle.source_tables (source_id, relid, place, triggers)
-VALUES (%(id)s, %(relid)s, %(place)s, %(triggers)s)
-ON CONFLICT (source_id, relid) DO UPDATE SET place = excluded.place, triggers = excluded.triggers
+INSERT INTO pgtrickle.source_tables (source_id, relid, place, attached, triggers)
+VALUES (%(id)s, %(relid)s, %(place)s, %(attached)s, %(triggers)s)
+ON CONFLICT (source_id, relid) DO UPDATE
+SET place = excluded.place, attached = excluded.attached, triggers = excluded.triggers
 
 -- name: delete_source_tables
 DELETE FROM pgtrickle.source_tables WHERE source_id = %(id)s AND relid <> ALL (%(keep)s::oid[])

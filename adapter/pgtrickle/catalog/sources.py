@@ -110,6 +110,7 @@ class SourceTable:
 
     relid: int
     place: str
+    attached: str
     triggers: Mapping[str, str]
 
 
@@ -128,6 +129,7 @@ def record_tables(conn: db.Connection, source_id: int, found: Sequence[SourceTab
             id=source_id,
             relid=table.relid,
             place=table.place,
+            attached=table.attached,
             triggers=Jsonb(dict(table.triggers)),
         )
 

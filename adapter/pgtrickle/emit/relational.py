@@ -24,7 +24,7 @@ from pgtrickle.errors import InternalError
 from pgtrickle.ir import operators as ir
 from pgtrickle.ir.operators import Operator, OuterKind, children_of
 from pgtrickle.ir.schema import Column
-from pgtrickle.names import NUMBER_COLUMN, WEIGHT_COLUMN, XID_COLUMN, change_column
+from pgtrickle.names import NUMBER_COLUMN, TABLEOID, WEIGHT_COLUMN, XID_COLUMN, change_column
 from pgtrickle.plan import Bindings
 
 
@@ -135,7 +135,8 @@ class Printer:
             SQL("t.{} AS {}").format(Name(name), Name(column.name))
             for (_, name), column in zip(op.attributes, op.columns, strict=True)
         )
-        return SQL("SELECT {} FROM {} AS t").format(columns, table(relation))
+        only = SQL("ONLY ") if op.only else SQL("")
+        return SQL("SELECT {} FROM {}{} AS t").format(columns, only, table(relation))
 
     def _print_change(self, op: ir.Change) -> Composable:
         scan = op.scan
@@ -164,6 +165,9 @@ class Printer:
         window = SQL("({} >= %(xmax)s::pg_catalog.xid8 OR {} = ANY (%(xip)s::pg_catalog.xid8[])) AND {} <> 0").format(
             xid, xid, weight
         )
+        if scan.only:
+            own = SQL(" AND {} = {}::pg_catalog.oid")
+            window += own.format(Name("b", change_column(TABLEOID)), verbatim(f"'{scan.input.ident}'"))
         return table(buffer), window
 
     def _print_empty(self, op: ir.Empty) -> Composable:

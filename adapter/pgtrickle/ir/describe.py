@@ -108,13 +108,17 @@ def _shown_children(op: Operator) -> tuple[Operator, ...]:
     return () if isinstance(op, Change) else children_of(op)
 
 
+def _only(scan: Scan) -> str:
+    return "ONLY " if scan.only else ""
+
+
 def title(op: Operator, name_of: Callable[[InputKey], str]) -> str:
     """What an operator is, with the name of what it reads."""
     match op:
         case Scan():
-            return f"Scan {name_of(op.input)} ({', '.join(name for _, name in op.attributes)})"
+            return f"Scan {_only(op)}{name_of(op.input)} ({', '.join(name for _, name in op.attributes)})"
         case Change():
-            return f"Change of {name_of(op.scan.input)}"
+            return f"Change of {_only(op.scan)}{name_of(op.scan.input)}"
         case OuterJoin():
             return f"{op.kind.value.title()}Join"
         case Anti():

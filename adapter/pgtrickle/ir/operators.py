@@ -31,7 +31,7 @@ class Scan:
     """The rows of a table, a stream table or the output of an earlier stage, as they are now.
 
     ``attributes`` are (attribute number, attribute name) in step with ``columns``; ``keys`` are sets of columns that
-    are unique and not null; ``alias`` is for people.
+    are unique and not null; ``alias`` is for people. ``only``: not the rows of tables below it.
     """
 
     input: InputKey
@@ -39,6 +39,7 @@ class Scan:
     columns: tuple[Column, ...]
     keys: tuple[frozenset[str], ...] = ()
     alias: str = ""
+    only: bool = False
 
     @property
     def weighted(self) -> bool:

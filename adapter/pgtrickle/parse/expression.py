@@ -27,6 +27,8 @@ class Expressions:
     rewrites: list[Rewrite] = field(default_factory=list)
     #: Names of FROM items that an expression refers to as a whole row; the server tells all names apart.
     rows: frozenset[str] = frozenset()
+    #: Whether anything refers to ``tableoid``.
+    tableoids: bool = False
 
     def note(self, step: str, text: str) -> None:
         """Tell what was read as something else; ``explain`` shows it."""
@@ -90,6 +92,17 @@ def whole_rows(stmt: ast.SelectStmt) -> frozenset[str]:
     """The names of FROM items of which a query, at any depth, uses the whole row (other stars are expanded)."""
     refs = (node for node in walk(stmt, into_subqueries=True) if isinstance(node, ast.ColumnRef))
     return frozenset(r.fields[-2].sval for r in refs if len(r.fields) > 1 and isinstance(r.fields[-1], ast.A_Star))
+
+
+def reads_tableoid(stmt: ast.SelectStmt) -> bool:
+    """Whether a query, at any depth, refers to a column ``tableoid``."""
+    refs = (node.fields[-1] for node in walk(stmt, into_subqueries=True) if isinstance(node, ast.ColumnRef))
+    return any(isinstance(name, ast.String) and name.sval == "tableoid" for name in refs)
+
+
+def reads_only(stmt: ast.SelectStmt) -> bool:
+    """Whether a query, at any depth, reads a table without those that inherit from it."""
+    return any(isinstance(node, ast.RangeVar) and not node.inh for node in walk(stmt, into_subqueries=True))
 
 
 def _is_equality(node: ast.Node) -> bool:

@@ -46,6 +46,8 @@ class RelationFacts:
         attributes: its columns in order.
         keys: sets of column names that are unique and not null.
         obstacle: why its changes cannot be captured as rows, or None.
+        only_keys: like ``keys``, among the rows that FROM ONLY reads.
+        tableoid: the type of the system column that tells the table of each row; None where it is not maintained.
     """
 
     relid: int
@@ -55,6 +57,8 @@ class RelationFacts:
     attributes: tuple[Attribute, ...]
     keys: tuple[frozenset[str], ...] = ()
     obstacle: str | None = None
+    only_keys: tuple[frozenset[str], ...] = ()
+    tableoid: Type | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pgtrickle.errors import InternalError
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import Filter, InputKey, Operator, Project, Scan
 from pgtrickle.ir.schema import BOOL, Column
+from pgtrickle.names import TABLEOID
 from pgtrickle.parse.expression import Expressions, all_of, split_and
 from pgtrickle.parse.facts import RelationFacts
 from pgtrickle.parse.generated import visible_columns
@@ -123,29 +124,40 @@ class FromClause:
             facts = self._temporary(node.relname)
         if facts is None:
             raise InternalError(f"nothing is known of the relation {node.schemaname}.{node.relname}")
-        if not node.inh and facts.kind == "table":
-            raise unsupported("FROM ONLY", "capture cannot tell rows of a table from those of its children")
         if facts.obstacle:
             raise unsupported(facts.obstacle, "its changes cannot be captured", detail=f"{facts.schema}.{facts.name}")
         if facts.kind == "view":
             raise unsupported("system view", "its changes cannot be captured", detail=f"{facts.schema}.{facts.name}")
-        scan, visible = self._scan(facts, node.alias.aliasname if node.alias else facts.name)
-        return self._named(scan, visible, node.alias, facts.name, schema=facts.schema, row_type=facts.name)
+        only = not node.inh and facts.kind == "table"
+        scan, visible = self._scan(facts, node.alias.aliasname if node.alias else facts.name, only=only)
+        return self._table(facts, scan, visible, node.alias)
+
+    def _table(self, facts: RelationFacts, scan: Scan, visible: tuple[Visible, ...], alias: ast.Alias | None) -> Item:
+        """A table under its alias, with the column that no star shows if anything refers to it."""
+        item = self._named(scan, visible, alias, facts.name, schema=facts.schema, row_type=facts.name)
+        if facts.tableoid is None or not self.expressions.tableoids:
+            return item
+        column = Column(self.expressions.names.fresh("tableoid"), facts.tableoid, nullable=False)
+        scan = replace(scan, attributes=(*scan.attributes, (TABLEOID, "tableoid")), columns=(*scan.columns, column))
+        (shown,) = item.scope.tables
+        hidden = (Visible("tableoid", col(column.name)),)
+        return Item(scan, replace(item.scope, tables=(replace(shown, hidden=hidden),)))
 
     def _temporary(self, name: str) -> RelationFacts | None:
         """A temporary table: its schema is searched first, whatever search_path says, and so never printed."""
         found = (f for (_, own), f in self.expressions.facts.relations.items() if own == name)
         return next((facts for facts in found if facts.schema.startswith("pg_temp")), None)
 
-    def _scan(self, facts: RelationFacts, alias: str) -> tuple[Scan, tuple[Visible, ...]]:
+    def _scan(self, facts: RelationFacts, alias: str, *, only: bool) -> tuple[Scan, tuple[Visible, ...]]:
         stored = [attribute for attribute in facts.attributes if attribute.generation is None]
         names = {attribute.name: self.expressions.names.fresh(attribute.name) for attribute in stored}
         scan = Scan(
             InputKey(facts.kind, facts.relid),
             tuple((attribute.number, attribute.name) for attribute in stored),
             tuple(Column(names[a.name], a.type, not a.not_null) for a in stored),
-            tuple(frozenset(names[name] for name in key) for key in facts.keys),
+            tuple(frozenset(names[name] for name in key) for key in (facts.only_keys if only else facts.keys)),
             alias,
+            only,
         )
         return scan, visible_columns(facts, names, self.expressions)
 

@@ -10,7 +10,8 @@ from pgtrickle.errors import UnsupportedQuery
 from pgtrickle.ir.expr import Expr
 from pgtrickle.parse.refuse import unsupported
 
-_SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
+#: What every table has, and no table can have a column of that name.
+SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,16 @@ class Visible:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A FROM item as other clauses see it: its alias and its columns in order; ``row`` is the row as a whole."""
+    """A FROM item as other clauses see it: its alias and its columns in order.
+
+    ``row`` is the row as a whole, ``hidden`` are columns that no star shows.
+    """
 
     alias: str
     columns: tuple[Visible, ...]
     schema: str | None = None
     row: Expr | None = None
+    hidden: tuple[Visible, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ class Scope:
         schema = names[-3] if len(names) > 2 else None
         for table in self.tables:
             if table.alias == alias and (schema is None or table.schema == schema):
-                for column in table.columns:
+                for column in (*table.columns, *table.hidden):
                     if column.name == name:
                         return column
         return None
@@ -109,11 +114,14 @@ class Scope:
         for column in self.merged:
             if column.name == name:
                 return column
-        found = [c for table in self.tables for c in table.columns if c.name == name]
-        return found[0] if len(found) == 1 else None
+        for columns in ([t.columns for t in self.tables], [t.hidden for t in self.tables]):
+            found = [column for part in columns for column in part if column.name == name]
+            if found:
+                return found[0] if len(found) == 1 else None
+        return None
 
     def _refusal(self, names: list[str]) -> UnsupportedQuery:
-        if names[-1] in _SYSTEM_COLUMNS:
+        if names[-1] in SYSTEM_COLUMNS:
             return UnsupportedQuery(
                 f"the system column {names[-1]} changes without a change of the row",
                 clause=".".join(names),

@@ -10,7 +10,6 @@ import pytest
 from pgtrickle import capture
 from pgtrickle import db as engine_db
 from pgtrickle.capture import Severity
-from pgtrickle.errors import UnsupportedQuery
 from tests.support.consumers import Consumer, need_of, relid_of
 
 User = psycopg.Connection[Any]
@@ -187,17 +186,117 @@ def test_parent_is_captured_with_its_children(storage: engine_db.Connection, hei
         consumer.assert_exact()
 
 
-def test_rows_of_a_child_cannot_be_captured_but_a_mark_can(storage: engine_db.Connection, heirs: User) -> None:
-    reason = capture.restrictions(storage, relid_of(heirs, "child"))
-    assert reason is not None
-    assert "public.parent" in reason
-    with pytest.raises(UnsupportedQuery, match="inherits"):
-        Consumer(storage, need_of(heirs, "child")).install()
+HEIRS_SCRIPT = (
+    "INSERT INTO parent VALUES (9, 'not in a child')",
+    "INSERT INTO child VALUES (20, 'c', 1), (21, 'c', 2)",
+    "INSERT INTO grandchild SELECT g, 'g', g, g FROM generate_series(30, 40) g",
+    "COPY child FROM PROGRAM 'echo 22,copied,5' (FORMAT csv)",
+    "UPDATE parent SET v = v || '!'",
+    "UPDATE parent SET v = v",
+    "UPDATE ONLY parent SET v = 'only'",
+    "UPDATE ONLY child SET extra = extra + 1",
+    "UPDATE child SET k = k + 1 WHERE extra > 1",
+    "DELETE FROM ONLY child WHERE k = 22",
+    "DELETE FROM parent WHERE k % 3 = 0",
+    "DELETE FROM grandchild WHERE k < 35",
+    "BEGIN; UPDATE parent SET k = 0; ROLLBACK",
+    "WITH gone AS (DELETE FROM grandchild RETURNING *) INSERT INTO child SELECT k, v, extra FROM gone",
+    "TRUNCATE ONLY child",
+    "INSERT INTO child VALUES (50, 'again', 1); INSERT INTO grandchild VALUES (51, 'again', 1, 1)",
+    "BEGIN; TRUNCATE parent; INSERT INTO grandchild VALUES (60, 'reloaded', 6, 6); COMMIT",
+    "TRUNCATE child",
+)
+
+
+@pytest.mark.parametrize("name", ["parent", "child", "grandchild"])
+def test_member_of_a_hierarchy_is_captured_whichever_table_is_named(
+    name: str, storage: engine_db.Connection, heirs: User
+) -> None:
+    consumer = Consumer(storage, need_of(heirs, name)).install().load()
+    assert consumer.source.trigger_level == ("statement" if name == "parent" else "mixed")
+    for statement in HEIRS_SCRIPT:
+        heirs.execute(statement)
+        consumer.assert_exact()
+
+
+def test_consumers_of_all_generations_do_not_disturb_each_other(storage: engine_db.Connection, heirs: User) -> None:
+    names = ("parent", "child", "grandchild", "child")
+    consumers = [Consumer(storage, need_of(heirs, name)).install().load() for name in names]
+    for statement in HEIRS_SCRIPT:
+        heirs.execute(statement)
+        consumers[-1].assert_exact()
+    for consumer in consumers:
+        consumer.assert_exact()
+
+
+@pytest.mark.min_major(15)
+def test_merge_into_a_parent_is_captured_where_the_rows_are(storage: engine_db.Connection, heirs: User) -> None:
+    consumers = [Consumer(storage, need_of(heirs, name)).install().load() for name in ("parent", "child", "grandchild")]
+    heirs.execute(
+        "MERGE INTO parent USING (VALUES (1), (2), (3), (4)) AS s (k) ON s.k = parent.k"
+        " WHEN MATCHED AND s.k = 2 THEN DELETE WHEN MATCHED THEN UPDATE SET v = 'merged'"
+        " WHEN NOT MATCHED THEN INSERT VALUES (s.k, 'merged')"
+    )
+    for consumer in consumers:
+        consumer.assert_exact()
+
+
+def test_child_of_two_parents_is_captured_for_both(storage: engine_db.Connection, heirs: User) -> None:
+    heirs.execute("CREATE TABLE other (k integer, w text); CREATE TABLE both_of () INHERITS (parent, other)")
+    heirs.execute("INSERT INTO both_of VALUES (70, 'b', 'w'); INSERT INTO other VALUES (71, 'o')")
+    consumers = [Consumer(storage, need_of(heirs, name)).install().load() for name in ("parent", "other", "both_of")]
+    for statement in (
+        "UPDATE other SET k = k + 100",
+        "UPDATE parent SET v = v || '?'",
+        "INSERT INTO both_of VALUES (72, 'b', 'w')",
+        "DELETE FROM other WHERE k > 100",
+        "TRUNCATE other",
+    ):
+        heirs.execute(statement)
+        for consumer in consumers:
+            consumer.assert_exact()
+
+
+def test_marks_of_a_child_need_no_rows(storage: engine_db.Connection, heirs: User) -> None:
     marks = Consumer(storage, need_of(heirs, "child", rows=False)).install().load()
     heirs.execute("INSERT INTO parent VALUES (9, 'not in the child')")
     assert not marks.changes().marked
     heirs.execute("UPDATE parent SET v = 'through the parent'")
     assert marks.changes().marked
+    rows = Consumer(storage, need_of(heirs, "child")).install().load()
+    assert (marks.source.generation, rows.source.trigger_level) == (0, "mixed")
+    heirs.execute("UPDATE parent SET v = 'by row'")
+    rows.assert_exact()
+
+
+def test_table_that_becomes_a_child_is_recomputed(storage: engine_db.Connection, heirs: User) -> None:
+    heirs.execute("CREATE TABLE lone (k integer, v text); INSERT INTO lone VALUES (80, 'l')")
+    consumer = Consumer(storage, need_of(heirs, "lone")).install().load()
+    recorded = _facts(consumer)
+    heirs.execute("ALTER TABLE lone INHERIT parent; UPDATE parent SET v = 'nobody sees this'")
+    assert _differences(consumer, recorded)["capture"] == Severity.REPAIR
+    assert len(capture.repair(storage, [consumer.id])) == 1
+    consumer.load()
+    heirs.execute("UPDATE parent SET v = 'now they do'")
+    consumer.assert_exact()
+    recorded = _facts(consumer)
+    heirs.execute("ALTER TABLE lone NO INHERIT parent; UPDATE parent SET v = 'not here'; DELETE FROM lone")
+    assert _differences(consumer, recorded)["capture"] == Severity.REPAIR
+    assert len(capture.repair(storage, [consumer.id])) == 1
+    assert consumer.source.trigger_level == "statement"
+    consumer.load()
+    heirs.execute("INSERT INTO lone VALUES (81, 'l')")
+    consumer.assert_exact()
+
+
+def test_trigger_that_was_disabled_is_noticed_also_when_capture_changes_its_level(
+    storage: engine_db.Connection, heirs: User
+) -> None:
+    marks = Consumer(storage, need_of(heirs, "child", rows=False)).install().load()
+    heirs.execute("ALTER TABLE child DISABLE TRIGGER ALL; UPDATE child SET v = 'unseen'")
+    heirs.execute("ALTER TABLE child ENABLE TRIGGER ALL")
+    Consumer(storage, need_of(heirs, "child")).install().load()
+    assert marks.source.generation == 1
 
 
 def test_child_added_to_a_parent_asks_for_a_repair(storage: engine_db.Connection, heirs: User) -> None:

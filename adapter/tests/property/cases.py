@@ -10,6 +10,7 @@ from tests.property.functions import OWN_OBJECTS
 from tests.property.histories import draw_window
 from tests.property.queries import Grammar, Query, Relation
 from tests.property.schemas import Table, create_table, create_types, draw_insert, draw_table
+from tests.property.values import TEXT
 
 DIFFERENTIAL = "DIFFERENTIAL"
 POSSIBLE = "POSSIBLE"
@@ -27,6 +28,8 @@ def draw_case(choices: Choices, *, extras: int = 20) -> Case:
     for table in tables:
         schema += create_table(table)
     relations = [_table_relation(table) for table in tables]
+    for table in tables:
+        schema += _family(choices, table, relations)
     if chance(choices, 30):
         schema += _views(choices, relations)
     schema += [draw_insert(choices, table, 8) for table in tables]
@@ -44,6 +47,19 @@ def draw_case(choices: Choices, *, extras: int = 20) -> Case:
 def _table_relation(table: Table) -> Relation:
     columns: Scope = tuple(Value(column.name, column.type) for column in table.columns)
     return Relation(table.qualified, columns, table.key)
+
+
+def _family(choices: Choices, table: Table, relations: list[Relation]) -> list[str]:
+    """What else can be read where rows are in several tables: the parent alone, the child, the place of each row."""
+    columns = _table_relation(table).columns
+    if table.heirs:
+        relations += [Relation(f"ONLY {table.qualified}", columns), Relation(table.heir, columns)]
+    if not (table.heirs or table.partitioned) or not chance(choices, 40):
+        return []
+    view = f"{table.qualified}_places"
+    relations.append(Relation(view, (*columns, Value("place", TEXT))))
+    names = ", ".join(column.name for column in table.columns)
+    return [f"CREATE VIEW {view} AS SELECT {names}, tableoid::regclass::text AS place FROM {table.qualified}"]
 
 
 def _views(choices: Choices, relations: list[Relation]) -> list[str]:

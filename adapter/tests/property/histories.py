@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.property.choices import Choices, chance, pick, weighted
-from tests.property.schemas import GENERATED, Table, draw_condition, draw_insert, draw_value, target
+from tests.property.schemas import GENERATED, Table, draw_condition, draw_insert, draw_value, reached, target
 
 Change = list[str]
 """Statements of one transaction; a single one is sent without BEGIN."""
@@ -89,16 +89,16 @@ def _update(choices: Choices, table: Table, tables: list[Table]) -> str:
     columns = [column for column in table.written if column.name != table.key]
     column = pick(choices, columns)
     where = f" WHERE {draw_condition(choices, table)}" if not chance(choices, 15) else ""
-    return f"UPDATE {table.qualified} SET {column.name} = {draw_value(choices, column)}{where}"
+    return f"UPDATE {reached(choices, table)} SET {column.name} = {draw_value(choices, column)}{where}"
 
 
 def _delete(choices: Choices, table: Table, tables: list[Table]) -> str:
-    return f"DELETE FROM {table.qualified} WHERE {draw_condition(choices, table)}"
+    return f"DELETE FROM {reached(choices, table)} WHERE {draw_condition(choices, table)}"
 
 
 def _move_key(choices: Choices, table: Table, tables: list[Table]) -> str:
     step = pick(choices, ("100", "1", "-1"))
-    return f"UPDATE {table.qualified} SET k = k + {step} WHERE {draw_condition(choices, table)}"
+    return f"UPDATE {reached(choices, table)} SET k = k + {step} WHERE {draw_condition(choices, table)}"
 
 
 def _touch(choices: Choices, table: Table, tables: list[Table]) -> str:
@@ -107,14 +107,15 @@ def _touch(choices: Choices, table: Table, tables: list[Table]) -> str:
 
 
 def _delete_all(choices: Choices, table: Table, tables: list[Table]) -> str:
-    return f"DELETE FROM {table.qualified}"
+    return f"DELETE FROM {reached(choices, table)}"
 
 
 def _duplicate(choices: Choices, table: Table, tables: list[Table]) -> str:
     others = ", ".join(column.name for column in table.written[1:])
     key = "k + 50" if table.key else "k"
     return (
-        f"INSERT INTO {target(table)} SELECT {key}, {others} FROM {table.qualified} WHERE k < 50 ON CONFLICT DO NOTHING"
+        f"INSERT INTO {target(table, table.qualified)} SELECT {key}, {others} FROM {table.qualified} WHERE k < 50"
+        " ON CONFLICT DO NOTHING"
     )
 
 
@@ -160,4 +161,4 @@ def _generate(choices: Choices, table: Table, tables: list[Table]) -> str:
 
 
 def _truncate(choices: Choices, table: Table, tables: list[Table]) -> str:
-    return f"TRUNCATE {table.qualified}"
+    return f"TRUNCATE {reached(choices, table)}"

@@ -36,6 +36,7 @@ class Table:
         partitioned: by list of ``k``.
         front: columns before all others that nobody reads, so that attribute numbers are high.
         dropped: a column was dropped, so attribute numbers have a gap.
+        heirs: a table inherits from it, with rows of its own.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Table:
     partitioned: bool
     front: int = 0
     dropped: bool = False
+    heirs: bool = False
 
     @property
     def written(self) -> tuple[TableColumn, ...]:
@@ -54,6 +56,11 @@ class Table:
     def qualified(self) -> str:
         """Name with schema."""
         return f"p.{self.name}"
+
+    @property
+    def heir(self) -> str:
+        """Name, with schema, of the table that inherits from it."""
+        return f"{self.qualified}_heir"
 
 
 def draw_table(choices: Choices, number: int) -> Table:
@@ -73,7 +80,10 @@ def draw_table(choices: Choices, number: int) -> Table:
         columns.append(TableColumn("g", INT, True, pick(choices, GENERATED), chance(choices, 60)))
     partitioned = chance(choices, 12)
     front = weighted(choices, [(94, 0), (4, 3), (2, 70)])
-    return Table(f"t{number}", tuple(columns), "k" if keyed else None, partitioned, front, chance(choices, 6))
+    dropped = chance(choices, 6)
+    # A key of the parent would say nothing about the rows of its children.
+    heirs = not keyed and not partitioned and chance(choices, 35)
+    return Table(f"t{number}", tuple(columns), "k" if keyed else None, partitioned, front, dropped, heirs)
 
 
 def create_table(table: Table) -> list[str]:
@@ -85,6 +95,8 @@ def create_table(table: Table) -> list[str]:
         parts.append(f"PRIMARY KEY ({table.key})")
     body = f"CREATE TABLE {table.qualified} ({', '.join(parts)})"
     dropped = [f"ALTER TABLE {table.qualified} DROP COLUMN gone"] if table.dropped else []
+    if table.heirs:
+        return [body, f"CREATE TABLE {table.heir} (more integer) INHERITS ({table.qualified})", *dropped]
     if not table.partitioned:
         return [body, *dropped]
     return [
@@ -126,14 +138,22 @@ def draw_row(choices: Choices, table: Table) -> str:
 def draw_insert(choices: Choices, table: Table, most: int) -> str:
     """An INSERT of some rows."""
     rows = [draw_row(choices, table) for _ in range(choices.integer(1, most))]
-    return f"INSERT INTO {target(table)} VALUES {', '.join(rows)} ON CONFLICT DO NOTHING"
+    name = table.heir if table.heirs and chance(choices, 50) else table.qualified
+    return f"INSERT INTO {target(table, name)} VALUES {', '.join(rows)} ON CONFLICT DO NOTHING"
 
 
-def target(table: Table) -> str:
-    """The table as an INSERT names it: with its columns where there are others too."""
+def target(table: Table, name: str) -> str:
+    """The table, or its heir, as an INSERT names it: with its columns where there are others too."""
     if table.front or len(table.written) < len(table.columns):
-        return f"{table.qualified} ({', '.join(column.name for column in table.written)})"
-    return table.qualified
+        return f"{name} ({', '.join(column.name for column in table.written)})"
+    return name
+
+
+def reached(choices: Choices, table: Table) -> str:
+    """The table as an UPDATE, DELETE or TRUNCATE names it: with its heir, without it, or the heir alone."""
+    if not table.heirs:
+        return table.qualified
+    return weighted(choices, [(4, table.qualified), (1, f"ONLY {table.qualified}"), (1, table.heir)])
 
 
 def draw_condition(choices: Choices, table: Table) -> str:

@@ -49,9 +49,10 @@ def _shuffle(conn, case):
     for statement in case.schema:
         if statement.startswith("CREATE TABLE") and "PARTITION OF" not in statement:
             name = statement.split()[2]
+            rows = name if "PARTITION BY" in statement else f"ONLY {name}"
             (columns,) = conn.execute(WRITTEN, [name]).fetchone()
-            conn.execute(f"CREATE TEMP TABLE shuffled AS SELECT {columns} FROM {name} ORDER BY random()")
-            conn.execute(f"DELETE FROM {name}; INSERT INTO {name} ({columns}) SELECT * FROM shuffled")
+            conn.execute(f"CREATE TEMP TABLE shuffled AS SELECT {columns} FROM {rows} ORDER BY random()")
+            conn.execute(f"DELETE FROM {rows}; INSERT INTO {name} ({columns}) SELECT * FROM shuffled")
             conn.execute("DROP TABLE shuffled")
 
 

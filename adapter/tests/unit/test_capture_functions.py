@@ -13,9 +13,10 @@ def shape(**changes: object) -> Shape:
     """A shape with one column."""
     fields: dict[str, object] = {
         "source_id": 7,
+        "relid": 16400,
         "columns": (COLUMN,),
         "rows": True,
-        "by_row": False,
+        "level": "statement",
         "partition": None,
         "limit_bytes": 1000,
         "truncate_rows": 10,
@@ -36,7 +37,11 @@ def test_ancestors_are_filtered_by_the_partition_constraint() -> None:
 
 
 def test_row_level_capture_needs_nothing_above_the_source() -> None:
-    assert set(bodies(shape(by_row=True), has_ancestors=True)) == {"f_7", "t_7"}
+    assert set(bodies(shape(level="row"), has_ancestors=True)) == {"r_7", "t_7"}
+
+
+def test_what_statements_of_tables_above_would_mix_up_is_captured_by_row() -> None:
+    assert set(bodies(shape(level="mixed"), has_ancestors=True)) == {"f_7", "r_7", "t_7"}
 
 
 def test_marks_name_no_columns() -> None:

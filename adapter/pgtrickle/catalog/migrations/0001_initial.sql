@@ -77,7 +77,7 @@ CREATE TABLE pgtrickle.sources (
     schema_name name NOT NULL,
     table_name name NOT NULL,
     capture text NOT NULL CHECK (capture IN ('rows', 'mark')),
-    trigger_level text NOT NULL CHECK (trigger_level IN ('statement', 'row')),
+    trigger_level text NOT NULL CHECK (trigger_level IN ('statement', 'mixed', 'row')),
     -- Attribute numbers of the source that the change buffer has.
     columns smallint[] NOT NULL DEFAULT '{}',
     -- Goes up whenever changes may have been missed: every consumer that has seen a lower number recomputes.
@@ -92,6 +92,8 @@ CREATE TABLE pgtrickle.source_tables (
     source_id bigint NOT NULL REFERENCES pgtrickle.sources ON DELETE CASCADE,
     relid oid NOT NULL,
     place text NOT NULL CHECK (place IN ('own', 'ancestor')),
+    -- What it hangs below: OIDs with the xmin of the row in pg_inherits, which tells whether it was away for a while.
+    attached text NOT NULL DEFAULT '',
     -- Name of each of our triggers -> xmin of its row in pg_trigger: DISABLE and ENABLE move it.
     triggers jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (source_id, relid)
@@ -316,9 +318,18 @@ BEGIN
                     SELECT jsonb_agg(k.columns ORDER BY k.columns)
                     FROM (SELECT DISTINCT i.indkey::text || '/' || i.indnkeyatts AS columns FROM pg_index i
                           WHERE i.indrelid = d.relid AND i.indisunique AND i.indisvalid AND i.indimmediate
-                            AND i.indpred IS NULL AND i.indexprs IS NULL) k), '[]'),
+                            AND i.indpred IS NULL AND i.indexprs IS NULL
+                            -- A unique index of an inheritance parent says nothing about the rows of its children.
+                            AND (c.relkind = 'p' OR NOT EXISTS (
+                                SELECT FROM pg_inherits h WHERE h.inhparent = d.relid))) k), '[]'),
                 'family', CASE WHEN c.relkind = 'p' THEN (
                     SELECT string_agg(t.relid::oid::text, ' ' ORDER BY t.relid::oid) FROM pg_partition_tree(c.oid) t) END,
+                -- tableoid is shown as a name: OIDs with the names that the tables of the family have.
+                'members', CASE WHEN -6 = ANY (d.columns) THEN (
+                    SELECT jsonb_object_agg(p.oid::text, format('%I.%I', m.nspname, p.relname))
+                    FROM pgtrickle.source_tables t JOIN pg_class p ON p.oid = t.relid
+                    JOIN pg_namespace m ON m.oid = p.relnamespace
+                    WHERE t.source_id = d.source_id AND t.place = 'own') END,
                 'files', coalesce((
                     SELECT string_agg(p.relfilenode::text, ' ' ORDER BY p.oid)
                     FROM pgtrickle.source_tables t JOIN pg_class p ON p.oid = t.relid
@@ -344,9 +355,11 @@ BEGIN
                             JOIN pg_inherits i ON i.inhrelid = a.relid AND NOT i.inhdetachpending
                         )
                         SELECT FROM above a FULL JOIN (
-                            SELECT t.relid FROM pgtrickle.source_tables t WHERE t.source_id = s.id) t
+                            SELECT t.relid, t.attached FROM pgtrickle.source_tables t WHERE t.source_id = s.id) t
                             ON t.relid = a.relid
-                        WHERE a.relid IS NULL OR t.relid IS NULL)
+                        WHERE a.relid IS NULL OR t.relid IS NULL OR t.attached <> coalesce((
+                            SELECT string_agg(i.inhparent || ':' || i.xmin, ' ' ORDER BY i.inhparent)
+                            FROM pg_inherits i WHERE i.inhrelid = a.relid AND NOT i.inhdetachpending), ''))
                     AND (s.trigger_level = 'row') = EXISTS (
                         SELECT FROM pgtrickle.source_tables t JOIN pg_subscription_rel r ON r.srrelid = t.relid
                         WHERE t.source_id = s.id AND t.place = 'own'))))
