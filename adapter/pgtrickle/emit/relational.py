@@ -31,7 +31,7 @@ from pgtrickle.plan import Bindings
 class Printer:
     """Prints one statement. Sub-results that are read more than once become common table expressions.
 
-    Only what is derived from changes is shared (MATERIALIZED, it is small); what reads tables stays inline, so that
+    Only what is derived from changes is shared; what reads tables stays inline, so that
     PostgreSQL can use their indexes.
     """
 
@@ -58,18 +58,26 @@ class Printer:
             for child in children_of(op):
                 self.plan_sharing(child)
 
-    def define(self, name: str, query: Composable, *, recursive: bool = False) -> Name:
-        """Add a common table expression of one's own, which may read itself if it is recursive."""
+    def define(self, name: str, query: Composable, *, recursive: bool = False, fenced: bool = True) -> Name:
+        """Add a common table expression of one's own.
+
+        Args:
+            name: what it is called.
+            query: what it is.
+            recursive: it may read itself.
+            fenced: it is planned and kept apart. Otherwise PostgreSQL puts it in its place if it is used once: large
+                windows need not be copied, and are planned with their statistics.
+        """
         identifier = Name(name)
         self._recursive |= recursive
-        self._ctes.append((identifier, query))
+        self._ctes.append((identifier, SQL("MATERIALIZED (\n{}\n)" if fenced else "(\n{}\n)").format(query)))
         return identifier
 
     def statement(self, body: Composable) -> Composed:
         """The body, preceded by everything it refers to."""
         if not self._ctes:
             return Composed([body])
-        parts = [SQL("{} AS MATERIALIZED (\n{}\n)").format(name, query) for name, query in self._ctes]
+        parts = [SQL("{} AS {}").format(name, query) for name, query in self._ctes]
         clause = SQL("WITH RECURSIVE {}\n{}") if self._recursive else SQL("WITH {}\n{}")
         return clause.format(SQL(",\n").join(parts), body)
 
@@ -106,7 +114,7 @@ class Printer:
     def _shared(self, op: Operator) -> Name:
         if id(op) not in self._names:
             query = self._print(op)
-            self._names[id(op)] = self.define(f"d{len(self._ctes) + 1}", query)
+            self._names[id(op)] = self.define(f"d{len(self._ctes) + 1}", query, fenced=False)
         return self._names[id(op)]
 
     # --- one method per operator -----------------------------------------------------------------------------------

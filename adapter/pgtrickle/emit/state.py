@@ -211,7 +211,7 @@ def _picked(part: KeptValue | LookedUp, *conditions: Composable) -> Composable:
 
 def move(state: State, weighted: Composable, printer: Printer) -> None:
     """Define ``moved``: each touched group with its state before (``o_``) and after (``n_``); write what is after."""
-    printer.define("came", with_hash(state, state.changed(weighted)))
+    printer.define("came", with_hash(state, state.changed(weighted)), fenced=False)
     if state.values:
         printer.define("met", _met(state))
         printer.define("moved", _mended(state, printer))

@@ -16,9 +16,12 @@ from pgtrickle.names import XID_COLUMN
 from pgtrickle.refresh import culprits
 from pgtrickle.refresh.member import Member
 
+#: The server counts what a session inserts, if it is told to. Only where it has counted something (it may have been
+#: an earlier transaction, or undone) the buffer is read.
 _PROBE = SQL(
-    "SELECT {relid}::bigint "
-    "WHERE EXISTS (SELECT FROM {buffer} b WHERE b.{xid} = pg_catalog.pg_current_xact_id_if_assigned())"
+    "SELECT {relid}::bigint WHERE CASE WHEN pg_catalog.current_setting('track_counts') = 'on'"
+    " AND pg_catalog.pg_stat_get_xact_tuples_inserted({name}::pg_catalog.regclass) = 0 THEN FALSE"
+    " ELSE EXISTS (SELECT FROM {buffer} b WHERE b.{xid} = pg_catalog.pg_current_xact_id_if_assigned()) END"
 )
 
 
@@ -32,6 +35,7 @@ def check(members: Sequence[Member]) -> list[Query]:
         probes.append(
             _PROBE.format(
                 relid=Literal(source.relid),
+                name=Literal(f"{buffer.schema}.{buffer.name}"),
                 buffer=Identifier(buffer.schema, buffer.name),
                 xid=Identifier(XID_COLUMN),
             )

@@ -219,18 +219,18 @@ LEFT JOIN LATERAL (
 LEFT JOIN pg_catalog.pg_class c ON c.oid = st.relid
 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;
 
--- What of a source's change buffer every registered consumer has seen: all of `seen` and before, of what is from there to
--- `below` the rows visible in each of the `snapshots`, nothing behind. A consumer without a frontier is loading: its row
--- was committed before its snapshot was taken, so it has to hold back everything.
-CREATE FUNCTION pgtrickle.trimmable(source bigint, OUT seen xid8, OUT below xid8, OUT snapshots pg_snapshot[])
+-- What of a source's change buffer every registered consumer has seen: everything before `below` that was not `running`
+-- when one of them looked. A consumer without a frontier is loading: its row was committed before its snapshot was taken,
+-- so it has to hold back everything.
+CREATE FUNCTION pgtrickle.trimmable(source bigint, OUT below xid8, OUT running xid8[])
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN c.loading THEN '0'::xid8 WHEN c.number = 0 THEN e.xmax ELSE c.xmin::text::xid8 END,
-           CASE WHEN c.loading THEN '0'::xid8 WHEN c.number = 0 THEN e.xmax ELSE c.xmax::text::xid8 END,
-           c.all
+    SELECT CASE WHEN c.loading THEN '0'::xid8 WHEN c.number = 0 THEN e.xmax ELSE c.xmax::text::xid8 END,
+           coalesce(c.running, '{}')
     FROM (SELECT count(*) AS number, coalesce(bool_or(f.snapshot IS NULL), false) AS loading,
-                 min(pg_snapshot_xmin(f.snapshot)::text::numeric) AS xmin,
                  min(pg_snapshot_xmax(f.snapshot)::text::numeric) AS xmax,
-                 coalesce(array_agg(f.snapshot), '{}') AS all
+                 (SELECT array_agg(DISTINCT x.xid::text::numeric)::text::xid8[]
+                  FROM unnest(array_agg(f.snapshot)) AS s (snapshot)
+                  CROSS JOIN LATERAL pg_snapshot_xip(s.snapshot) AS x (xid)) AS running
           FROM pgtrickle.dependencies d
           JOIN pgtrickle.stream_tables st ON st.id = d.stream_table_id AND NOT st.demoted
           LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
@@ -242,13 +242,14 @@ $$;
 -- costs as much as a refresh. The lock is not waited for, and held for the milliseconds that reading so short a buffer takes;
 -- writers that come meanwhile wait for it. A refresh that has read the buffer holds a lock; one that has not will find
 -- nothing that was its own, because what is missing was visible in its frontier.
-CREATE FUNCTION pgtrickle.empty_buffer(buffer text, seen xid8) RETURNS boolean
+CREATE FUNCTION pgtrickle.empty_buffer(buffer text, below xid8, running xid8[]) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     unseen boolean;
 BEGIN
     EXECUTE concat('LOCK TABLE ', buffer, ' IN ACCESS EXCLUSIVE MODE NOWAIT');
-    EXECUTE concat('SELECT EXISTS (SELECT FROM ', buffer, ' b WHERE b.__x >= $1)') INTO unseen USING seen;
+    EXECUTE concat('SELECT EXISTS (SELECT FROM ', buffer, ' b WHERE b.__x >= $1 OR b.__x = ANY ($2))')
+    INTO unseen USING below, running;
     IF unseen THEN
         RAISE SQLSTATE 'PT002';
     END IF;
@@ -270,7 +271,8 @@ DECLARE
     several jsonb[];
     held bigint;
     worth boolean;
-    seen xid8;
+    below xid8;
+    running xid8[];
     unseen bigint;
     emptied boolean;
     gone bigint;
@@ -304,10 +306,11 @@ BEGIN
             CONTINUE WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
             -- A smaller one is deleted from and vacuumed as fast; to read a larger one takes too long.
             IF pg_catalog.pg_relation_size((one ->> 'name')::pg_catalog.regclass) BETWEEN 262144 AND 16777216 THEN
-                SELECT t.seen INTO seen FROM pgtrickle.trimmable((one ->> 'id')::bigint) t;
-                EXECUTE pg_catalog.concat('SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE b.__x >= $1)
-                    FROM ', one ->> 'name', ' b') INTO gone, unseen USING seen;
-                emptied := unseen = 0 AND pgtrickle.empty_buffer(one ->> 'name', seen);
+                SELECT t.below, t.running INTO below, running FROM pgtrickle.trimmable((one ->> 'id')::bigint) t;
+                EXECUTE pg_catalog.concat('
+                    SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE b.__x >= $1 OR b.__x = ANY ($2))
+                    FROM ', one ->> 'name', ' b') INTO gone, unseen USING below, running;
+                emptied := unseen = 0 AND pgtrickle.empty_buffer(one ->> 'name', below, running);
             END IF;
         END IF;
         IF worth AND NOT emptied THEN
@@ -315,10 +318,7 @@ BEGIN
             EXECUTE pg_catalog.concat('
                 DELETE FROM ', one ->> 'name', ' b
                 WHERE b.__x < (SELECT t.below FROM pgtrickle.trimmable($1) t)
-                  AND (b.__x < (SELECT t.seen FROM pgtrickle.trimmable($1) t) OR NOT EXISTS (
-                      SELECT FROM (SELECT t.snapshots FROM pgtrickle.trimmable($1) t OFFSET 0) q
-                      CROSS JOIN pg_catalog.unnest(q.snapshots) AS s (snapshot)
-                      WHERE NOT pg_catalog.pg_visible_in_snapshot(b.__x, s.snapshot)))')
+                  AND b.__x <> ALL ((SELECT t.running FROM pgtrickle.trimmable($1) t)::xid8[])')
             USING (one ->> 'id')::bigint;
             GET DIAGNOSTICS gone = ROW_COUNT;
         END IF;
