@@ -21,6 +21,9 @@ _EXACT = frozenset(
     | {5069, 27}
 )
 _FLOATS = frozenset({700, 701})
+OID = 26
+#: regclass and its like are compared as the OIDs that they are.
+_NAMED_OIDS = frozenset({24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191})
 _TEXTUAL = frozenset({TEXT, VARCHAR, BPCHAR, NAME})
 #: Longest declared text that surely fits into a btree entry, in characters of up to four bytes.
 _SHORT_TEXT = 200
@@ -168,7 +171,7 @@ def _operator_class_type(row: TypeRow) -> int:
     polymorphic = {"e": ANYENUM, "c": RECORD, "r": ANYRANGE, "m": ANYMULTIRANGE}
     if row.typtype in polymorphic:
         return polymorphic[row.typtype]
-    return {VARCHAR: TEXT, CIDR: INET}.get(row.oid, row.oid)
+    return OID if row.oid in _NAMED_OIDS else {VARCHAR: TEXT, CIDR: INET}.get(row.oid, row.oid)
 
 
 def _is_short(row: TypeRow, typmod: int) -> bool:

@@ -63,11 +63,14 @@ def columns_read(node: ast.Node, scope: Scope) -> frozenset[str]:
 
 
 def merged_column(left: Expr, right: Expr, kind: enums.JoinType) -> Expr:
-    """The value of a merged column. The CASE gives it the common type of both sides, as PostgreSQL does."""
+    """The value of a merged column. The CASE gives it the common type of both sides, as PostgreSQL does.
+
+    Of two types that both become the other (varchar and char) the first is taken: in a CASE that is the one of ELSE.
+    """
     if kind == enums.JoinType.JOIN_FULL:
         return text("COALESCE(", left, ", ", right, ")")
-    kept, other = (right, left) if kind == enums.JoinType.JOIN_RIGHT else (left, right)
-    return text("CASE WHEN true THEN ", kept, " ELSE ", other, " END")
+    of_right = "true" if kind == enums.JoinType.JOIN_RIGHT else "false"
+    return text(f"CASE WHEN {of_right} THEN ", right, " ELSE ", left, " END")
 
 
 def aliased_join(scope: Scope, alias: ast.Alias) -> Scope:
