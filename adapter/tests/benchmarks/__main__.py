@@ -112,6 +112,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="only compare two JSON files")
     parser.add_argument("--show", type=Path, nargs="+", help="only report JSON files of earlier runs, joined")
     parser.add_argument("--quick", action="store_true", help="few scenarios on little data")
+    parser.add_argument(
+        "--long", action="store_true", help="scale: 1,000 stream tables and 10,000,000 pending rows (half an hour)"
+    )
     parser.add_argument("--server", help="connection string of a superuser on a server; default: one of our own")
     return parser
 
@@ -153,8 +156,8 @@ def others(given: argparse.Namespace, options: harness.Options) -> dict[str, tup
             lambda run: many.measure(
                 run,
                 dsn,
-                tables=50 if quick else 1000,
-                pending=200_000 if quick else 10_000_000,
+                tables=1000 if given.long else 50 if quick else 200,
+                pending=10_000_000 if given.long else 200_000 if quick else 1_000_000,
                 seconds=5 if quick else 20,
             ),
         ),

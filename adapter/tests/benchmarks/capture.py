@@ -106,6 +106,17 @@ def _unread(conn: psycopg.Connection[Any], engine: PgTrickle) -> Iterator[Readin
     count = conn.execute(f"SELECT count(*) FROM pgtrickle_changes.b_{row[0]}".encode()).fetchone()
     assert count is not None
     yield Reading(GOAL, "change rows of an update of an unread column, table with a key", count[0], "rows", 0)
+    conn.execute("CREATE TABLE keyless (id bigint, read int, unread int)")
+    conn.execute("INSERT INTO keyless SELECT i, i, i FROM generate_series(1, 1000) AS i")
+    engine.create_stream_table("public.first", "SELECT id, read FROM keyless", refresh_mode="DIFFERENTIAL")
+    engine.create_stream_table("public.second", "SELECT sum(read) AS s FROM public.first", refresh_mode="DIFFERENTIAL")
+    conn.execute("UPDATE keyless SET unread = unread + 1")
+    written = engine.refresh_stream_table("public.first")
+    below = engine.refresh_stream_table("public.second")
+    rows = sum(one.rows_inserted + one.rows_updated + one.rows_deleted for one in (written, below))
+    yield Reading(GOAL, "rows written by refreshes after that, table without a key", rows, "rows", 0)
+    skipped = float(below.action == "NO_DATA")
+    yield Reading(GOAL, "the stream table below has nothing to do then", skipped, "of 1", 1, at_most=False)
 
 
 def _clients(dsn: str, engine: PgTrickle, seconds: int) -> Reading | None:

@@ -16,6 +16,7 @@ from tests.support.runners import RunnerProcess
 
 GOAL = 12
 PATIENCE_SECONDS = 30.0
+WORKERS = 2
 
 
 def measure(run: Run, dsn: str, *, samples: int) -> None:
@@ -26,15 +27,20 @@ def measure(run: Run, dsn: str, *, samples: int) -> None:
         dsn: of the server.
         samples: one-row changes each.
     """
-    one = _times(dsn, lambda engine: _single(engine), samples)
+    one, _ = _times(dsn, _single, samples)
     run.readings += [
         Reading(GOAL, "one stream table, commit to visible: p50", statistics.median(one), "ms", 15),
         Reading(GOAL, "one stream table, commit to visible: p95", quantile(one, 0.95), "ms", 40),
     ]
-    chain = _times(dsn, _chain, max(samples // 3, 5))
+    chain, _ = _times(dsn, _chain, max(samples // 3, 5))
     run.readings.append(Reading(GOAL, "chain of ten: p50", statistics.median(chain), "ms", 60))
-    lattice = _times(dsn, _lattice, max(samples // 6, 5))
+    lattice, _ = _times(dsn, _lattice, max(samples // 6, 5))
     run.readings.append(Reading(GOAL, "lattice of 3 x 20: p50", statistics.median(lattice), "ms", 500))
+    apart, sessions = _times(dsn, _apart, max(samples // 6, 5))
+    run.readings += [
+        Reading(GOAL, "twenty that do not depend on each other, all of them: p50", statistics.median(apart), "ms"),
+        Reading(GOAL, f"sessions of a runner with {WORKERS} workers", sessions, "sessions", WORKERS + 1),
+    ]
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -71,7 +77,15 @@ def _lattice(engine: PgTrickle) -> list[str]:
     return [f"l2_{place}" for place in range(20)]
 
 
-def _times(dsn: str, create: Callable[[PgTrickle], list[str]], samples: int) -> list[float]:
+def _apart(engine: PgTrickle) -> list[str]:
+    for number in range(20):
+        query = f"SELECT k, sum(v) AS v FROM src WHERE k <> {1000 + number} GROUP BY k"
+        engine.create_stream_table(f"public.st{number}", query, schedule="continuous")
+    return [f"st{number}" for number in range(20)]
+
+
+def _times(dsn: str, create: Callable[[PgTrickle], list[str]], samples: int) -> tuple[list[float], int]:
+    """Milliseconds of each sample, and how many sessions the runner holds in the end."""
     with databases.copy_of(dsn, None) as inside, psycopg.connect(inside, autocommit=True) as conn:
         conn.execute("CREATE TABLE src (id bigint PRIMARY KEY, k int NOT NULL, v bigint NOT NULL)")
         conn.execute("INSERT INTO src SELECT i, i % 100, 0 FROM generate_series(1, 10000) AS i")
@@ -80,15 +94,27 @@ def _times(dsn: str, create: Callable[[PgTrickle], list[str]], samples: int) -> 
             ends = create(engine)
         conn.execute("VACUUM ANALYZE")
         seen = " AND ".join(f"(SELECT v FROM {end} WHERE k = 1) = %(v)s" for end in ends)
-        with RunnerProcess(inside, "--workers", "2") as runner, psycopg.connect(inside, autocommit=True) as reader:
+        with (
+            RunnerProcess(inside, "--workers", str(WORKERS)) as runner,
+            psycopg.connect(inside, autocommit=True) as reader,
+        ):
             runner.started()
             found = []
             for number in range(1, samples + 4):
                 found.append(_sample(conn, reader, seen, number))
                 if found[-1] >= 1000 * PATIENCE_SECONDS:
-                    return found[-1:]
+                    return found[-1:], _sessions(conn)
+            sessions = _sessions(conn)
             runner.stop()
-        return found[3:]
+        return found[3:], sessions
+
+
+def _sessions(conn: psycopg.Connection[Any]) -> int:
+    row = conn.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name ~ '^pgtrickle'"
+    ).fetchone()
+    assert row is not None
+    return row[0]
 
 
 def _sample(conn: psycopg.Connection[Any], reader: psycopg.Connection[Any], seen: str, number: int) -> float:

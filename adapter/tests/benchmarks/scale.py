@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import psycopg
 
 from pgtrickle.api import PgTrickle
+from pgtrickle.schedule.watch import PROOFS_AT_ONCE
 from tests.benchmarks import databases
 from tests.benchmarks.freshness import PATIENCE_SECONDS, quantile
 from tests.benchmarks.methods import timed
@@ -20,14 +22,28 @@ from tests.support.runners import ADAPTER, RunnerProcess
 
 GOAL = 11
 PER_SOURCE = 10
+_SETTLE_SECONDS = 5.0
+#: Creation is measured in so many parts of equal size.
+_PARTS = 10
 _REFRESH = """
-import resource, sys
+import json, resource, sys, time
+from pgtrickle import capture
 from pgtrickle.api import PgTrickle
+def spent(act):
+    began = time.perf_counter()
+    result = act()
+    return time.perf_counter() - began, result
 with PgTrickle.connect(sys.argv[1]) as engine:
     engine.refresh_stream_table("public.small")
+    engine._consumed = -sys.maxsize
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result = engine.refresh_stream_table("public.st")
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, result.action)
+    caught_up, result = spent(lambda: engine.refresh_stream_table("public.st"))
+    full, _ = spent(lambda: engine.refresh_stream_table("public.st", full=True))
+    trimmed, _ = spent(lambda: capture.trim(engine.conn))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    engine.conn.execute("INSERT INTO src VALUES (0, 0, 0)")
+    one, _ = spent(lambda: engine.refresh_stream_table("public.st"))
+    print(json.dumps([result.action, grown / 1024, caught_up, full, trimmed, 1000 * one]))
 """
 
 
@@ -44,7 +60,7 @@ def measure(run: Run, dsn: str, *, tables: int, pending: int, seconds: int) -> N
     with databases.copy_of(dsn, None) as inside, psycopg.connect(inside, autocommit=True) as conn:
         run.readings += _many(inside, conn, tables, seconds)
     with databases.copy_of(dsn, None) as inside, psycopg.connect(inside, autocommit=True) as conn:
-        run.readings.append(_pending(inside, conn, pending))
+        run.readings += _pending(inside, conn, pending)
 
 
 def _many(dsn: str, conn: psycopg.Connection[Any], tables: int, seconds: int) -> list[Reading]:
@@ -61,15 +77,16 @@ def _many(dsn: str, conn: psycopg.Connection[Any], tables: int, seconds: int) ->
             took, _ = timed(lambda name=name, query=query: engine.create_stream_table(name, query, schedule="1s"))
             spent.append(took)
     conn.execute("VACUUM ANALYZE")
-    tenth = max(tables // 10, 1)
-    growth = statistics.median(spent[-tenth:]) / statistics.median(spent[tenth : 2 * tenth])
+    part = max(tables // _PARTS, 1)
+    growth = statistics.median(spent[-part:]) / statistics.median(spent[part : 2 * part])
     readings = [
         Reading(GOAL, f"creating the last of {tables:,} / an early one", growth, "x", 1.5),
         Reading(GOAL, f"creating one of {tables:,}: median", statistics.median(spent), "ms"),
     ]
     with RunnerProcess(dsn, "--workers", "2") as runner:
         runner.started()
-        time.sleep(5)
+        # What leaves no change row is looked for in a few stream tables per second, once after each movement.
+        time.sleep(_SETTLE_SECONDS + tables / PROOFS_AT_ONCE)
         readings += _idle(conn, runner, tables, seconds)
         readings.append(_changing(conn, tables, sources, seconds))
         runner.stop()
@@ -91,8 +108,10 @@ def _idle(conn: psycopg.Connection[Any], runner: RunnerProcess, tables: int, sec
     time.sleep(seconds)
     queries, backend, client = (after - was for after, was in zip(spent(), before, strict=True))
     ticks = float(seconds)
+    # The two questions of `spent` itself are in it.
+    queries = max(queries - 2, 0)
     return [
-        Reading(GOAL, f"{tables:,} idle, 1 s schedule: transactions per second", queries / ticks, "/s"),
+        Reading(GOAL, f"{tables:,} idle, 1 s schedule: transactions per second", queries / ticks, "/s", 1.1),
         Reading(GOAL, f"{tables:,} idle: backend CPU per second", backend / ticks, "ms", 2.0),
         Reading(GOAL, f"{tables:,} idle: CPU of the runner per second", client / ticks, "ms"),
     ]
@@ -140,8 +159,8 @@ def _cpu_ms(pid: int) -> float:
     return 10.0 * (int(fields[11]) + int(fields[12]))
 
 
-def _pending(dsn: str, conn: psycopg.Connection[Any], rows: int) -> Reading:
-    """Memory that a refresh over a large change buffer adds to the process that runs it."""
+def _pending(dsn: str, conn: psycopg.Connection[Any], rows: int) -> list[Reading]:
+    """A large change buffer: time and memory of the process that catches up and trims, and what is left behind."""
     for table in ("src", "little"):
         conn.execute(f"CREATE TABLE {table} (id bigint, k int NOT NULL, v bigint NOT NULL)".encode())
     with PgTrickle.connect(dsn) as engine:
@@ -153,9 +172,15 @@ def _pending(dsn: str, conn: psycopg.Connection[Any], rows: int) -> Reading:
     conn.execute(f"INSERT INTO src SELECT i, i % 1000, i FROM generate_series(1, {rows}) AS i".encode())
     command = [sys.executable, "-c", _REFRESH, dsn]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ADAPTER)})
-    grown, action = done.stdout.split()
+    action, grown, caught_up, full, trimmed, one = json.loads(done.stdout)
     assert action == "DIFFERENTIAL", done.stdout
-    return Reading(GOAL, f"a refresh over {rows:,} pending rows: memory grown", int(grown) / 1024, "MB", 20)
+    what = f"{rows:,} pending rows"
+    return [
+        Reading(GOAL, f"{what}: memory grown by catching up and trimming", grown, "MB", 20),
+        Reading(GOAL, f"{what}: catching up / FULL", caught_up / full, "x", note=f"FULL takes {full:.1f} s"),
+        Reading(GOAL, f"{what}: trimming", 1e6 * trimmed / rows, "us/row", note=f"{trimmed:.1f} s"),
+        Reading(GOAL, f"{what}: a one-row refresh afterwards", one, "ms"),
+    ]
 
 
 _GROUPED = "SELECT k, count(*) AS n, sum(v) AS v FROM {} GROUP BY k"
