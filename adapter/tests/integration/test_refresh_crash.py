@@ -8,6 +8,7 @@ import time
 import psycopg
 import pytest
 
+from pgtrickle import capture
 from pgtrickle.api import PgTrickle
 from pgtrickle.errors import PgTrickleError
 from tests.support import servers
@@ -75,3 +76,32 @@ def test_refreshes_go_on_exactly_where_they_were_after_a_crash(own_server, oracl
         oracle(conn, "s", QUERY)
         oracle(conn, "volatile", "SELECT id FROM u")
         assert engine.verify("s").proven
+
+
+@pytest.mark.newest_only
+def test_what_a_runner_did_without_waiting_for_the_disk_is_done_again_after_a_crash(own_server, oracle):
+    dsn = own_server.dsn()
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("ALTER DATABASE postgres SET synchronous_commit = on")
+        conn.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        conn.execute("SELECT pg_reload_conf()")
+    with psycopg.connect(dsn, autocommit=True) as conn, PgTrickle.connect(dsn) as engine:
+        conn.execute("CREATE TABLE t (id int PRIMARY KEY, k int, v int)")
+        engine.install()
+        engine.create_stream_table("s", QUERY, refresh_mode="DIFFERENTIAL")
+        relid = conn.execute("SELECT relid FROM pgtrickle.stream_tables").fetchone()[0]
+    for number, trims in enumerate((False, True, False)):
+        with psycopg.connect(dsn, autocommit=True) as conn, PgTrickle.connect(dsn, initiated_by="runner") as runner:
+            conn.execute(
+                "INSERT INTO t SELECT n, n %% 5, n FROM generate_series(%s::int, %s) n", [number * 10, number * 10 + 9]
+            )
+            assert [result.action for result in runner.refresh_due([relid])] == ["DIFFERENTIAL"]
+            oracle(conn, "s", QUERY)
+            if trims:
+                capture.trim(runner.conn)
+            own_server.crash()
+        own_server.restart()
+        with psycopg.connect(dsn, autocommit=True) as conn, PgTrickle.connect(dsn) as engine:
+            assert engine.verify("s").proven
+            engine.refresh_all()
+            oracle(conn, "s", QUERY)
