@@ -12,6 +12,13 @@ SMALL_WINDOW = 1_000
 COLD_CHANGE_FACTOR = 4.0
 #: FULL has to be this much cheaper before it is preferred.
 MARGIN = 1.1
+#: What a first load takes says little about a recompute, which computes in parallel and writes what differs: where
+#: differential refreshes take this part of it, a recompute is tried.
+TRY_FULL = 0.3
+#: After so many full refreshes by decision DIFFERENTIAL is tried again if it is not expected to take longer than
+#: ``TRY_MARGIN`` times as long.
+TRY_EVERY = 8
+TRY_MARGIN = 2.0
 #: ... and save this much, milliseconds: below it, timings of small tables are mostly noise.
 WORTH_MS = 50.0
 #: A decision for FULL is put to the test again after this many refreshes.
@@ -20,7 +27,9 @@ EXPLORE_EVERY = 50
 ENOUGH = 2
 #: Windows are never counted further than this.
 COUNT_CAP = 1_000_000
-_NEW_WEIGHT = 0.3
+#: Timings err upwards, so a shorter one counts for more.
+_LONGER_WEIGHT = 0.25
+_SHORTER_WEIGHT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,10 @@ def crossover(history: CostHistory, source_rows: int) -> int:
     change_ms = COLD_CHANGE_FACTOR * history.full_ms / max(source_rows, SMALL_WINDOW)
     if history.change_ms is not None:
         change_ms = history.change_ms if history.changes_seen >= ENOUGH else min(change_ms, history.change_ms)
-    return int(min(max(MARGIN * history.full_ms / max(change_ms, 1e-6), SMALL_WINDOW), COUNT_CAP))
+    margin = TRY_MARGIN if history.full_streak >= TRY_EVERY else MARGIN
+    if history.full_is_load and history.changes_seen >= ENOUGH:
+        margin = TRY_FULL
+    return int(min(max(margin * history.full_ms / max(change_ms, 1e-6), SMALL_WINDOW), COUNT_CAP))
 
 
 def full_from(history: CostHistory, source_rows: int, max_delta_fraction: float | None) -> int:
@@ -106,4 +118,7 @@ def learn_differential(history: CostHistory, changes: int, duration_ms: float) -
 
 
 def _average(old: float | None, new: float) -> float:
-    return new if old is None else (1 - _NEW_WEIGHT) * old + _NEW_WEIGHT * new
+    if old is None:
+        return new
+    weight = _SHORTER_WEIGHT if new < old else _LONGER_WEIGHT
+    return (1 - weight) * old + weight * new

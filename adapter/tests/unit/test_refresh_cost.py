@@ -9,6 +9,7 @@ from pgtrickle.refresh.cost import (
     ENOUGH,
     EXPLORE_EVERY,
     SMALL_WINDOW,
+    TRY_EVERY,
     CostHistory,
     crossover,
     learn_differential,
@@ -63,7 +64,25 @@ def test_what_a_recompute_takes_replaces_what_the_load_took():
     loaded = learn_full(CostHistory(), 100.0, by_decision=False, load=True)
     again = learn_full(loaded, 300.0, by_decision=True)
     assert (loaded.full_ms, again.full_ms) == (100.0, 300.0)
-    assert learn_full(again, 400.0, by_decision=True).full_ms == 330.0
+    assert learn_full(again, 400.0, by_decision=True).full_ms == 325.0
+    assert learn_full(again, 200.0, by_decision=True).full_ms == 250.0
+
+
+def test_a_recompute_is_tried_once_where_deltas_take_a_good_part_of_the_load():
+    history = learn_full(CostHistory(), 1_000.0, by_decision=False, load=True)
+    for _ in range(2):
+        history = learn_differential(history, changes=10_000, duration_ms=500.0)
+    assert crossover(history, 1_000_000) < 10_000
+    assert crossover(learn_full(history, 1_000.0, by_decision=True), 1_000_000) > 10_000
+    assert crossover(learn_full(history, 200.0, by_decision=True), 1_000_000) < 10_000
+
+
+def test_what_was_a_little_slower_is_tried_again_soon_and_a_shorter_time_counts_for_more():
+    history = CostHistory(full_ms=100.0, change_ms=0.015, changes_seen=ENOUGH, full_streak=TRY_EVERY - 1)
+    assert crossover(history, 1_000_000) < 10_000
+    history = replace(history, full_streak=TRY_EVERY)
+    assert crossover(history, 1_000_000) > 10_000
+    assert learn_differential(history, changes=10_000, duration_ms=50.0).change_ms == 0.01
 
 
 def test_averages_follow_what_is_measured():
