@@ -19,7 +19,7 @@ from pgtrickle.refresh.plan import Action, Window
 from pgtrickle.refresh.session import Session
 
 #: The samples are this small: a few milliseconds for a window of any size.
-_TARGET = SQL("SET LOCAL default_statistics_target = 10")
+_TARGET = SQL("SET LOCAL default_statistics_target = 4")
 
 
 def analyze_windows(session: Session, member: Member, windows: Mapping[int, Window], done: dict[int, set[int]]) -> None:
