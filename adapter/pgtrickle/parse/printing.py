@@ -9,6 +9,8 @@ from pglast import ast
 from pglast.printers import NODE_PRINTERS, node_printer
 from pglast.stream import RawStream
 
+from pgtrickle.parse.tree import walk
+
 #: Type names that the grammar reads as another type when they are not quoted: ``bit`` is ``bit(1)``.
 _QUOTED_TYPES = frozenset({"bit", "char"})
 _PRINT_TYPE = NODE_PRINTERS[ast.TypeName]
@@ -37,4 +39,9 @@ def _function_call(node: Any, output: Any) -> None:
 
 def print_node(node: ast.Node) -> str:
     """The SQL text of a node, on one line."""
-    return RawStream()(node)
+    printed = RawStream()(node)
+    for inner in walk(node, into_subqueries=True):
+        # The printer leaves in each node what stands around it: a copy of the node would be one of the whole query.
+        if hasattr(inner, "ancestors"):
+            del inner.ancestors
+    return printed

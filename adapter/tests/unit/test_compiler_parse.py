@@ -13,6 +13,7 @@ from pgtrickle.parse.names import Names
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.select import parse_query
 from pgtrickle.parse.subquery import aliases_in, unqualified_relations
+from pgtrickle.parse.tree import walk
 
 
 def ordered(query: str, texts: Texts = Texts.NEVER) -> str:
@@ -114,3 +115,9 @@ def test_names_inside_a_subquery_are_known_at_every_depth() -> None:
     stmt = parse_query("SELECT 1 FROM s.a x JOIN (SELECT 1 FROM c JOIN s.b ON true) y ON true")
     assert aliases_in(stmt) == {"x", "y", "c", "b"}
     assert unqualified_relations(stmt) == {"c"}
+
+
+def test_a_printed_node_does_not_remember_what_stands_around_it() -> None:
+    stmt = parse_query("SELECT a, (SELECT b FROM t WHERE x IN (1, 2)) FROM u WINDOW w AS (PARTITION BY c)")
+    print_node(stmt)
+    assert not any(hasattr(node, "ancestors") for node in walk(stmt, into_subqueries=True))
