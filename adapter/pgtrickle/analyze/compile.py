@@ -45,6 +45,7 @@ from pgtrickle.recursion import deep
 from pgtrickle.rewrite.record import rewrites_between
 from pgtrickle.rewrite.size import MAX_READS, table_reads
 from pgtrickle.rewrite.stages import cut_stages, scans_of, subquery_inputs
+from pgtrickle.rewrite.unions import unions
 from pgtrickle.sql import load_queries
 
 _QUERIES = load_queries("pgtrickle.analyze")
@@ -289,10 +290,11 @@ def _compiled(found: _Compilation, unnest: bool) -> Plan:
     _refuse_huge(tree)
     bindings = _bindings(found)
     typed = Typing(found.conn, found.types, bindings, found.rewrites).annotate(tree)
-    stages = cut_stages(typed, tuple(column.name for column in found.probe.columns))
+    flat = unions(typed)
+    stages = cut_stages(flat, tuple(column.name for column in found.probe.columns))
     notices = _notices(found, stages)
     needs = _needs(found, stages)
-    rewrites = tuple(dict.fromkeys((*found.rewrites, *rewrites_between(typed, stages))))
+    rewrites = tuple(dict.fromkeys((*found.rewrites, *rewrites_between(typed, flat, stages))))
     canonical = found.probe.canonical
     plan = Plan(stages, needs, "DIFFERENTIAL", canonical, notices, reference=_bare(reference), rewrites=rewrites)
     if found.check:

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from psycopg.sql import SQL, Composed
 
 from pgtrickle.analyze.probe import Probe, probe, rolled_back
-from pgtrickle.analyze.types import CIDR, INET, NAME, NUMERIC, TEXT, VARCHAR, TypeLoader
+from pgtrickle.analyze.types import CIDR, INET, NAME, TEXT, VARCHAR, TypeLoader
 from pgtrickle.db import Connection
 from pgtrickle.emit.fragments import commas, verbatim
 from pgtrickle.errors import PgTrickleError
-from pgtrickle.ir.expr import Expr, text
-from pgtrickle.ir.schema import Type
+from pgtrickle.ir.expr import Expr, equals, text
+from pgtrickle.ir.schema import NUMERIC, Type
 from pgtrickle.parse.equality import Side, shown_sides
 from pgtrickle.plan import MOMENTS, Rewrite
 
@@ -71,8 +71,7 @@ class Equalities:
         casts = self._known[pair]
         if casts is None:
             return Expr(condition.parts)
-        mine, theirs = _cast(condition.sides[0], casts.left), _cast(condition.sides[1], casts.right)
-        return Expr(text("(", mine, ") = (", theirs, ")").parts, (mine, theirs))
+        return equals(_cast(condition.sides[0], casts.left), _cast(condition.sides[1], casts.right))
 
     def _note(self, left: Type, right: Type, casts: _Casts | None) -> None:
         compared = f"{left.name} = {right.name}"

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pgtrickle import db
-from pgtrickle.ir.schema import Equality, Type
+from pgtrickle.ir.schema import NUMERIC, Equality, Type
 from pgtrickle.sql import load_queries
 
 _QUERIES = load_queries("pgtrickle.analyze")
 
-TEXT, VARCHAR, BPCHAR, NUMERIC, INET, CIDR, NAME = 25, 1043, 1042, 1700, 869, 650, 19
+TEXT, VARCHAR, BPCHAR, INET, CIDR, NAME = 25, 1043, 1042, 869, 650, 19
 ANYARRAY, ANYENUM, RECORD, ANYRANGE, ANYMULTIRANGE = 2277, 3500, 2249, 3831, 4537
 
 #: Base types whose ``=`` holds only between values that look the same.

@@ -37,8 +37,6 @@ from pgtrickle.ir.schema import UNKNOWN, Column, Equality, Type
 from pgtrickle.parse.scales import fixed_scale
 from pgtrickle.plan import Bindings, Rewrite
 
-_NUMERIC = 1700
-
 #: Result columns of a query: (type OID, type modifier).
 Describe = Callable[[Composable], tuple[tuple[int, int], ...]]
 
@@ -189,7 +187,7 @@ class Typing:
 def _scaled(column: Column, expr: Expr, known: Mapping[str, Column]) -> Column:
     """The column, with the scale of its values where the expression tells it."""
     kind = column.type
-    if kind.oid != _NUMERIC or kind.typmod >= 0:
+    if not kind.is_numeric or kind.typmod >= 0:
         return column
     scale = fixed_scale(expr, {name: known[name].type for name in expr.refs})
     return column if scale is None else replace(column, type=kind.with_scale(scale))
@@ -207,7 +205,7 @@ def _shared_scale(column: Column, branches: tuple[Operator, ...], position: int)
     """The column of a union, with the scale that its values have in every branch."""
     scales = {branch.columns[position].type.fixed_scale for branch in branches}
     scale = scales.pop() if len(scales) == 1 else None
-    if scale is None or column.type.oid != _NUMERIC or column.type.typmod >= 0:
+    if scale is None or not column.type.is_numeric or column.type.typmod >= 0:
         return column
     return replace(column, type=column.type.with_scale(scale))
 

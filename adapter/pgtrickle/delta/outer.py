@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pgtrickle.delta.differentiate import Differentiation
-from pgtrickle.ir.expr import Expr, col, text
+from pgtrickle.ir.expr import Expr, col, equals, text
 from pgtrickle.ir.operators import (
     Aggregate,
     AggregateCall,
@@ -115,7 +115,7 @@ def _keyed(op: Anti, d: Differentiation, of_right: _Delta) -> Operator | None:
     keys = tuple(Column(d.fresh("key"), INT8) for _ in pairs.right)
     changed = _changed_keys(delta_right, pairs.right, keys, d)
     crossing, before, now = _crossing(changed, right, pairs.right, keys, d)
-    matched = tuple(_equality(mine, col(key.name)) for mine, key in zip(pairs.left, keys, strict=True))
+    matched = tuple(equals(mine, col(key.name)) for mine, key in zip(pairs.left, keys, strict=True))
     turned = Filter(crossing, (text("(", col(now), " = 0) <> (", col(before), " = 0)"),))
     weight = text("(", col(now), " = 0)::pg_catalog.int4 - (", col(before), " = 0)::pg_catalog.int4")
     terms: list[Operator] = [_only(Weigh(Join((turned, op.left), matched), weight), op.columns)]
@@ -128,11 +128,7 @@ def _keyed(op: Anti, d: Differentiation, of_right: _Delta) -> Operator | None:
 
 
 def _conditions(pairs: Pairs) -> tuple[Expr, ...]:
-    return tuple(_equality(a, b) for a, b in zip(pairs.left, pairs.right, strict=True))
-
-
-def _equality(left: Expr, right: Expr) -> Expr:
-    return text("(", left, ") = (", right, ")")
+    return tuple(equals(a, b) for a, b in zip(pairs.left, pairs.right, strict=True))
 
 
 def _changed_keys(
@@ -154,7 +150,7 @@ def _crossing(
     present = Column(d.fresh("present"), INT8)
     copies = tuple(Column(d.fresh("key"), INT8) for _ in keys)
     rows = Project(right, (*copies, present), (*exprs, text("1")))
-    matched = tuple(_equality(col(copy.name), col(key.name)) for copy, key in zip(copies, keys, strict=True))
+    matched = tuple(equals(col(copy.name), col(key.name)) for copy, key in zip(copies, keys, strict=True))
     came = changed.columns[-1].name
     now = AggregateCall(Column(d.fresh("now"), INT8), text("count(", col(present.name), ")"))
     joined = OuterJoin(OuterKind.LEFT, changed, rows, matched)

@@ -44,8 +44,6 @@ class Rendered(Composable):
         return self._texts[encoding]
 
 
-#: ``pg_type.oid`` of numeric.
-NUMERIC = 1700
 #: The weight of a row in printed relations.
 WEIGHT = Name("__w")
 
@@ -127,7 +125,7 @@ def identical(column: Column, left: Composable, right: Composable) -> Composable
 
 def differs(column: Column, left: Composable, right: Composable) -> Composable:
     """Not both NULL, and values that do not look the same; never NULL."""
-    if column.type.oid == NUMERIC:
+    if column.type.is_numeric:
         # Equal numbers of one scale look the same, and that is told without making their images.
         text = "({0} IS DISTINCT FROM {1} OR pg_catalog.scale({0}) IS DISTINCT FROM pg_catalog.scale({1}))"
         return SQL(text).format(left, right)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from psycopg.sql import SQL, Composable, Composed
 
 from pgtrickle.emit.apply import apply, consolidate
-from pgtrickle.emit.fragments import NUMERIC, names, table
+from pgtrickle.emit.fragments import names, table
 from pgtrickle.emit.net import affected_groups, changed_groups, changed_rows, compared, net_changes, stored_rows
 from pgtrickle.emit.pick import picked_rows
 from pgtrickle.emit.recursion import changed_recursion
@@ -94,7 +94,7 @@ def loosened(columns: tuple[Column, ...]) -> tuple[Column, ...]:
     stored may be of the time before a source's column got another scale."""
     return tuple(
         replace(column, type=replace(column.type, equality=Equality.COARSE, scale=None))
-        if column.type.oid == NUMERIC
+        if column.type.is_numeric
         else column
         for column in columns
     )

@@ -74,3 +74,8 @@ def text(*parts: str | Ref | Expr) -> Expr:
     for part in parts:
         flat += part.parts if isinstance(part, Expr) else (part,)
     return Expr(tuple(flat))
+
+
+def equals(left: Expr, right: Expr) -> Expr:
+    """The condition ``left = right``, which knows its sides."""
+    return Expr(text("(", left, ") = (", right, ")").parts, (left, right))

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 _INTEGERS = frozenset({21, 23, 20})
-_NUMERIC = 1700
+NUMERIC = 1700
+"""``pg_type.oid`` of numeric."""
 
 
 class Equality(Enum):
@@ -58,11 +59,16 @@ class Type:
     scale: int | None = None
 
     @property
+    def is_numeric(self) -> bool:
+        """Whether it is numeric itself, not a domain over it."""
+        return self.oid == NUMERIC
+
+    @property
     def fixed_scale(self) -> int | None:
         """The scale of every value of a numeric or integer type, None if values may differ in it."""
         if self.oid in _INTEGERS:
             return 0
-        if self.oid == _NUMERIC and self.typmod >= 0:
+        if self.is_numeric and self.typmod >= 0:
             return max(((self.typmod - 4) & 0x7FF ^ 1024) - 1024, 0)
         return self.scale
 

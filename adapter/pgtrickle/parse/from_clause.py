@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pglast import ast, enums
 
 from pgtrickle.errors import InternalError
-from pgtrickle.ir.expr import Expr, col, text
+from pgtrickle.ir.expr import Expr, col, equals, text
 from pgtrickle.ir.operators import Filter, InputKey, Operator, Project, Scan
 from pgtrickle.ir.schema import BOOL, Column
 from pgtrickle.names import TABLEOID
@@ -403,6 +403,6 @@ class FromClause:
             ref = ast.ColumnRef(fields=(ast.String(sval=name),))
             sides = left.find(ref), right.find(ref)
             mine, theirs = (side.expr for side in sides)
-            equalities.append(Expr(text("(", mine, ") = (", theirs, ")").parts, (mine, theirs)))
+            equalities.append(equals(mine, theirs))
             merged.append(Visible(name, merged_column(mine, theirs, kind), any(side.computed for side in sides)))
         return tuple(equalities), tuple(merged)

@@ -13,30 +13,21 @@ from pgtrickle.errors import InvalidQuery
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import Aggregate, AggregateCall, Expand, Filter, Join, Operator, Project, UnionAll, Values
 from pgtrickle.ir.schema import Column, Type
+from pgtrickle.parse.ctes import unqualified_relations
 from pgtrickle.parse.cycle import has_clauses, spell_out
 from pgtrickle.parse.depth import MAX_DEPTH, too_deep
 from pgtrickle.parse.expression import Expressions, split_and
 from pgtrickle.parse.from_clause import FromClause, Item
 from pgtrickle.parse.grouping import Grouping
 from pgtrickle.parse.lateral import Laterals, SetReturning, implied_name, output_names
+from pgtrickle.parse.membership import is_plain, join_membership, member_of, membership_of
 from pgtrickle.parse.outer_aggregates import OUTER_AGGREGATES, take_outer_aggregates
 from pgtrickle.parse.pick import Ordering, drop_idle_limits, has_limit, pick
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.recursive import recursion
 from pgtrickle.parse.refuse import refuse_in_select, unsupported
 from pgtrickle.parse.scope import Scope, Table, Visible
-from pgtrickle.parse.subquery import (
-    Subqueries,
-    conditions_of,
-    has_subquery,
-    hoist_conditions,
-    is_plain,
-    join_membership,
-    lift_keys,
-    member_of,
-    membership_of,
-    unqualified_relations,
-)
+from pgtrickle.parse.subquery import Subqueries, conditions_of, has_subquery, hoist_conditions, lift_keys
 from pgtrickle.parse.tree import walk
 from pgtrickle.parse.unnest import Domain, Unnester, filter_calls, with_absent
 from pgtrickle.parse.windows import Windows

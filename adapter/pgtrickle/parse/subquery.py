@@ -16,15 +16,16 @@ from pglast import ast, enums
 
 from pgtrickle.ir.describe import show
 from pgtrickle.ir.expr import Expr, col, text
-from pgtrickle.ir.operators import Anti, Apply, InputKey, Operator, Project, SubqueryCall
+from pgtrickle.ir.operators import Apply, InputKey, Operator, Project, SubqueryCall
 from pgtrickle.ir.schema import Column, Type
+from pgtrickle.parse.ctes import with_ctes
 from pgtrickle.parse.expression import Expressions, all_of, split_and
 from pgtrickle.parse.guards import Branching, combined, lift_branches, may_fail
+from pgtrickle.parse.membership import Membership
 from pgtrickle.parse.pick import has_limit
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.quantified import as_aggregate
 from pgtrickle.parse.refuse import unsupported
-from pgtrickle.parse.scope import Scope
 from pgtrickle.parse.tree import transform, walk
 from pgtrickle.parse.unnest import Asked, Unnester, bind_outer, can_be_dependent, can_unnest, hoist_outer, reads_outer
 
@@ -328,55 +329,6 @@ def aliases_in(subselect: ast.SelectStmt) -> frozenset[str]:
     return frozenset(found)
 
 
-def unqualified_relations(query: ast.Node) -> frozenset[str]:
-    """The names in FROM, at any depth, that are not tables: common table expressions."""
-    return frozenset(
-        node.relname
-        for node in walk(query, into_subqueries=True)
-        if isinstance(node, ast.RangeVar) and node.schemaname is None
-    )
-
-
-def with_ctes(
-    subselect: ast.SelectStmt, ctes: Mapping[str, str], inputs_of: Callable[[object], frozenset[InputKey]]
-) -> frozenset[InputKey]:
-    """Give a subquery the definitions of the common table expressions that it names; the tables these read."""
-    from pgtrickle.parse.select import parse_query
-
-    own = {cte.ctename for cte in (subselect.withClause.ctes if subselect.withClause else ())}
-    named = unqualified_relations(subselect)
-    if not (named - own) & ctes.keys() and not _shadows(subselect, own & ctes.keys()):
-        return frozenset()
-    if own & ctes.keys():
-        _wrap(subselect)
-    definition = ", ".join(ctes.values())
-    clause = parse_query(f"WITH {definition} SELECT 1").withClause
-    inputs = inputs_of(clause.ctes)
-    if subselect.withClause is not None:
-        clause.ctes = (*clause.ctes, *subselect.withClause.ctes)
-        clause.recursive = bool(subselect.withClause.recursive)
-    subselect.withClause = clause
-    return inputs
-
-
-def _shadows(subselect: ast.SelectStmt, names: frozenset[str] | set[str]) -> bool:
-    """Whether a WITH that hides names of the one around it may read what it hides."""
-    inner = subselect.withClause.ctes if names else ()
-    return any(unqualified_relations(cte.ctequery) & names for cte in inner)
-
-
-def _wrap(subselect: ast.SelectStmt) -> None:
-    """Make the query a subquery of itself, so that its WITH hides one around it, in place."""
-    inner = ast.SelectStmt(**{attribute: getattr(subselect, attribute) for attribute in subselect})
-    for attribute in tuple(subselect):
-        setattr(subselect, attribute, None)
-    subselect.targetList = (ast.ResTarget(val=ast.ColumnRef(fields=(ast.A_Star(),))),)
-    subselect.fromClause = (ast.RangeSubselect(lateral=False, subquery=inner, alias=ast.Alias(aliasname="hidden")),)
-    subselect.op = enums.SetOperation.SETOP_NONE
-    subselect.limitOption = enums.LimitOption.LIMIT_OPTION_DEFAULT
-    subselect.all = False
-
-
 def lift_keys(stmt: ast.SelectStmt, subqueries: Subqueries) -> None:
     """Evaluate the subqueries of GROUP BY below the grouping; elsewhere the same expression means the key, in place."""
     lifted: dict[str, ast.Node] = {}
@@ -393,115 +345,6 @@ def lift_keys(stmt: ast.SelectStmt, subqueries: Subqueries) -> None:
 
 #: Nodes of a SELECT that are no expressions.
 _CLAUSES = (ast.ResTarget, ast.SortBy, ast.WindowDef, ast.GroupingSet)
-
-
-# --- semi and anti joins -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """A condition of WHERE that only asks whether matching rows exist."""
-
-    subselect: ast.SelectStmt
-    test: ast.Node | None
-    negated: bool
-
-
-def membership_of(node: ast.Node) -> Membership | None:
-    """EXISTS (...), x IN (...) and their negations; None for anything else."""
-    negated = False
-    if isinstance(node, ast.BoolExpr) and node.boolop == enums.BoolExprType.NOT_EXPR:
-        negated, node = True, node.args[0]
-    if not isinstance(node, ast.SubLink):
-        return None
-    if node.subLinkType == enums.SubLinkType.EXISTS_SUBLINK:
-        return Membership(node.subselect, None, negated)
-    if node.subLinkType != enums.SubLinkType.ANY_SUBLINK or isinstance(node.testexpr, ast.RowExpr):
-        return None
-    if tuple(part.sval for part in node.operName or ()) not in ((), ("=",)):
-        return None
-    if any(isinstance(inner, ast.SubLink) for inner in walk(node.testexpr)):
-        return None
-    return Membership(node.subselect, node.testexpr, negated)
-
-
-def is_plain(subselect: ast.SelectStmt, expressions: Expressions) -> bool:
-    """Whether a query is a join of tables with conditions and nothing else."""
-    clauses = (
-        subselect.withClause,
-        subselect.groupClause,
-        subselect.havingClause,
-        subselect.limitCount,
-        subselect.limitOffset,
-        subselect.valuesLists,
-        subselect.lockingClause,
-    )
-    if any(clauses) or subselect.op != enums.SetOperation.SETOP_NONE or not subselect.fromClause:
-        return False
-    if any(
-        isinstance(node, ast.RangeSubselect | ast.RangeFunction | ast.JsonTable) for node in walk(subselect.fromClause)
-    ):
-        return False
-    targets = tuple(walk((subselect.targetList, subselect.whereClause)))
-    if expressions.has_aggregate(subselect.targetList):
-        return False
-    return not any(isinstance(node, ast.SubLink | ast.FuncCall) and _is_special(node) for node in targets)
-
-
-def _is_special(node: ast.Node) -> bool:
-    """Aggregates and windows change the number of rows; nested subqueries are left to `Apply`."""
-    return isinstance(node, ast.SubLink) or bool(
-        isinstance(node, ast.FuncCall) and (node.over or node.agg_star or node.agg_filter or node.agg_within_group)
-    )
-
-
-def join_membership(
-    found: Membership,
-    outer: Operator,
-    outer_scope: Scope,
-    inner: Operator,
-    inner_scope: Scope,
-    expressions: Expressions,
-) -> Anti:
-    """The semi join (or anti join) that a membership means.
-
-    NOT IN is true only if no row is equal *or unknown*, so its equality is taken as "not false".
-    """
-    scope = inner_scope.joined(outer_scope)
-    conditions = list(expressions.conjuncts(found.subselect.whereClause, scope))
-    if found.test is not None:
-        mine = expressions.convert(found.test, outer_scope)
-        theirs = expressions.convert(found.subselect.targetList[0].val, scope)
-        conditions.append(_member(mine, theirs, found.negated and _may_be_null(((mine, outer), (theirs, inner)))))
-    word = "EXISTS" if found.test is None else "IN"
-    if found.negated:
-        expressions.note("anti join", f"NOT {word} becomes an anti join")
-    else:
-        expressions.note("semi join", f"{word} becomes a semi join")
-    return Anti(outer, inner, tuple(conditions), semi=not found.negated)
-
-
-def member_of(
-    found: Membership, outer: Operator, outer_scope: Scope, inner: Operator, expressions: Expressions
-) -> Anti:
-    """The semi join (or anti join) with the rows of any query that stands alone."""
-    assert found.test is not None
-    mine = expressions.convert(found.test, outer_scope)
-    fresh = tuple(replace(c, name=expressions.names.fresh(c.name)) for c in inner.columns)
-    inner = Project(inner, fresh, tuple(col(c.name) for c in inner.columns))
-    theirs = col(fresh[0].name)
-    condition = _member(mine, theirs, found.negated and _may_be_null(((mine, outer), (theirs, inner))))
-    return Anti(outer, inner, (condition,), semi=not found.negated)
-
-
-def _member(mine: Expr, theirs: Expr, unknown_counts: bool) -> Expr:
-    equality = Expr(text("(", mine, ") = (", theirs, ")").parts, (mine, theirs))
-    return text("(", equality, ") IS NOT FALSE") if unknown_counts else equality
-
-
-def _may_be_null(sides: tuple[tuple[Expr, Operator], ...]) -> bool:
-    """Whether a side of an equality can be NULL; only columns are known not to be."""
-    return any(all(column.name != expr.column or column.nullable for column in rows.columns) for expr, rows in sides)
 
 
 def hoist_conditions(stmt: ast.SelectStmt) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pglast import ast, enums
 
-from pgtrickle.ir.expr import Expr, col, text
+from pgtrickle.ir.expr import Expr, col, equals, text
 from pgtrickle.ir.operators import Aggregate, AggregateCall, Attach, Filter, Operator, Pad, Project, Single, UnionAll
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.expression import Expressions, all_of, split_and
@@ -409,8 +409,7 @@ class Unnester:
         tested = Domain.of(
             source if asked.test.refs <= {c.name for c in source.columns} else child, outer, self.unknown
         )
-        x = col(outer[asked.test])
-        equal = Expr(text("(", x, ") = (", col(again.columns[0].name), ")").parts, (x, col(again.columns[0].name)))
+        equal = equals(col(outer[asked.test]), col(again.columns[0].name))
         linked = tuple((outer[expr], column.name) for expr, column in zip(asked.outer, again.columns[1:], strict=True))
         matches = Attach(tested.rows, again, linked, (equal,))
         kept = Project(matches, self._fresh(tested.rows.columns), tuple(col(c.name) for c in tested.rows.columns))

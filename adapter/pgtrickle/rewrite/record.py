@@ -24,20 +24,20 @@ from pgtrickle.ir.operators import (
     children_of,
 )
 from pgtrickle.plan import Rewrite, Stage
-from pgtrickle.rewrite.unions import unions
 
 
-def rewrites_between(before: Operator, stages: tuple[Stage, ...]) -> tuple[Rewrite, ...]:
+def rewrites_between(before: Operator, flat: Operator, stages: tuple[Stage, ...]) -> tuple[Rewrite, ...]:
     """What became of a typed tree.
 
     Args:
         before: the tree of the whole query.
+        flat: the same with its `unions` flattened.
         stages: the stages that it was cut into.
     """
     old = tuple(nodes_of(before))
     new = tuple(node for stage in stages for node in nodes_of(stage.operator))
     steps: tuple[Callable[[], Iterator[Rewrite]], ...] = (
-        lambda: _unions(before, old),
+        lambda: _unions(old, tuple(nodes_of(flat))),
         lambda: _grouping_sets(old),
         lambda: _distinct(old, new),
         lambda: _merged(new),
@@ -61,9 +61,8 @@ def nodes_of(op: Operator) -> Iterator[Operator]:
             stack.extend(reversed(children_of(node)))
 
 
-def _unions(before: Operator, old: tuple[Operator, ...]) -> Iterator[Rewrite]:
-    count = len([node for node in old if isinstance(node, UnionAll)])
-    left = len([node for node in nodes_of(unions(before)) if isinstance(node, UnionAll)])
+def _unions(old: tuple[Operator, ...], flat: tuple[Operator, ...]) -> Iterator[Rewrite]:
+    count, left = (len([node for node in nodes if isinstance(node, UnionAll)]) for nodes in (old, flat))
     if left < count:
         yield Rewrite("unions", f"{count} unions inside each other become {left}")
 

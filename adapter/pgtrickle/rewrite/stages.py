@@ -39,7 +39,7 @@ from pgtrickle.rewrite.keys import derive_key
 from pgtrickle.rewrite.prune import prune
 from pgtrickle.rewrite.push import push
 from pgtrickle.rewrite.recursion import obstacle, refuse_loose_texts, without_distinct
-from pgtrickle.rewrite.unions import unions
+from pgtrickle.rewrite.uses import uses_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,11 @@ def cut_stages(root: Operator, names: tuple[str, ...]) -> tuple[Stage, ...]:
     """The stages of a typed tree, in topological order.
 
     Args:
-        root: the tree of the whole query.
+        root: the tree of the whole query, its `unions` flattened.
         names: the column names of the stream table.
     """
-    root = distinct_aggregates(attach(grouping_sets(unions(root))))
-    cutter = _Cutter(Counter())
-    cutter.count(root)
+    root = distinct_aggregates(attach(grouping_sets(root)))
+    cutter = _Cutter(uses_of(root))
     columns = tuple(replace(column, name=name) for column, name in zip(root.columns, names, strict=True))
     cutter.cut(Project(root, root.columns, tuple(col(c.name) for c in root.columns)) if _is_bare(root) else root)
     return _finish(cutter.cuts, columns)
@@ -75,13 +74,6 @@ class _Cutter:
     uses: Counter[int]
     cuts: list[_Cut] = field(default_factory=list)
     _lowered: dict[int, tuple[Operator, Operator]] = field(default_factory=dict)
-
-    def count(self, op: Operator) -> None:
-        """Count the users of every node: a node with two users is a stage of its own if it groups."""
-        self.uses[id(op)] += 1
-        if self.uses[id(op)] == 1:
-            for child in children_of(op):
-                self.count(child)
 
     def cut(self, op: Operator) -> int:
         """Make a stage of this operator and of those below it; its number."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from pgtrickle.ir.operators import Aggregate, Operator, UnionAll, children_of, rebuild
+from pgtrickle.ir.operators import Aggregate, Operator, UnionAll, rebuild
+from pgtrickle.rewrite.uses import uses_of
 
 
 def unions(root: Operator) -> Operator:
@@ -14,16 +15,7 @@ def unions(root: Operator) -> Operator:
     ``(a UNION b) UNION c`` is one grouping over three branches: which of equal rows the inner UNION keeps decides
     nothing, because the outer one may keep any of them. What several operators read is left alone: it is kept once.
     """
-    uses: Counter[int] = Counter()
-    _count(root, uses)
-    return _Flattening(uses).of(root)
-
-
-def _count(op: Operator, uses: Counter[int]) -> None:
-    uses[id(op)] += 1
-    if uses[id(op)] == 1:
-        for child in children_of(op):
-            _count(child, uses)
+    return _Flattening(uses_of(root)).of(root)
 
 
 class _Flattening:

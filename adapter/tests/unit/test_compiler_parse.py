@@ -6,13 +6,14 @@ import pytest
 
 from pgtrickle.errors import InvalidQuery
 from pgtrickle.ir.expr import Expr, Ref, col, text
+from pgtrickle.parse.ctes import unqualified_relations
 from pgtrickle.parse.determinise import Texts, determinise
 from pgtrickle.parse.expand import expand_views
 from pgtrickle.parse.grouping import grouping_sets
 from pgtrickle.parse.names import Names
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.select import parse_query
-from pgtrickle.parse.subquery import aliases_in, unqualified_relations
+from pgtrickle.parse.subquery import aliases_in
 from pgtrickle.parse.tree import walk
 
 

@@ -15,15 +15,14 @@ from pgtrickle.delta.aggregates.variance import deviation, spread
 from pgtrickle.delta.aggregates.weighted import count, present, total
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import AggregateCall
-from pgtrickle.ir.schema import Type
+from pgtrickle.ir.schema import NUMERIC, Type
 
-_NUMERIC = 1700
 _DIGITS = 18
 _SPECIAL = {"nan": "NaN", "plus": "Infinity", "minus": "-Infinity"}
 
 
 def _accepts(types: tuple[Type, ...]) -> bool:
-    return len(types) == 1 and types[0].base_oid == _NUMERIC
+    return len(types) == 1 and types[0].base_oid == NUMERIC
 
 
 def _number(call: AggregateCall) -> Expr:

@@ -16,7 +16,7 @@ from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import AggregateCall
 from pgtrickle.ir.schema import Type
 
-INT2, INT4, INT8, NUMERIC = 21, 23, 20, 1700
+INT2, INT4, INT8 = 21, 23, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def _accepts_long(types: tuple[Type, ...]) -> bool:
 
 
 def _accepts_numeric(types: tuple[Type, ...]) -> bool:
-    return len(types) == 1 and types[0].oid == NUMERIC and types[0].fixed_scale is not None
+    return len(types) == 1 and types[0].is_numeric and types[0].fixed_scale is not None
 
 
 def _short(call: AggregateCall) -> tuple[StateColumn, ...]:
