@@ -127,8 +127,8 @@ def _write_log(printer: Printer, target: Target, log: Relation, log_columns: tup
     if paired:
         before = commas(Name(f"o{i}") for i in range(1, len(target.columns) + 1))
         rows = SQL(
-            "SELECT %(refresh_no)s, -1, {} FROM net WHERE __had"
-            " UNION ALL SELECT %(refresh_no)s, 1, {} FROM net WHERE __has"
+            "SELECT %(refresh_no)s::pg_catalog.int8, -1, {} FROM net WHERE __had"
+            " UNION ALL SELECT %(refresh_no)s::pg_catalog.int8, 1, {} FROM net WHERE __has"
         ).format(before, shown)
     printer.define("logged", SQL("INSERT INTO {} (__n, __w, {}) {} RETURNING 1").format(table(log), written, rows))
 
