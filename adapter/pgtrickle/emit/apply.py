@@ -123,7 +123,7 @@ def _placed(key: Column) -> Composable:
 def _write_log(printer: Printer, target: Target, log: Relation, log_columns: tuple[str, ...], *, paired: bool) -> None:
     shown = names(target.neutral)
     written = commas(map(Name, log_columns)) if log_columns else shown
-    rows: Composable = SQL("SELECT %(refresh_no)s, {}, {} FROM net").format(WEIGHT, shown)
+    rows: Composable = SQL("SELECT %(refresh_no)s::pg_catalog.int8, {}, {} FROM net").format(WEIGHT, shown)
     if paired:
         before = commas(Name(f"o{i}") for i in range(1, len(target.columns) + 1))
         rows = SQL(

@@ -27,7 +27,6 @@ from pgtrickle.results import VerifyResult
 
 #: In a chain each round finds the next one whose source has just changed.
 _ROUNDS = 20
-_REASON = "a source was replaced or altered"
 
 
 def refresh_group(session: Session, request: Request, policy: db.LockPolicy | None = None) -> tuple[Member, ...]:
@@ -36,7 +35,7 @@ def refresh_group(session: Session, request: Request, policy: db.LockPolicy | No
     Returns:
         The members. One that cannot be mended has an error, its dependents are left alone.
     """
-    mended: dict[int, Redefinition] = {}
+    mended: dict[int, tuple[Redefinition, str]] = {}
     for _ in range(_ROUNDS):
         try:
             return _with_mended(refresh.run(session, request), mended)
@@ -49,12 +48,12 @@ def refresh_group(session: Session, request: Request, policy: db.LockPolicy | No
     )
 
 
-def _with_mended(members: tuple[Member, ...], mended: Mapping[int, Redefinition]) -> tuple[Member, ...]:
+def _with_mended(members: tuple[Member, ...], mended: Mapping[int, tuple[Redefinition, str]]) -> tuple[Member, ...]:
     """What was recomputed while it was mended is part of what this refresh did."""
     for member in members:
-        done = mended.get(member.row.id)
-        if done is not None and member.running:
-            member.plan = MemberPlan(Action.RECOMPUTE, _REASON, frozenset(), 0)
+        if member.row.id in mended and member.running:
+            done, reason = mended[member.row.id]
+            member.plan = MemberPlan(Action.RECOMPUTE, reason, frozenset(), 0)
             member.counts = member.counts.plus(done.counts)
     return members
 
@@ -85,15 +84,15 @@ def _mend_all(
     session: Session,
     needed: NeedsReanalysis,
     policy: db.LockPolicy | None,
-    mended: dict[int, Redefinition],
+    mended: dict[int, tuple[Redefinition, str]],
 ) -> dict[int, PgTrickleError]:
     """Mend one after the other; id -> why it could not be done."""
     failed: dict[int, PgTrickleError] = {}
     for stream_table_id in needed.stream_table_ids:
         try:
-            done = _mend(session, stream_table_id, policy)
+            done = _mend(session, stream_table_id, needed.message, policy)
             if done is not None:
-                mended[stream_table_id] = done
+                mended[stream_table_id] = done, needed.message
         except (ConnectionFailed, LockTimeout, TransactionConflict):
             raise
         except PgTrickleError as error:
@@ -101,7 +100,7 @@ def _mend_all(
     return failed
 
 
-def _mend(session: Session, stream_table_id: int, policy: db.LockPolicy | None) -> Redefinition | None:
+def _mend(session: Session, stream_table_id: int, reason: str, policy: db.LockPolicy | None) -> Redefinition | None:
     found = stream_tables.fetch(session.conn, stream_table_id)
     if found is None:
         return None
@@ -119,7 +118,7 @@ def _mend(session: Session, stream_table_id: int, policy: db.LockPolicy | None) 
         found,
         analysis,
         changes={},
-        reason=_REASON,
+        reason=reason,
         policy=policy or db.LockPolicy(),
         refresh_group=lambda session, request: refresh_group(session, request, policy),
     )

@@ -99,6 +99,7 @@ def attempt(session: Session, members: Sequence[Member], request: Request) -> Se
         transaction.lock_again(session, members)
     _check_locked(members)
     running = [member for member in members if member.running]
+    _check_shapes(running)
     _check_fingerprints(running)
     exclude_orphans(members)
     wanted = _windows(members, request)
@@ -139,6 +140,12 @@ def _version(text: str | None) -> int | None:
     return None if text is None else int(text)
 
 
+def _check_shapes(running: Sequence[Member]) -> None:
+    misshapen = tuple(member.row.id for member in running if member.misshapen)
+    if misshapen:
+        raise NeedsReanalysis(misshapen, "another version of the engine built its state")
+
+
 def _check_fingerprints(running: Sequence[Member]) -> None:
     changed: list[Member] = []
     damaged: list[Member] = []
@@ -161,7 +168,7 @@ def _check_fingerprints(running: Sequence[Member]) -> None:
     if damaged:
         raise NeedsRepair(tuple(member.row.id for member in damaged), "capture is not as it was installed")
     if changed:
-        raise NeedsReanalysis(tuple(member.row.id for member in changed), "a source is not what it was")
+        raise NeedsReanalysis(tuple(member.row.id for member in changed), "a source was replaced or altered")
 
 
 def _differences(member: Member) -> tuple[Difference, ...]:

@@ -45,6 +45,14 @@ class Compiled:
     texts: dict[tuple[object, ...], tuple[SQL, ...]] = field(default_factory=dict)
     used: set[tuple[int, frozenset[InputKey]]] = field(default_factory=set)
     _compared: Mapping[int, frozenset[int]] | None = None
+    _shape: str | None = None
+
+    @property
+    def shape(self) -> str:
+        """What the plan's tables look like, see `shape`."""
+        if self._shape is None:
+            self._shape = shape(self.plan)
+        return self._shape
 
     @property
     def joins(self) -> bool:

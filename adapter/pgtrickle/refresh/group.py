@@ -92,7 +92,8 @@ def _compile(session: Session, member: Member) -> None:
     row = member.row
     try:
         member.compiled = _cached(session, row)
-        member.compiled.bind(bindings_of(row, member.compiled.plan))
+        if not member.misshapen:
+            member.compiled.bind(bindings_of(row, member.compiled.plan))
     except PgTrickleError as error:
         error.object_name = error.object_name or row.name
         member.error = error

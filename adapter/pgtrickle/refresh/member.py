@@ -114,6 +114,12 @@ class Member:
         """It reached this snapshot by doing something."""
         return self.running and self.plan is not None and self.plan.action is not Action.NO_DATA
 
+    @property
+    def misshapen(self) -> bool:
+        """Its tables were made by another version of the engine, which keeps other state. A FULL plan keeps none."""
+        kept = self.row.effective_mode != "FULL" and self.compiled is not None
+        return kept and self.need_compiled().shape != self.row.definition.get("shape")
+
     def need_compiled(self) -> Compiled:
         """Its plan."""
         if self.compiled is None:

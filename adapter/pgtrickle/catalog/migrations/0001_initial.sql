@@ -77,7 +77,7 @@ CREATE TABLE pgtrickle.sources (
     schema_name name NOT NULL,
     table_name name NOT NULL,
     capture text NOT NULL CHECK (capture IN ('rows', 'mark')),
-    trigger_level text NOT NULL CHECK (trigger_level IN ('statement', 'mixed', 'row')),
+    trigger_level text NOT NULL CHECK (trigger_level IN ('statement', 'row')),
     -- Attribute numbers of the source that the change buffer has.
     columns smallint[] NOT NULL DEFAULT '{}',
     -- Goes up whenever changes may have been missed: every consumer that has seen a lower number recomputes.
@@ -92,8 +92,6 @@ CREATE TABLE pgtrickle.source_tables (
     source_id bigint NOT NULL REFERENCES pgtrickle.sources ON DELETE CASCADE,
     relid oid NOT NULL,
     place text NOT NULL CHECK (place IN ('own', 'ancestor')),
-    -- What it hangs below: OIDs with the xmin of the row in pg_inherits, which tells whether it was away for a while.
-    attached text NOT NULL DEFAULT '',
     -- Name of each of our triggers -> xmin of its row in pg_trigger: DISABLE and ENABLE move it.
     triggers jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (source_id, relid)
@@ -302,34 +300,16 @@ BEGIN
                 'columns', coalesce((
                     SELECT jsonb_object_agg(a.attnum::text, jsonb_build_object(
                         'name', a.attname, 'type', a.atttypid::text, 'typmod', a.atttypmod,
-                        'collation', a.attcollation::text, 'not_null', a.attnotnull,
-                        -- Another expression of a virtual column changes all values, and nothing is written.
-                        'generated', CASE a.attgenerated WHEN 'v' THEN 'v ' || (
-                            SELECT pg_get_expr(g.adbin, g.adrelid) FROM pg_attrdef g
-                            WHERE g.adrelid = a.attrelid AND g.adnum = a.attnum) ELSE a.attgenerated::text END,
-                        'dropped', a.attisdropped, 'xmin', a.xmin::text,
-                        -- A partition or child may be given an expression of its own, which rewrites it alone.
-                        'below', CASE a.attgenerated WHEN 's' THEN (
-                            SELECT jsonb_object_agg(b.attrelid::text, b.xmin::text)
-                            FROM pgtrickle.source_tables t JOIN pg_attribute b ON b.attrelid = t.relid
-                            WHERE t.source_id = d.source_id AND t.relid <> d.relid AND b.attname = a.attname) END))
+                        'collation', a.attcollation::text, 'not_null', a.attnotnull, 'generated', a.attgenerated,
+                        'dropped', a.attisdropped, 'xmin', a.xmin::text))
                     FROM pg_attribute a WHERE a.attrelid = d.relid AND a.attnum = ANY (d.columns)), '{}'),
                 'keys', coalesce((
                     SELECT jsonb_agg(k.columns ORDER BY k.columns)
                     FROM (SELECT DISTINCT i.indkey::text || '/' || i.indnkeyatts AS columns FROM pg_index i
                           WHERE i.indrelid = d.relid AND i.indisunique AND i.indisvalid AND i.indimmediate
-                            AND i.indpred IS NULL AND i.indexprs IS NULL
-                            -- A unique index of an inheritance parent says nothing about the rows of its children.
-                            AND (c.relkind = 'p' OR NOT EXISTS (
-                                SELECT FROM pg_inherits h WHERE h.inhparent = d.relid))) k), '[]'),
+                            AND i.indpred IS NULL AND i.indexprs IS NULL) k), '[]'),
                 'family', CASE WHEN c.relkind = 'p' THEN (
                     SELECT string_agg(t.relid::oid::text, ' ' ORDER BY t.relid::oid) FROM pg_partition_tree(c.oid) t) END,
-                -- tableoid is shown as a name: OIDs with the names that the tables of the family have.
-                'members', CASE WHEN -6 = ANY (d.columns) THEN (
-                    SELECT jsonb_object_agg(p.oid::text, format('%I.%I', m.nspname, p.relname))
-                    FROM pgtrickle.source_tables t JOIN pg_class p ON p.oid = t.relid
-                    JOIN pg_namespace m ON m.oid = p.relnamespace
-                    WHERE t.source_id = d.source_id AND t.place = 'own') END,
                 'files', coalesce((
                     SELECT string_agg(p.relfilenode::text, ' ' ORDER BY p.oid)
                     FROM pgtrickle.source_tables t JOIN pg_class p ON p.oid = t.relid
@@ -355,11 +335,9 @@ BEGIN
                             JOIN pg_inherits i ON i.inhrelid = a.relid AND NOT i.inhdetachpending
                         )
                         SELECT FROM above a FULL JOIN (
-                            SELECT t.relid, t.attached FROM pgtrickle.source_tables t WHERE t.source_id = s.id) t
+                            SELECT t.relid FROM pgtrickle.source_tables t WHERE t.source_id = s.id) t
                             ON t.relid = a.relid
-                        WHERE a.relid IS NULL OR t.relid IS NULL OR t.attached <> coalesce((
-                            SELECT string_agg(i.inhparent || ':' || i.xmin, ' ' ORDER BY i.inhparent)
-                            FROM pg_inherits i WHERE i.inhrelid = a.relid AND NOT i.inhdetachpending), ''))
+                        WHERE a.relid IS NULL OR t.relid IS NULL)
                     AND (s.trigger_level = 'row') = EXISTS (
                         SELECT FROM pgtrickle.source_tables t JOIN pg_subscription_rel r ON r.srrelid = t.relid
                         WHERE t.source_id = s.id AND t.place = 'own'))))

@@ -219,62 +219,15 @@ LEFT JOIN LATERAL (
 LEFT JOIN pg_catalog.pg_class c ON c.oid = st.relid
 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;
 
--- What of a source's change buffer every registered consumer has seen: everything before `below` that was not `running`
--- when one of them looked. A consumer without a frontier is loading: its row was committed before its snapshot was taken,
--- so it has to hold back everything.
-CREATE FUNCTION pgtrickle.trimmable(source bigint, OUT below xid8, OUT running xid8[])
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN c.loading THEN '0'::xid8 WHEN c.number = 0 THEN e.xmax ELSE c.xmax::text::xid8 END,
-           coalesce(c.running, '{}')
-    FROM (SELECT count(*) AS number, coalesce(bool_or(f.snapshot IS NULL), false) AS loading,
-                 min(pg_snapshot_xmax(f.snapshot)::text::numeric) AS xmax,
-                 (SELECT array_agg(DISTINCT x.xid::text::numeric)::text::xid8[]
-                  FROM unnest(array_agg(f.snapshot)) AS s (snapshot)
-                  CROSS JOIN LATERAL pg_snapshot_xip(s.snapshot) AS x (xid)) AS running
-          FROM pgtrickle.dependencies d
-          JOIN pgtrickle.stream_tables st ON st.id = d.stream_table_id AND NOT st.demoted
-          LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
-          WHERE d.source_id = source) AS c,
-         (SELECT pg_snapshot_xmax(pg_current_snapshot()) AS xmax) AS e
-$$;
-
--- Empties a change buffer all of whose rows every consumer has seen, if nobody is at it: to delete and vacuum many rows
--- costs as much as a refresh. The lock is not waited for, and held for the milliseconds that reading so short a buffer takes;
--- writers that come meanwhile wait for it. A refresh that has read the buffer holds a lock; one that has not will find
--- nothing that was its own, because what is missing was visible in its frontier.
-CREATE FUNCTION pgtrickle.empty_buffer(buffer text, below xid8, running xid8[]) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    unseen boolean;
-BEGIN
-    EXECUTE concat('LOCK TABLE ', buffer, ' IN ACCESS EXCLUSIVE MODE NOWAIT');
-    EXECUTE concat('SELECT EXISTS (SELECT FROM ', buffer, ' b WHERE b.__x >= $1 OR b.__x = ANY ($2))')
-    INTO unseen USING below, running;
-    IF unseen THEN
-        RAISE SQLSTATE 'PT002';
-    END IF;
-    EXECUTE concat('TRUNCATE ', buffer);
-    RETURN true;
-EXCEPTION WHEN lock_not_available OR SQLSTATE 'PT002' THEN
-    RETURN false;
-END
-$$;
-
--- Trims change buffers and logs in one message, each in a transaction of its own: those that the stream tables with these
--- ids read and write, or all. What somebody else is working on is skipped. `report`: what is left of each change buffer
--- that was not empty, the number of log rows deleted, and the sources that nobody reads. A procedure that commits can have no settings of its own, so that names are written out.
--- Whether there is anything to delete is looked at without a lock: a lock is a write, and a write waits for the disk.
-CREATE PROCEDURE pgtrickle.trim(INOUT report jsonb, only_for bigint[])
+-- Trims all change buffers and logs in one message, each in a transaction of its own. What somebody else is working on is
+-- skipped. `report`: what is left of each change buffer that was not empty, the number of log rows deleted, and the
+-- sources that nobody reads. A procedure that commits can have no settings of its own, so that names are written out.
+CREATE PROCEDURE pgtrickle.trim(INOUT report jsonb)
 LANGUAGE plpgsql AS $$
 DECLARE
     one jsonb;
     several jsonb[];
     held bigint;
-    worth boolean;
-    below xid8;
-    running xid8[];
-    unseen bigint;
-    emptied boolean;
     gone bigint;
     trimmed jsonb := '[]';
     log_rows bigint := 0;
@@ -286,48 +239,36 @@ BEGIN
     JOIN pg_catalog.pg_class c ON c.relnamespace = 'pgtrickle_changes'::pg_catalog.regnamespace
          AND c.relname = pg_catalog.concat('b_', s.id)::name
     WHERE pg_catalog.pg_relation_size(c.oid) > 0
-      AND EXISTS (SELECT FROM pgtrickle.dependencies d
-                  WHERE d.source_id = s.id AND (only_for IS NULL OR d.stream_table_id = ANY (only_for)));
+      AND EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.source_id = s.id);
     FOREACH one IN ARRAY coalesce(several, '{}') LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-        gone := 0;
-        emptied := false;
-        BEGIN
-            EXECUTE pg_catalog.concat('SELECT EXISTS (
-                SELECT FROM ', one ->> 'name', ' b
-                WHERE b.__x < (SELECT t.below FROM pgtrickle.trimmable($1) t))')
-            INTO worth USING (one ->> 'id')::bigint;
-        EXCEPTION WHEN undefined_table THEN
-            CONTINUE;
-        END;
-        IF worth THEN
-            PERFORM FROM pgtrickle.sources s WHERE s.id = (one ->> 'id')::bigint FOR UPDATE SKIP LOCKED;
-            CONTINUE WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
-            -- A smaller one is deleted from and vacuumed as fast; to read a larger one takes too long.
-            IF pg_catalog.pg_relation_size((one ->> 'name')::pg_catalog.regclass) BETWEEN 262144 AND 16777216 THEN
-                SELECT t.below, t.running INTO below, running FROM pgtrickle.trimmable((one ->> 'id')::bigint) t;
-                EXECUTE pg_catalog.concat('
-                    SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE b.__x >= $1 OR b.__x = ANY ($2))
-                    FROM ', one ->> 'name', ' b') INTO gone, unseen USING below, running;
-                emptied := unseen = 0 AND pgtrickle.empty_buffer(one ->> 'name', below, running);
-            END IF;
-        END IF;
-        IF worth AND NOT emptied THEN
-            -- One statement, so that consumers and rows are seen through one snapshot.
-            EXECUTE pg_catalog.concat('
-                DELETE FROM ', one ->> 'name', ' b
-                WHERE b.__x < (SELECT t.below FROM pgtrickle.trimmable($1) t)
-                  AND b.__x <> ALL ((SELECT t.running FROM pgtrickle.trimmable($1) t)::xid8[])')
-            USING (one ->> 'id')::bigint;
-            GET DIAGNOSTICS gone = ROW_COUNT;
-        END IF;
+        PERFORM FROM pgtrickle.sources s WHERE s.id = (one ->> 'id')::bigint FOR UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
+        -- One statement, so that consumers and rows are seen through one snapshot. A consumer whose frontier is NULL is
+        -- loading: its row was committed before its snapshot was taken, so it has to hold back everything. What is
+        -- below the xmin of every frontier is visible to all of them; only the rest is asked for one by one.
+        EXECUTE pg_catalog.concat('WITH consumers AS MATERIALIZED (
+            SELECT f.snapshot
+            FROM pgtrickle.dependencies d
+            JOIN pgtrickle.stream_tables st ON st.id = d.stream_table_id AND NOT st.demoted
+            LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
+            WHERE d.source_id = $1
+        )
+        DELETE FROM ', one ->> 'name', ' b
+        WHERE b.__x < (
+            SELECT CASE WHEN pg_catalog.bool_and(c.snapshot IS NOT NULL)
+                        THEN pg_catalog.min(pg_catalog.pg_snapshot_xmin(c.snapshot)::text::pg_catalog.numeric)
+                             ::text::pg_catalog.xid8 END
+            FROM consumers c)
+        OR NOT EXISTS (
+            SELECT FROM consumers c
+            WHERE c.snapshot IS NULL OR NOT pg_catalog.pg_visible_in_snapshot(b.__x, c.snapshot))')
+        USING (one ->> 'id')::bigint;
+        GET DIAGNOSTICS gone = ROW_COUNT;
         trimmed := pg_catalog.jsonb_insert(trimmed, '{0}', pg_catalog.jsonb_build_object(
-            'id', one -> 'id', 'deleted', gone, 'emptied', emptied,
-            'unindexed', (SELECT pg_catalog.count(*) > 1 FROM pgtrickle.dependencies d
-                          WHERE d.source_id = (one ->> 'id')::bigint)
-                         AND pg_catalog.to_regclass(pg_catalog.concat(one ->> 'name', '_x')) IS NULL,
-            'bytes', coalesce(pg_catalog.pg_relation_size(pg_catalog.to_regclass(one ->> 'name')), 0)));
+            'id', one -> 'id', 'deleted', gone,
+            'bytes', pg_catalog.pg_relation_size((one ->> 'name')::pg_catalog.regclass)));
     END LOOP;
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -338,25 +279,15 @@ BEGIN
           FROM pgtrickle.stream_tables st
           JOIN pg_catalog.pg_class c ON c.relnamespace = 'pgtrickle_changes'::pg_catalog.regnamespace
                AND c.relname = pg_catalog.concat('o_', st.id)::name
-          WHERE only_for IS NULL
-             OR EXISTS (SELECT FROM pgtrickle.dependencies d
-                        WHERE d.source_stream_table_id = st.id AND d.stream_table_id = ANY (only_for))
           UNION ALL
           SELECT g.stream_table_id, c.oid, true
           FROM pgtrickle.stages g
           JOIN pg_catalog.pg_class c ON c.relnamespace = 'pgtrickle_state'::pg_catalog.regnamespace
-               AND c.relname = g.log_table
-          WHERE only_for IS NULL OR g.stream_table_id = ANY (only_for)) AS l
+               AND c.relname = g.log_table) AS l
     WHERE pg_catalog.pg_relation_size(l.oid) > 0;
     FOREACH one IN ARRAY coalesce(several, '{}') LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-        BEGIN
-            EXECUTE pg_catalog.concat('SELECT EXISTS (SELECT FROM ', one ->> 'name', ')') INTO worth;
-        EXCEPTION WHEN undefined_table THEN
-            CONTINUE;
-        END;
-        CONTINUE WHEN NOT worth;
         PERFORM FROM pgtrickle.stream_tables st WHERE st.id = (one ->> 'id')::bigint FOR NO KEY UPDATE SKIP LOCKED;
         CONTINUE WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
         IF (one ->> 'own')::boolean THEN

@@ -1,0 +1,297 @@
+-- Rows of inheritance families are captured one by one where a statement reaches several tables and somebody reads which.
+ALTER TABLE pgtrickle.sources DROP CONSTRAINT sources_trigger_level_check;
+ALTER TABLE pgtrickle.sources ADD CONSTRAINT sources_trigger_level_check
+    CHECK (trigger_level IN ('statement', 'mixed', 'row'));
+
+-- What it hangs below: OIDs with the xmin of the row in pg_inherits, which tells whether it was away for a while.
+ALTER TABLE pgtrickle.source_tables ADD COLUMN attached text NOT NULL DEFAULT '';
+UPDATE pgtrickle.source_tables t
+SET attached = coalesce((
+    SELECT string_agg(i.inhparent || ':' || i.xmin, ' ' ORDER BY i.inhparent)
+    FROM pg_catalog.pg_inherits i WHERE i.inhrelid = t.relid AND NOT i.inhdetachpending), '');
+
+-- Facts about what stream tables read that change answers without leaving a change row. A function, because names
+-- are printed by the search_path (fixed here), and because its plan, which takes ten times as long to make as to
+-- execute, is kept for the session.
+CREATE OR REPLACE FUNCTION pgtrickle.fingerprint(stream_table_ids bigint[])
+RETURNS TABLE (stream_table_id bigint, facts jsonb)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT f.stream_table_id, jsonb_build_object(
+        'cluster', (SELECT s.system_identifier || '/' || d.oid FROM pg_control_system() s, pg_database d
+                    WHERE d.datname = current_database()),
+        'xmax', pg_snapshot_xmax(pg_current_snapshot())::text,
+        'frontier_xmax', pg_snapshot_xmax(f.snapshot)::text,
+        'canary', (SELECT c.token FROM pgtrickle.canary c),
+        'relations', coalesce((
+            SELECT jsonb_object_agg(d.relid::text, jsonb_build_object(
+                'kind', d.kind,
+                'recorded_name', format('%I.%I', d.schema_name, d.object_name),
+                'name', CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END,
+                'named', to_regclass(format('%I.%I', d.schema_name, d.object_name))::oid::text,
+                'relkind', c.relkind, 'persistence', c.relpersistence,
+                'row_security', c.relrowsecurity::text || c.relforcerowsecurity::text,
+                'columns', coalesce((
+                    SELECT jsonb_object_agg(a.attnum::text, jsonb_build_object(
+                        'name', a.attname, 'type', a.atttypid::text, 'typmod', a.atttypmod,
+                        'collation', a.attcollation::text, 'not_null', a.attnotnull,
+                        -- Another expression of a virtual column changes all values, and nothing is written.
+                        'generated', CASE a.attgenerated WHEN 'v' THEN 'v ' || (
+                            SELECT pg_get_expr(g.adbin, g.adrelid) FROM pg_attrdef g
+                            WHERE g.adrelid = a.attrelid AND g.adnum = a.attnum) ELSE a.attgenerated::text END,
+                        'dropped', a.attisdropped, 'xmin', a.xmin::text,
+                        -- A partition or child may be given an expression of its own, which rewrites it alone.
+                        'below', CASE a.attgenerated WHEN 's' THEN (
+                            SELECT jsonb_object_agg(b.attrelid::text, b.xmin::text)
+                            FROM pgtrickle.source_tables t JOIN pg_attribute b ON b.attrelid = t.relid
+                            WHERE t.source_id = d.source_id AND t.relid <> d.relid AND b.attname = a.attname) END))
+                    FROM pg_attribute a WHERE a.attrelid = d.relid AND a.attnum = ANY (d.columns)), '{}'),
+                'keys', coalesce((
+                    SELECT jsonb_agg(k.columns ORDER BY k.columns)
+                    FROM (SELECT DISTINCT i.indkey::text || '/' || i.indnkeyatts AS columns FROM pg_index i
+                          WHERE i.indrelid = d.relid AND i.indisunique AND i.indisvalid AND i.indimmediate
+                            AND i.indpred IS NULL AND i.indexprs IS NULL
+                            -- A unique index of an inheritance parent says nothing about the rows of its children.
+                            AND (c.relkind = 'p' OR NOT EXISTS (
+                                SELECT FROM pg_inherits h WHERE h.inhparent = d.relid))) k), '[]'),
+                'family', CASE WHEN c.relkind = 'p' THEN (
+                    SELECT string_agg(t.relid::oid::text, ' ' ORDER BY t.relid::oid) FROM pg_partition_tree(c.oid) t) END,
+                -- tableoid is shown as a name: OIDs with the names that the tables of the family have.
+                'members', CASE WHEN -6 = ANY (d.columns) THEN (
+                    SELECT jsonb_object_agg(p.oid::text, format('%I.%I', m.nspname, p.relname))
+                    FROM pgtrickle.source_tables t JOIN pg_class p ON p.oid = t.relid
+                    JOIN pg_namespace m ON m.oid = p.relnamespace
+                    WHERE t.source_id = d.source_id AND t.place = 'own') END,
+                'files', coalesce((
+                    SELECT string_agg(p.relfilenode::text, ' ' ORDER BY p.oid)
+                    FROM pgtrickle.source_tables t JOIN pg_class p ON p.oid = t.relid
+                    WHERE t.source_id = d.source_id), c.relfilenode::text),
+                'generation', s.generation,
+                'captured', s.id IS NULL OR (
+                    s.partition_constraint IS NOT DISTINCT FROM
+                        CASE WHEN c.relispartition THEN pg_get_partition_constraintdef(c.oid) END
+                    AND NOT EXISTS (
+                        SELECT FROM pgtrickle.source_tables t CROSS JOIN jsonb_each_text(t.triggers) r
+                        LEFT JOIN pg_trigger g ON g.tgrelid = t.relid AND g.tgname = r.key
+                        WHERE t.source_id = s.id AND g.xmin::text IS DISTINCT FROM r.value)
+                    AND NOT EXISTS (
+                        WITH RECURSIVE own AS (
+                            SELECT d.relid
+                            UNION
+                            SELECT i.inhrelid FROM own o
+                            JOIN pg_inherits i ON i.inhparent = o.relid AND NOT i.inhdetachpending
+                        ), above AS (
+                            SELECT o.relid FROM own o
+                            UNION
+                            SELECT i.inhparent FROM above a
+                            JOIN pg_inherits i ON i.inhrelid = a.relid AND NOT i.inhdetachpending
+                        )
+                        SELECT FROM above a FULL JOIN (
+                            SELECT t.relid, t.attached FROM pgtrickle.source_tables t WHERE t.source_id = s.id) t
+                            ON t.relid = a.relid
+                        WHERE a.relid IS NULL OR t.relid IS NULL OR t.attached <> coalesce((
+                            SELECT string_agg(i.inhparent || ':' || i.xmin, ' ' ORDER BY i.inhparent)
+                            FROM pg_inherits i WHERE i.inhrelid = a.relid AND NOT i.inhdetachpending), ''))
+                    AND (s.trigger_level = 'row') = EXISTS (
+                        SELECT FROM pgtrickle.source_tables t JOIN pg_subscription_rel r ON r.srrelid = t.relid
+                        WHERE t.source_id = s.id AND t.place = 'own'))))
+            FROM pgtrickle.dependencies d
+            LEFT JOIN pg_class c ON c.oid = d.relid
+            LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+            LEFT JOIN pgtrickle.sources s ON s.id = d.source_id
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind IN ('table', 'stream_table', 'uncaptured')), '{}'),
+        'views', coalesce((
+            SELECT jsonb_object_agg(v.name, pg_get_viewdef(to_regclass(v.name)::oid))
+            FROM pgtrickle.dependencies d
+            CROSS JOIN LATERAL (SELECT format('%I.%I', d.schema_name, d.object_name)) AS v (name)
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind = 'view'), '{}'),
+        'functions', coalesce((
+            SELECT jsonb_object_agg(d.relid::text, jsonb_build_array(
+                d.object_name, p.prosrc, p.probin, p.provolatile, p.proisstrict, p.proconfig, p.prolang::text,
+                pg_get_function_sqlbody(p.oid), p.oid IS NOT NULL))
+            FROM pgtrickle.dependencies d LEFT JOIN pg_proc p ON p.oid = d.relid
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind = 'function'), '{}'),
+        'types', coalesce((
+            SELECT jsonb_object_agg(d.relid::text, (
+                SELECT coalesce(jsonb_agg(e.enumlabel ORDER BY e.enumsortorder), '[]')
+                FROM pg_enum e WHERE e.enumtypid = d.relid))
+            FROM pgtrickle.dependencies d
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind = 'type'), '{}'))
+    FROM pgtrickle.frontiers f
+    WHERE f.stream_table_id = ANY (stream_table_ids)
+    ORDER BY f.stream_table_id;
+END
+$$;
+
+-- What of a source's change buffer every registered consumer has seen: everything before `below` that was not `running`
+-- when one of them looked. A consumer without a frontier is loading: its row was committed before its snapshot was taken,
+-- so it has to hold back everything.
+CREATE FUNCTION pgtrickle.trimmable(source bigint, OUT below xid8, OUT running xid8[])
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN c.loading THEN '0'::xid8 WHEN c.number = 0 THEN e.xmax ELSE c.xmax::text::xid8 END,
+           coalesce(c.running, '{}')
+    FROM (SELECT count(*) AS number, coalesce(bool_or(f.snapshot IS NULL), false) AS loading,
+                 min(pg_snapshot_xmax(f.snapshot)::text::numeric) AS xmax,
+                 (SELECT array_agg(DISTINCT x.xid::text::numeric)::text::xid8[]
+                  FROM unnest(array_agg(f.snapshot)) AS s (snapshot)
+                  CROSS JOIN LATERAL pg_snapshot_xip(s.snapshot) AS x (xid)) AS running
+          FROM pgtrickle.dependencies d
+          JOIN pgtrickle.stream_tables st ON st.id = d.stream_table_id AND NOT st.demoted
+          LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
+          WHERE d.source_id = source) AS c,
+         (SELECT pg_snapshot_xmax(pg_current_snapshot()) AS xmax) AS e
+$$;
+
+-- Empties a change buffer all of whose rows every consumer has seen, if nobody is at it: to delete and vacuum many rows
+-- costs as much as a refresh. The lock is not waited for, and held for the milliseconds that reading so short a buffer takes;
+-- writers that come meanwhile wait for it. A refresh that has read the buffer holds a lock; one that has not will find
+-- nothing that was its own, because what is missing was visible in its frontier.
+CREATE FUNCTION pgtrickle.empty_buffer(buffer text, below xid8, running xid8[]) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    unseen boolean;
+BEGIN
+    EXECUTE concat('LOCK TABLE ', buffer, ' IN ACCESS EXCLUSIVE MODE NOWAIT');
+    EXECUTE concat('SELECT EXISTS (SELECT FROM ', buffer, ' b WHERE b.__x >= $1 OR b.__x = ANY ($2))')
+    INTO unseen USING below, running;
+    IF unseen THEN
+        RAISE SQLSTATE 'PT002';
+    END IF;
+    EXECUTE concat('TRUNCATE ', buffer);
+    RETURN true;
+EXCEPTION WHEN lock_not_available OR SQLSTATE 'PT002' THEN
+    RETURN false;
+END
+$$;
+
+-- Trims change buffers and logs in one message, each in a transaction of its own: those that the stream tables with these
+-- ids read and write, or all. What somebody else is working on is skipped. `report`: what is left of each change buffer
+-- that was not empty, the number of log rows deleted, and the sources that nobody reads. A procedure that commits can have no settings of its own, so that names are written out.
+-- Whether there is anything to delete is looked at without a lock: a lock is a write, and a write waits for the disk.
+DROP PROCEDURE pgtrickle.trim(jsonb);
+CREATE PROCEDURE pgtrickle.trim(INOUT report jsonb, only_for bigint[])
+LANGUAGE plpgsql AS $$
+DECLARE
+    one jsonb;
+    several jsonb[];
+    held bigint;
+    worth boolean;
+    below xid8;
+    running xid8[];
+    unseen bigint;
+    emptied boolean;
+    gone bigint;
+    trimmed jsonb := '[]';
+    log_rows bigint := 0;
+BEGIN
+    INSERT INTO pgtrickle.canary (token) VALUES (pg_catalog.gen_random_uuid()::text) ON CONFLICT DO NOTHING;
+    SELECT pg_catalog.array_agg(pg_catalog.jsonb_build_object('id', s.id, 'name', c.oid::pg_catalog.regclass) ORDER BY s.id)
+    INTO several
+    FROM pgtrickle.sources s
+    JOIN pg_catalog.pg_class c ON c.relnamespace = 'pgtrickle_changes'::pg_catalog.regnamespace
+         AND c.relname = pg_catalog.concat('b_', s.id)::name
+    WHERE pg_catalog.pg_relation_size(c.oid) > 0
+      AND EXISTS (SELECT FROM pgtrickle.dependencies d
+                  WHERE d.source_id = s.id AND (only_for IS NULL OR d.stream_table_id = ANY (only_for)));
+    FOREACH one IN ARRAY coalesce(several, '{}') LOOP
+        COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        gone := 0;
+        emptied := false;
+        BEGIN
+            EXECUTE pg_catalog.concat('SELECT EXISTS (
+                SELECT FROM ', one ->> 'name', ' b
+                WHERE b.__x < (SELECT t.below FROM pgtrickle.trimmable($1) t))')
+            INTO worth USING (one ->> 'id')::bigint;
+        EXCEPTION WHEN undefined_table THEN
+            CONTINUE;
+        END;
+        IF worth THEN
+            PERFORM FROM pgtrickle.sources s WHERE s.id = (one ->> 'id')::bigint FOR UPDATE SKIP LOCKED;
+            CONTINUE WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
+            -- A smaller one is deleted from and vacuumed as fast; to read a larger one takes too long.
+            IF pg_catalog.pg_relation_size((one ->> 'name')::pg_catalog.regclass) BETWEEN 262144 AND 16777216 THEN
+                SELECT t.below, t.running INTO below, running FROM pgtrickle.trimmable((one ->> 'id')::bigint) t;
+                EXECUTE pg_catalog.concat('
+                    SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE b.__x >= $1 OR b.__x = ANY ($2))
+                    FROM ', one ->> 'name', ' b') INTO gone, unseen USING below, running;
+                emptied := unseen = 0 AND pgtrickle.empty_buffer(one ->> 'name', below, running);
+            END IF;
+        END IF;
+        IF worth AND NOT emptied THEN
+            -- One statement, so that consumers and rows are seen through one snapshot.
+            EXECUTE pg_catalog.concat('
+                DELETE FROM ', one ->> 'name', ' b
+                WHERE b.__x < (SELECT t.below FROM pgtrickle.trimmable($1) t)
+                  AND b.__x <> ALL ((SELECT t.running FROM pgtrickle.trimmable($1) t)::xid8[])')
+            USING (one ->> 'id')::bigint;
+            GET DIAGNOSTICS gone = ROW_COUNT;
+        END IF;
+        trimmed := pg_catalog.jsonb_insert(trimmed, '{0}', pg_catalog.jsonb_build_object(
+            'id', one -> 'id', 'deleted', gone, 'emptied', emptied,
+            'unindexed', (SELECT pg_catalog.count(*) > 1 FROM pgtrickle.dependencies d
+                          WHERE d.source_id = (one ->> 'id')::bigint)
+                         AND pg_catalog.to_regclass(pg_catalog.concat(one ->> 'name', '_x')) IS NULL,
+            'bytes', coalesce(pg_catalog.pg_relation_size(pg_catalog.to_regclass(one ->> 'name')), 0)));
+    END LOOP;
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SELECT pg_catalog.array_agg(pg_catalog.jsonb_build_object('id', l.id, 'name', l.oid::pg_catalog.regclass, 'own', l.own)
+                                ORDER BY l.id)
+    INTO several
+    FROM (SELECT st.id, c.oid, false AS own
+          FROM pgtrickle.stream_tables st
+          JOIN pg_catalog.pg_class c ON c.relnamespace = 'pgtrickle_changes'::pg_catalog.regnamespace
+               AND c.relname = pg_catalog.concat('o_', st.id)::name
+          WHERE only_for IS NULL
+             OR EXISTS (SELECT FROM pgtrickle.dependencies d
+                        WHERE d.source_stream_table_id = st.id AND d.stream_table_id = ANY (only_for))
+          UNION ALL
+          SELECT g.stream_table_id, c.oid, true
+          FROM pgtrickle.stages g
+          JOIN pg_catalog.pg_class c ON c.relnamespace = 'pgtrickle_state'::pg_catalog.regnamespace
+               AND c.relname = g.log_table
+          WHERE only_for IS NULL OR g.stream_table_id = ANY (only_for)) AS l
+    WHERE pg_catalog.pg_relation_size(l.oid) > 0;
+    FOREACH one IN ARRAY coalesce(several, '{}') LOOP
+        COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        BEGIN
+            EXECUTE pg_catalog.concat('SELECT EXISTS (SELECT FROM ', one ->> 'name', ')') INTO worth;
+        EXCEPTION WHEN undefined_table THEN
+            CONTINUE;
+        END;
+        CONTINUE WHEN NOT worth;
+        PERFORM FROM pgtrickle.stream_tables st WHERE st.id = (one ->> 'id')::bigint FOR NO KEY UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
+        IF (one ->> 'own')::boolean THEN
+            -- Stages read it within the refresh that wrote it.
+            SELECT f.refresh_no INTO held FROM pgtrickle.frontiers f WHERE f.stream_table_id = (one ->> 'id')::bigint;
+        ELSE
+            -- What all dependents have consumed; all of it if there is none.
+            SELECT coalesce(pg_catalog.min(CASE WHEN d.stream_table_id IS NOT NULL
+                                                THEN coalesce((f.consumed ->> s.relid::text)::bigint, -1) END), s.last)
+            INTO held
+            FROM (SELECT st.relid, f.refresh_no AS last FROM pgtrickle.stream_tables st
+                  JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id WHERE st.id = (one ->> 'id')::bigint) s
+            LEFT JOIN (pgtrickle.dependencies d
+                       JOIN pgtrickle.stream_tables t ON t.id = d.stream_table_id AND NOT t.demoted
+                       LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = t.id)
+                 ON d.source_stream_table_id = (one ->> 'id')::bigint
+            GROUP BY s.last;
+        END IF;
+        EXECUTE pg_catalog.concat('DELETE FROM ', one ->> 'name', ' WHERE __n <= $1') USING held;
+        GET DIAGNOSTICS gone = ROW_COUNT;
+        log_rows := log_rows + gone;
+    END LOOP;
+    report := pg_catalog.jsonb_build_object(
+        'buffers', trimmed, 'log_rows', log_rows,
+        'limit', (SELECT i.buffer_limit_bytes FROM pgtrickle.installation i),
+        'unread', (SELECT coalesce(pg_catalog.array_agg(s.id), '{}') FROM pgtrickle.sources s
+                   WHERE NOT EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.source_id = s.id)));
+END
+$$;
