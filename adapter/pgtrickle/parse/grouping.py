@@ -215,18 +215,20 @@ class Grouping:
         plain = not (node.agg_distinct or node.agg_order)
         if not plain and (not distinct or node.agg_order):
             return AggregateCall(column, original)
-        node.args = tuple(self._argument(arg) for arg in node.args) if node.args else None
-        args = tuple(self.expressions.names.split(print_node(arg)) for arg in node.args or ())
         condition = node.agg_filter
         condition = self.expressions.names.split(print_node(condition)) if condition is not None else None
+        node.args = tuple(self._argument(arg, condition) for arg in node.args) if node.args else None
+        args = tuple(self.expressions.names.split(print_node(arg)) for arg in node.args or ())
         expr = self.expressions.names.split(print_node(node))
         return AggregateCall(column, expr, name, args, condition, plain, distinct)
 
-    def _argument(self, node: ast.Node) -> ast.Node:
-        """Compute an argument below the grouping, so that its type is known."""
+    def _argument(self, node: ast.Node, condition: Expr | None) -> ast.Node:
+        """Compute an argument below the grouping, so that its type is known; only for rows that FILTER lets in."""
         expr = self.expressions.names.split(print_node(node))
         if expr.column is not None:
             return node
+        if condition is not None and expr.refs:
+            expr = text("CASE WHEN ", condition, " THEN ", expr, " END")
         if expr not in self.args:
             self.args[expr] = Column(self.expressions.names.fresh("arg"), self.unknown)
         return self.expressions.names.placeholder(col(self.args[expr].name))
