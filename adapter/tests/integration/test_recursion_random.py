@@ -146,8 +146,8 @@ BOUNDED = {
     " join link k on k.s = r.x where n < 2) search depth first by x set place"
     " select x, n, row_number() over (order by place, n, x) from r",
     "window in the step": "with recursive r(x, n) as (select id, 0::bigint from root union all select e.d,"
-    " n + row_number() over (order by e.d, e.s, n) from r join edge e on e.s = r.x where n < 4) select x, count(*) from r"
-    " group by x",
+    " n + row_number() over (order by e.d, e.s, n) from r join edge e on e.s = r.x where n < 4)"
+    " select x, count(*) from r group by x",
     "cross join": "with recursive r(x, n) as (select id, 0 from root union all select r.x, n + 1 from r"
     " cross join (select 1 from blocked) z where n < 2) select * from r",
 }
