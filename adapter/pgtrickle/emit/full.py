@@ -27,8 +27,8 @@ from pgtrickle.emit.fragments import (
 )
 from pgtrickle.emit.net import compared, net_changes, stored_rows
 from pgtrickle.emit.relational import Printer
-from pgtrickle.emit.stage import loosened, rows_now, state_now, state_of
-from pgtrickle.emit.state import State, with_hash
+from pgtrickle.emit.stage import loosened, rows_now, state_now
+from pgtrickle.emit.state import State, state_of, with_hash
 from pgtrickle.emit.target import Target, output_target
 from pgtrickle.ir.schema import Equality
 from pgtrickle.plan import Bindings, Plan, Relation, Stage

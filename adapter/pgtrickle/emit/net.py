@@ -11,7 +11,7 @@ from pgtrickle.emit.apply import Changes, consolidate
 from pgtrickle.emit.fragments import WEIGHT, Name, commas, names, table
 from pgtrickle.emit.pairs import paired, shows_groups
 from pgtrickle.emit.relational import Printer
-from pgtrickle.emit.state import State, move
+from pgtrickle.emit.state import move, state_of
 from pgtrickle.emit.target import Target, finder
 from pgtrickle.emit.tops import grouping_of, keyed_of, rebuilt
 from pgtrickle.errors import InternalError
@@ -86,10 +86,9 @@ def changed_groups(
     stage: Stage, target: Target, bindings: Bindings, changed: frozenset[InputKey], printer: Printer
 ) -> Changes | None:
     """Strategy AGGREGATE: state changed by the delta; output rows before and after."""
-    relation = bindings.stages[stage.number].state
-    if relation is None:
-        raise InternalError("a stage that adds and subtracts has a state table")
-    state = State.of(stage, relation)
+    state = state_of(stage, bindings)
+    if state is None:
+        raise InternalError("a stage of this strategy adds and subtracts")
     chain, grouping = grouping_of(stage.operator)
     rows = changed_rows(grouping.child, changed, printer)
     if rows is None:

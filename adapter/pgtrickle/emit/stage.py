@@ -12,10 +12,9 @@ from pgtrickle.emit.net import affected_groups, changed_groups, changed_rows, co
 from pgtrickle.emit.pick import picked_rows
 from pgtrickle.emit.recursion import changed_recursion
 from pgtrickle.emit.relational import Printer
-from pgtrickle.emit.state import State, as_weighted
+from pgtrickle.emit.state import State, as_weighted, state_of
 from pgtrickle.emit.target import Target, output_target
 from pgtrickle.emit.tops import grouping_of, rebuilt
-from pgtrickle.errors import InternalError
 from pgtrickle.ir.operators import InputKey
 from pgtrickle.ir.schema import Column, Equality
 from pgtrickle.plan import Bindings, Plan, Stage, Strategy
@@ -114,16 +113,6 @@ def rows_now(stage: Stage, bindings: Bindings) -> Composable:
     printer = Printer(bindings)
     printer.define("totals", SQL("SELECT * FROM {}").format(table(state.target.relation)))
     return printer.statement(printer.select(rebuilt(chain, state.results("totals", ""))))
-
-
-def state_of(stage: Stage, bindings: Bindings) -> State | None:
-    """The state of a stage that adds and subtracts; None for the others."""
-    if stage.strategy is not Strategy.AGGREGATE:
-        return None
-    relation = bindings.stages[stage.number].state
-    if relation is None:
-        raise InternalError("a stage that adds and subtracts has a state table")
-    return State.of(stage, relation)
 
 
 def state_now(state: State, bindings: Bindings) -> Composable:

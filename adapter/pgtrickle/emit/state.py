@@ -22,7 +22,7 @@ from pgtrickle.errors import InternalError
 from pgtrickle.ir.expr import Expr, Ref, col, text
 from pgtrickle.ir.operators import Aggregate, AggregateCall, Filter, Named, Operator, Project
 from pgtrickle.ir.schema import INT8, Column
-from pgtrickle.plan import Relation, Stage
+from pgtrickle.plan import Bindings, Relation, Stage, Strategy
 from pgtrickle.rewrite.restrict import restrict
 
 
@@ -183,6 +183,16 @@ class State:
             for call, rule, columns in self.calls
         ]
         return (*keys, *results)
+
+
+def state_of(stage: Stage, bindings: Bindings) -> State | None:
+    """The state of a stage that adds and subtracts; None for the others."""
+    if stage.strategy is not Strategy.AGGREGATE:
+        return None
+    relation = bindings.stages[stage.number].state
+    if relation is None:
+        raise InternalError("a stage that adds and subtracts has a state table")
+    return State.of(stage, relation)
 
 
 #: What counts the rows of a group; what counts the same is not kept twice.
