@@ -163,7 +163,10 @@ class PgTrickle:
             CatalogError: the extension pg_trickle is installed, or the catalog is newer than this package.
             PermissionDenied: CREATE on the database is missing.
         """
-        return installation.install(self.conn)
+        applied = installation.install(self.conn)
+        if applied:
+            capture.renew(self.conn)
+        return applied
 
     def uninstall(self, *, drop_stream_tables: bool = False) -> tuple[str, ...]:
         """Remove triggers, buffers, state and catalog.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgtrickle.capture.buffers import buffer_of, output_log_of
 from pgtrickle.capture.fingerprint import Difference, Severity, compare, fingerprint, partitions_changed
-from pgtrickle.capture.install import InstalledSource, install, release, repair
+from pgtrickle.capture.install import InstalledSource, install, release, renew, repair
 from pgtrickle.capture.relations import restrictions
 from pgtrickle.capture.trim import TrimResult, rejoin, trim
 from pgtrickle.capture.uninstall import uninstall
@@ -22,6 +22,7 @@ __all__ = [
     "partitions_changed",
     "rejoin",
     "release",
+    "renew",
     "repair",
     "restrictions",
     "trim",

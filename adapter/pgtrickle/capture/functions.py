@@ -179,6 +179,11 @@ def _oids(relids: Sequence[int]) -> Composable:
     return SQL("{}::pg_catalog.oid[]").format(Literal("{" + ",".join(map(str, relids)) + "}"))
 
 
+def _regclass(relid: int) -> Composable:
+    """A constant on which a plan depends: it is made again when that table, or what hangs below it, changes."""
+    return SQL("{}::pg_catalog.regclass").format(Literal(str(relid)))
+
+
 def _may_meet_strangers(shape: Shape, *, above: bool) -> Composable:
     """Whether a statement may reach tables below a source that it had not when capture was installed."""
     if not shape.parents:
@@ -204,6 +209,8 @@ def _statement(shape: Shape, *, partition: str | None = None) -> Composed:
         links=Literal(shape.links),
         parents=_oids(shape.parents),
         known=_oids(shape.known),
+        source=_regclass(shape.relid),
+        parent_tables=SQL("ARRAY[{}]::pg_catalog.regclass[]").format(comma_separated(map(_regclass, shape.parents))),
         several_changed=_several_changed(shape.data, shape.key),
         fits=_fits("r", shape.data),
         new_values=_values(1, "r", shape.columns, tableoid),

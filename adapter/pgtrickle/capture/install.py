@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,8 +12,10 @@ from pgtrickle.capture.converge import converge, remove, retire
 from pgtrickle.capture.relations import Family
 from pgtrickle.catalog import sources, stream_tables
 from pgtrickle.catalog.model import Dependency, Source
-from pgtrickle.errors import InternalError, LockTimeout, UnsupportedQuery
+from pgtrickle.errors import InternalError, LockTimeout, PgTrickleError, UnsupportedQuery
 from pgtrickle.plan import SourceNeed
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,3 +244,26 @@ def settle(conn: db.Connection, source: Source, *, policy: db.LockPolicy | None 
     except LockTimeout:
         return False
     return True
+
+
+def renew(conn: db.Connection, *, policy: db.LockPolicy | None = None) -> None:
+    """Give every source the trigger functions of this engine: those of an earlier one may know less.
+
+    What cannot be renewed now, because the source is locked for example, is said in a warning, and works as it did.
+
+    Args:
+        conn: autocommit, not in a transaction.
+        policy: how long to wait for locks.
+    """
+    for source in sources.fetch_all(conn):
+        try:
+            done = settle(conn, source, policy=policy)
+        except PgTrickleError as error:
+            _log.warning("%s.%s: %s", source.schema_name, source.table_name, error.message)
+            continue
+        if not done:
+            _log.warning(
+                "%s.%s is locked: it keeps the trigger functions of the earlier engine until its capture changes",
+                source.schema_name,
+                source.table_name,
+            )

@@ -79,6 +79,8 @@ def test_a_catalog_of_an_earlier_version_is_migrated_and_its_stream_tables_follo
         assert len(engine.install()) == installation.migrations()[-1].version - version
         before = {row.name for row in engine.status()}
         assert before == {f"public.{name}" for name in QUERIES}
+        known = "SELECT count(*) FROM pg_proc WHERE prosrc LIKE '%pgtrickle.unmet_tables(%' AND proname LIKE 'f~_%'"
+        assert conn.execute(known + " ESCAPE '~'").fetchone() != (0,), "functions of the earlier engine were left"
         for result in engine.refresh_all():
             assert result.action == "FULL", result
             assert result.fallback_reason

@@ -131,6 +131,95 @@ def test_children_that_come_and_go_between_refreshes_leave_nothing_behind(conn, 
         _all_right(engine, conn, OVER_HEIRS)
 
 
+#: What comes while a transaction is under way, what that writes then, and what takes it away again.
+UNDER_A_SNAPSHOT = {
+    "partition": (P3, "INSERT INTO pt VALUES (201, 'x'), (1, 'y')", "DROP TABLE p3"),
+    "attached": (
+        "CREATE TABLE p3 (k int, v text); ALTER TABLE pt ATTACH PARTITION p3 FOR VALUES FROM (200) TO (300)",
+        "UPDATE pt SET k = k + 110 WHERE k BETWEEN 90 AND 99; INSERT INTO pt VALUES (299, 'x')",
+        "ALTER TABLE pt DETACH PARTITION p3; DROP TABLE p3",
+    ),
+    "below": (
+        "CREATE TABLE p2b PARTITION OF p2 FOR VALUES FROM (150) TO (200) PARTITION BY RANGE (k);"
+        "CREATE TABLE p2b1 PARTITION OF p2b FOR VALUES FROM (150) TO (160)",
+        "INSERT INTO pt VALUES (155, 'x')",
+        "DROP TABLE p2b",
+    ),
+    "two": (
+        f"{P3}; CREATE TABLE p4 PARTITION OF pt FOR VALUES FROM (300) TO (400); DROP TABLE p4",
+        "INSERT INTO pt VALUES (201, 'x')",
+        "DROP TABLE p3",
+    ),
+    # Rows of it look like rows that are there, so that no delta is refused for deleting what there is not.
+    "child": (
+        "CREATE TABLE c2 () INHERITS (parent)",
+        "INSERT INTO c2 VALUES (9, 'o'); UPDATE parent SET v = 'x' WHERE tableoid = 'c2'::regclass",
+        "DROP TABLE c2",
+    ),
+    "grandchild": (
+        "ALTER TABLE orphan INHERIT child",
+        "DELETE FROM parent WHERE tableoid = 'orphan'::regclass",
+        "ALTER TABLE orphan NO INHERIT child; INSERT INTO orphan VALUES (9, 'o')",
+    ),
+    "first child": (
+        "ALTER TABLE orphan INHERIT plain",
+        "UPDATE plain SET v = v || '!' WHERE tableoid = 'orphan'::regclass",
+        "ALTER TABLE orphan NO INHERIT plain; UPDATE orphan SET v = 'o'",
+    ),
+}
+
+
+@pytest.mark.edges_only
+def test_tables_that_come_after_a_writers_snapshot_and_go_before_a_refresh_leave_nothing_behind(conn, connect, engine):
+    queries = OVER_PARTITIONS | {"s_parent": OVER_HEIRS["s_parent"], "s_plain": "SELECT id, v FROM plain"}
+    conn.execute(PARTITIONS + ";" + HEIRS)
+    conn.execute("CREATE TABLE orphan (id int NOT NULL, v text, x int); INSERT INTO orphan VALUES (9, 'o')")
+    conn.execute("INSERT INTO parent VALUES (9, 'o'); INSERT INTO plain VALUES (9, 'o')")
+    _create(engine, conn, queries)
+    with connect() as seasoned:
+        for come, write, go in UNDER_A_SNAPSHOT.values():
+            seasoned.execute("INSERT INTO pt VALUES (95, 'first'), (105, 'first')")
+            seasoned.execute("UPDATE parent SET v = v; UPDATE plain SET v = v")
+            _all_right(engine, conn, queries)
+            with connect() as fresh:
+                for writer, level in ((fresh, "REPEATABLE READ"), (seasoned, "SERIALIZABLE")):
+                    writer.execute(f"BEGIN ISOLATION LEVEL {level}")
+                    writer.execute("SELECT FROM plain")
+                    conn.execute(come)
+                    writer.execute(write)
+                    writer.execute("COMMIT")
+                    conn.execute(go)
+                    _all_right(engine, conn, queries)
+
+
+@pytest.mark.newest_only
+def test_transactions_with_a_snapshot_pay_no_recompute_for_a_partition_that_they_do_not_reach(conn, connect, engine):
+    conn.execute(PARTITIONS)
+    _create(engine, conn, OVER_PARTITIONS)
+    with connect() as writer:
+        writer.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM pt; INSERT INTO pt VALUES (6, 'x')")
+        conn.execute(
+            "CREATE TABLE p3 (k int, v text); ALTER TABLE pt ATTACH PARTITION p3 FOR VALUES FROM (200) TO (300)"
+        )
+        writer.execute("INSERT INTO pt VALUES (5, 'x'); UPDATE pt SET v = v || '!' WHERE k < 20; COMMIT")
+        assert _all_right(engine, conn, OVER_PARTITIONS) == ["DIFFERENTIAL", "DIFFERENTIAL", "NO_DATA"]
+
+
+@pytest.mark.newest_only
+def test_transactions_with_a_snapshot_do_not_wait_for_partitions_that_they_do_not_reach(conn, connect, engine):
+    conn.execute(PARTITIONS)
+    _create(engine, conn, OVER_PARTITIONS)
+    with connect() as writer, connect() as other:
+        other.execute("BEGIN; LOCK TABLE p2a IN ACCESS EXCLUSIVE MODE")
+        writer.execute("SET statement_timeout = '10s'; BEGIN ISOLATION LEVEL REPEATABLE READ")
+        writer.execute("INSERT INTO pt VALUES (5, 'x')")
+        other.execute("COMMIT; BEGIN; LOCK TABLE p2a IN ACCESS EXCLUSIVE MODE NOWAIT; COMMIT")
+        writer.execute("INSERT INTO pt VALUES (105, 'x'); COMMIT")
+        assert "FULL" in _all_right(engine, conn, OVER_PARTITIONS)
+        writer.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; INSERT INTO pt VALUES (105, 'x'); COMMIT")
+        assert "FULL" not in _all_right(engine, conn, OVER_PARTITIONS)
+
+
 #: Each reads what only the table of a row tells; name -> query.
 TOLD_APART = {
     "s_only": "SELECT id, v FROM ONLY parent",
