@@ -13,7 +13,7 @@ from pgtrickle.capture.buffers import alter_buffer, buffer_of, create_buffer, dr
 from pgtrickle.capture.functions import Shape
 from pgtrickle.capture.relations import QUERIES, BufferColumn, Family, InstalledTrigger, Level, Table
 from pgtrickle.capture.triggers import Trigger
-from pgtrickle.catalog import installation, sources
+from pgtrickle.catalog import groups, installation, sources
 from pgtrickle.catalog.model import Source
 from pgtrickle.catalog.sources import SourceTable
 from pgtrickle.errors import CatalogError, StatementFailed, TransactionConflict
@@ -49,6 +49,7 @@ class _Actual:
     triggers: tuple[InstalledTrigger, ...]
     recorded: Mapping[int, SourceTable]
     added_with_rows: tuple[Table, ...]
+    overflowed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,12 @@ class _Gap:
     create: tuple[Trigger, ...]
     drop: tuple[InstalledTrigger, ...]
     missed: str | None
+    overflowed: bool
 
     @property
     def is_empty(self) -> bool:
         buffer = self.create_buffer or self.alter_buffer or self.index_buffer
-        return not (buffer or self.functions or self.create or self.drop)
+        return not (buffer or self.functions or self.create or self.drop or self.overflowed)
 
 
 def _target(conn: db.Connection, source: Source, found: Family) -> _Target:
@@ -148,6 +150,7 @@ def _actual(conn: db.Connection, source: Source, found: Family) -> _Actual:
         triggers=_triggers(conn, source),
         recorded=recorded,
         added_with_rows=tuple(table for table in added if not relations.never_filled(conn, table)),
+        overflowed=sources.overflowed(conn, source.id),
     )
 
 
@@ -209,7 +212,8 @@ def _gap(source: Source, target: _Target, actual: _Actual) -> _Gap:
         functions=tuple(name for name, body in target.bodies.items() if actual.bodies.get(name) != body),
         create=tuple(broken),
         drop=tuple(trigger for key, trigger in existing.items() if key not in names),
-        missed=_missed(source, target, actual),
+        missed="its change buffer reached the limit" if actual.overflowed else _missed(source, target, actual),
+        overflowed=actual.overflowed,
     )
 
 
@@ -267,6 +271,8 @@ def _apply(conn: db.Connection, source: Source, target: _Target, gap: _Gap) -> N
         db.execute(conn, statement)
     for statement in (*gap.alter_buffer, *gap.index_buffer):
         db.execute(conn, statement)
+    if gap.overflowed:
+        sources.end_overflow(conn, source.id)
 
 
 def _record(conn: db.Connection, source: Source, target: _Target, missed: str | None) -> Source:
@@ -306,6 +312,9 @@ def converge(conn: db.Connection, source: Source) -> Source:
     if gap.is_empty:
         return source if gap.missed is None else _record(conn, source, target, gap.missed)
     relations.require_privileges(conn, target.family)
+    if gap.overflowed:
+        # Nobody may be reading what is about to be emptied; to be waited for before writers wait for us.
+        groups.touch(conn, sources.consumers(conn, source.id))
     _lock(conn, target.family)
     # What was read before the lock may be out of date.
     target, _, gap = _look(conn, source)

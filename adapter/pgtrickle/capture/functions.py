@@ -21,6 +21,11 @@ RETIRED = files("pgtrickle.capture").joinpath("templates/retired.plpgsql").read_
 
 _WEIGHT = Identifier(WEIGHT_COLUMN)
 
+#: A statement of many rows is captured in parts, with a look at the size of the change buffer after each: the first
+#: takes so many bytes of the limit per row, and at least so many rows.
+_PART_BYTES = 1024
+_PART_ROWS = 10_000
+
 
 def changes_function(source_id: int) -> str:
     """Name of the function for INSERT, UPDATE and DELETE statements on a source and all below it."""
@@ -164,13 +169,18 @@ def _several_changed(columns: Sequence[Column], key: Sequence[str]) -> Composabl
 def _fill(template: str, shape: Shape, **holes: Composable) -> Composed:
     buffer = buffer_of(shape.source_id)
     targets = comma_separated([_WEIGHT, *(Identifier(change_column(column.number)) for column in shape.columns)])
+    known = {
+        "source_id": Literal(shape.source_id),
+        "buffer": qualified(buffer.schema, buffer.name),
+        "buffer_name": Literal(f"{buffer.schema}.{buffer.name}"),
+        "limit": Literal(shape.limit_bytes),
+    }
     return _template(template).format(
-        source_id=Literal(shape.source_id),
-        buffer=qualified(buffer.schema, buffer.name),
-        buffer_name=Literal(f"{buffer.schema}.{buffer.name}"),
-        limit=Literal(shape.limit_bytes),
         targets=targets,
         truncate_rows=Literal(shape.truncate_rows),
+        part=Literal(max(_PART_ROWS, shape.limit_bytes // _PART_BYTES)),
+        mark=_template("mark").format(**known),
+        **known,
         **holes,
     )
 

@@ -17,6 +17,12 @@ from pgtrickle.catalog.model import Source
 #: Autovacuum would come a minute later; until then every refresh would read the dead rows.
 _MANY_ROWS = 10_000
 
+#: A change buffer with more than this part of its limit in rows that somebody has yet to read lets go of them: later,
+#: capture would stop for all of its consumers.
+_TOO_FULL = 0.5
+#: ... and is looked at from this part of the limit on.
+_FILLING = 0.75
+
 #: Such a buffer is vacuumed in a millisecond, and an empty file tells the runner that nothing has changed.
 _SMALL_BYTES = 256 * 1024
 
@@ -77,7 +83,9 @@ def trim(conn: db.Connection, only_for: Sequence[int] | None = None) -> TrimResu
 
 def _has_work(report: Mapping[str, Any]) -> bool:
     """Whether anything is left to be done that the procedure cannot do."""
-    return bool(report["unread"]) or any(one["deleted"] or one["bytes"] > report["limit"] for one in report["buffers"])
+    return bool(report["unread"]) or any(
+        one["deleted"] or one["bytes"] > _FILLING * report["limit"] for one in report["buffers"]
+    )
 
 
 def _remove(conn: db.Connection, source: Source) -> bool:
@@ -100,14 +108,17 @@ def _size(conn: db.Connection, source: Source) -> _Size | None:
 
 
 def _demote(conn: db.Connection, source: Source) -> int | None:
-    """Let go of the consumer that is furthest behind if the buffer is too large; not in the middle of its refresh."""
+    """Let go of the consumer that is furthest behind if the buffer is too large; not in the middle of its refresh.
+
+    Earlier, before capture stops for all, of those that will not catch up by themselves.
+    """
     size = _size(conn, source)
-    if size is None or size.bytes <= size.limit_bytes:
+    if size is None or size.bytes <= _FILLING * size.limit_bytes:
         return None
     live = db.fetch_value(conn, _LIVE_BYTES.format(buffer=buffer_name(source.id)))
-    if live <= size.limit_bytes // 2:
+    if live <= _TOO_FULL * size.limit_bytes:
         return None
-    return access.value(conn, "demote_furthest_behind", id=source.id)
+    return access.value(conn, "demote_furthest_behind", id=source.id, full=size.bytes > size.limit_bytes)
 
 
 def rejoin(conn: db.Connection, stream_table_ids: Sequence[int]) -> tuple[int, ...]:

@@ -97,6 +97,17 @@ SET place = excluded.place, attached = excluded.attached, triggers = excluded.tr
 -- name: delete_source_tables
 DELETE FROM pgtrickle.source_tables WHERE source_id = %(id)s AND relid <> ALL (%(keep)s::oid[])
 
+-- name: overflowed
+SELECT EXISTS (SELECT FROM pgtrickle.overflows WHERE source_id = %(id)s)
+
+-- name: end_overflow
+-- Writers and refreshes are kept out by now. Somebody who only reads, pg_dump for hours, must not hold us up.
+WITH over AS (DELETE FROM pgtrickle.overflows WHERE source_id = %(id)s)
+SELECT pgtrickle.empty_buffer('pgtrickle_changes.b_' || %(id)s::bigint, NULL, '{}')
+
+-- name: fetch_consumers
+SELECT DISTINCT stream_table_id AS id FROM pgtrickle.dependencies WHERE source_id = %(id)s ORDER BY 1
+
 -- name: source_needs
 -- Columns of consumers that need no rows count too: where there are rows, an update that changes no column in the buffer
 -- leaves none.
@@ -169,7 +180,8 @@ ORDER BY id DESC LIMIT %(limit)s
 -- name: prune_history
 DELETE FROM pgtrickle.refresh_history h
 WHERE h.finished_at < pg_catalog.now() - (SELECT history_retention FROM pgtrickle.installation)
-  AND EXISTS (SELECT FROM pgtrickle.refresh_history l WHERE l.stream_table_id = h.stream_table_id AND l.id > h.id)
+  AND (EXISTS (SELECT FROM pgtrickle.refresh_history l WHERE l.stream_table_id = h.stream_table_id AND l.id > h.id)
+       OR NOT EXISTS (SELECT FROM pgtrickle.stream_tables st WHERE st.id = h.stream_table_id))
 
 -- name: record_message
 INSERT INTO pgtrickle.messages (stream_table_id, code, text) VALUES (%(id)s, %(code)s, %(text)s)
@@ -278,7 +290,8 @@ SELECT pg_catalog.clock_timestamp() AS now, st.id, st.relid,
            AND NOT coalesce('uncaptured' = ANY (d.kinds), false) AS watched,
        coalesce(d.source_ids, '{}') AS source_ids, coalesce(d.stream_table_ids, '{}') AS stream_table_ids,
        l.runner_id, l.expires_at,
-       st.recompute_reason IS NOT NULL OR st.demoted OR c.oid IS NULL OR coalesce(d.behind, false) AS pending
+       st.recompute_reason IS NOT NULL OR st.demoted OR c.oid IS NULL OR coalesce(d.behind, false)
+           OR coalesce(d.source_ids && (SELECT array_agg(o.source_id) FROM pgtrickle.overflows o), false) AS pending
 FROM (VALUES (0)) AS one (x)
 LEFT JOIN pgtrickle.stream_tables st ON true
 LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = st.relid
@@ -351,7 +364,8 @@ WITH behind AS (
     SELECT f.stream_table_id AS id
     FROM pgtrickle.frontiers f
     WHERE EXISTS (SELECT FROM pgtrickle.dependencies d JOIN pgtrickle.stream_tables t ON t.id = d.stream_table_id
-                  WHERE d.source_id = %(id)s AND d.stream_table_id = f.stream_table_id AND NOT t.demoted)
+                  WHERE d.source_id = %(id)s AND d.stream_table_id = f.stream_table_id AND NOT t.demoted
+                    AND (%(full)s OR t.status IN ('SUSPENDED', 'ERROR') OR t.consecutive_errors > 0))
     ORDER BY pg_catalog.pg_snapshot_xmax(f.snapshot) NULLS FIRST, f.stream_table_id
     LIMIT 1
     FOR UPDATE OF f SKIP LOCKED

@@ -182,3 +182,18 @@ def narrow_dependency(conn: db.Connection, dependency: Dependency) -> None:
         columns=list(dependency.columns),
         rows=dependency.rows,
     )
+
+
+def overflowed(conn: db.Connection, source_id: int) -> bool:
+    """Whether the change buffer of a source has reached its limit, and capture has stopped."""
+    return access.value(conn, "overflowed", id=source_id)
+
+
+def end_overflow(conn: db.Connection, source_id: int) -> None:
+    """Let capture begin again, with an empty change buffer; writers and refreshes have to be locked out."""
+    access.value(conn, "end_overflow", id=source_id)
+
+
+def consumers(conn: db.Connection, source_id: int) -> tuple[int, ...]:
+    """Ids of the stream tables that read a source."""
+    return tuple(row["id"] for row in access.rows(conn, "fetch_consumers", dict, id=source_id))

@@ -107,11 +107,18 @@ def attempt(session: Session, members: Sequence[Member], request: Request) -> Se
         # Somebody else has moved a frontier since the group was read.
         found = fetch_windows(session.conn, wanted)
         session.statements += 1
+    _check_overflows(found)
     _move(session, members, request, found)
     if request.prelude is not None:
         _require_moved(members)
     _check_partitions(session, [member for member in running if member.moved])
     return members
+
+
+def _check_overflows(windows: Mapping[int, Mapping[int, Window]]) -> None:
+    overflowed = tuple(key for key, found in windows.items() if any(window.overflowed for window in found.values()))
+    if overflowed:
+        raise NeedsRepair(overflowed, "a change buffer reached its limit")
 
 
 def _require_moved(members: Sequence[Member]) -> None:

@@ -30,10 +30,12 @@ class Window:
     Attributes:
         rows: change rows, counted up to a cap.
         marked: it has a mark: something happened that left no rows (TRUNCATE, DDL, a capture past its size).
+        overflowed: capture is past its size and has stopped: before anything is read, it has to begin again.
     """
 
     rows: int = 0
     marked: bool = False
+    overflowed: bool = False
 
     @property
     def empty(self) -> bool:

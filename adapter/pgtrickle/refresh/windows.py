@@ -47,7 +47,7 @@ def windows_of(rows: Iterable[Mapping[str, Any]]) -> dict[int, dict[int, Window]
     """What the statement of `windows_query` returned; stream table id -> relid of the source -> window."""
     found: dict[int, dict[int, Window]] = {}
     for row in rows:
-        found.setdefault(row["id"], {})[row["relid"]] = Window(row["rows"], row["marked"])
+        found.setdefault(row["id"], {})[row["relid"]] = Window(row["rows"], row["marked"], row["overflowed"])
     return found
 
 
@@ -60,10 +60,12 @@ def _window(wanted: WindowOf) -> Query:
     limit = SQL("") if wanted.cap is None else SQL(" LIMIT {}").format(Literal(wanted.cap))
     return SQL(
         "SELECT {id}::bigint AS id, {relid}::bigint AS relid, pg_catalog.count(*) AS rows, "
-        "coalesce(pg_catalog.bool_or(w.{weight} = 0), false) AS marked "
+        "coalesce(pg_catalog.bool_or(w.{weight} = 0), false) AS marked, "
+        "EXISTS (SELECT FROM pgtrickle.overflows o WHERE o.source_id = {source_id}) AS overflowed "
         "FROM (SELECT b.{weight} FROM {buffer} b WHERE {xids}{limit}) w"
     ).format(
         id=Literal(wanted.stream_table_id),
+        source_id=Literal(wanted.source_id),
         relid=Literal(wanted.relid),
         weight=Identifier(WEIGHT_COLUMN),
         buffer=Identifier(buffer.schema, buffer.name),
