@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from pgtrickle.capture.buffers import buffer_of, output_log_of
-from pgtrickle.capture.fingerprint import Difference, Severity, compare, fingerprint, partitions_changed
+from pgtrickle.capture.fingerprint import (
+    Difference,
+    Severity,
+    compare,
+    content_touched,
+    fingerprint,
+    partitions_changed,
+)
 from pgtrickle.capture.install import InstalledSource, install, release, renew, repair
 from pgtrickle.capture.relations import restrictions
 from pgtrickle.capture.trim import TrimResult, rejoin, trim
@@ -16,6 +23,7 @@ __all__ = [
     "TrimResult",
     "buffer_of",
     "compare",
+    "content_touched",
     "fingerprint",
     "install",
     "output_log_of",

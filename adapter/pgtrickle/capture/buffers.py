@@ -36,6 +36,8 @@ def create_buffer(source_id: int) -> tuple[Composed, ...]:
     """
     buffer = buffer_name(source_id)
     return (
+        # Of a buffer that somebody has renamed.
+        index_buffer(source_id, wanted=False),
         SQL(
             "CREATE TABLE {} ({} xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(), {} smallint NOT NULL)"
             " WITH (autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_threshold = 1000)"

@@ -17,7 +17,7 @@ from pgtrickle.catalog import groups, installation, sources
 from pgtrickle.catalog.model import Source
 from pgtrickle.catalog.sources import SourceTable
 from pgtrickle.errors import CatalogError, StatementFailed, TransactionConflict
-from pgtrickle.names import CHANGES_SCHEMA, TABLEOID
+from pgtrickle.names import CHANGES_SCHEMA, TABLEOID, change_column
 from pgtrickle.sql import comma_separated, qualified
 
 #: The largest change buffer that is indexed while its writers wait, bytes; takes some 20 ms.
@@ -174,25 +174,41 @@ def _missed(source: Source, target: _Target, actual: _Actual) -> str | None:
     """Why changes may have gone by uncaptured since the last look."""
     if not actual.recorded:
         return None
+    if not _holds(source, actual):
+        return "the change buffer was dropped or altered"
     if actual.added_with_rows:
         return f"{actual.added_with_rows[0].name} was added with rows in it"
     if source.partition_constraint != target.shape.partition:
         return "its partition constraint changed"
     if (source.trigger_level == "row") != (target.shape.level == "row"):
         return "logical replication writes to it now, or no longer does"
-    present = {(trigger.relid, trigger.name): trigger.xmin for trigger in actual.triggers}
-    for table in target.family.tables:
-        known = actual.recorded.get(table.relid)
-        if known is None:
-            continue
-        if known.attached != table.attached:
-            return f"{table.name} was attached or detached, or was away for a while"
-        for name, xmin in known.triggers.items():
-            if present.get((table.relid, name)) != xmin:
-                return f"the trigger {name} on {table.name} was changed, disabled or dropped"
+    changed = next(filter(None, (_changed(table, actual) for table in target.family.tables)), None)
+    if changed is not None:
+        return changed
     own = {table.relid for table in target.family.own}
     gone = [relid for relid, table in actual.recorded.items() if table.place == "own" and relid not in own]
     return f"a partition or child (OID {gone[0]}) was removed" if gone else None
+
+
+def _holds(source: Source, actual: _Actual) -> bool:
+    """Whether the change buffer is there with what is captured."""
+    return actual.has_buffer and {change_column(number) for number in source.columns} <= {
+        column.name for column in actual.buffer_columns
+    }
+
+
+def _changed(table: Table, actual: _Actual) -> str | None:
+    """What happened to one table of the family and to our triggers on it."""
+    known = actual.recorded.get(table.relid)
+    if known is None:
+        return None
+    if known.attached != table.attached:
+        return f"{table.name} was attached or detached, or was away for a while"
+    present = {trigger.name: trigger.xmin for trigger in actual.triggers if trigger.relid == table.relid}
+    for name, xmin in known.triggers.items():
+        if present.get(name) != xmin:
+            return f"the trigger {name} on {table.name} or its function was changed, disabled or dropped"
+    return None
 
 
 def _gap(source: Source, target: _Target, actual: _Actual) -> _Gap:
@@ -203,13 +219,17 @@ def _gap(source: Source, target: _Target, actual: _Actual) -> _Gap:
         if not _intact(trigger, existing, actual.recorded.get(trigger.table.relid))
     ]
     names = {(trigger.table.relid, trigger.name) for trigger in target.triggers}
+    # Somebody may have altered the function and left its body as it is.
+    altered = {trigger.function for trigger in broken if (trigger.table.relid, trigger.name) in existing}
     # Writers wait while an index is built: on a long buffer it has to wait for a trim.
     index = target.has_index != actual.has_index and actual.buffer_bytes <= INDEXED_AT_ONCE_BYTES
     return _Gap(
         create_buffer=not actual.has_buffer,
         index_buffer=(index_buffer(source.id, wanted=target.has_index),) if index else (),
         alter_buffer=alter_buffer(source.id, actual.buffer_columns, target.shape.columns),
-        functions=tuple(name for name, body in target.bodies.items() if actual.bodies.get(name) != body),
+        functions=tuple(
+            name for name, body in target.bodies.items() if actual.bodies.get(name) != body or name in altered
+        ),
         create=tuple(broken),
         drop=tuple(trigger for key, trigger in existing.items() if key not in names),
         missed="its change buffer reached the limit" if actual.overflowed else _missed(source, target, actual),

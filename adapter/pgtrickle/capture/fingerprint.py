@@ -48,6 +48,9 @@ class Difference:
     text: str
     severity: Severity
 
+    def __str__(self) -> str:
+        return f"{self.object_name}: {self.text}" if self.object_name else self.text
+
 
 @dataclass(frozen=True, slots=True)
 class _Fingerprint:
@@ -81,7 +84,7 @@ def compare(recorded: Facts | None, present: Facts) -> tuple[Difference, ...]:
         return (Difference("unknown", "", text, Severity.RECOMPUTE),)
     return tuple(
         difference
-        for check in (_cluster, _relations, _views, _functions, _types)
+        for check in (_cluster, _relations, _views, _functions, _types, _own)
         for difference in check(recorded, present)
     )
 
@@ -208,18 +211,37 @@ def _keys(old: Facts, new: Facts) -> Iterator[Difference]:
 
 
 def _views(recorded: Facts, present: Facts) -> Iterator[Difference]:
-    for name, text in present["views"].items():
-        if text is None or recorded["views"].get(name) != text:
-            what = "the view does not exist any more" if text is None else "the view has another definition"
+    for name, new in present["views"].items():
+        old = recorded["views"].get(name)
+        # Older catalogs recorded nothing but the text.
+        text = old["text"] if isinstance(old, dict) else old
+        if new["text"] is None or text != new["text"]:
+            what = "the view does not exist any more" if new["text"] is None else "the view has another definition"
             yield Difference("view", name, what, Severity.REANALYSE)
+        elif old != new:
+            yield Difference("view", name, "the view was made again with the same text", Severity.HARMLESS)
+
+
+#: Where the fingerprint of a function has what: the rest is how it computes, which the plan does not depend on.
+_NAME, _VOLATILITY, _NEW_NAME = 0, 3, -2
 
 
 def _functions(recorded: Facts, present: Facts) -> Iterator[Difference]:
     for oid, new in present["functions"].items():
+        old = recorded["functions"].get(oid)
         if not new[-1]:
-            yield Difference("function", new[0], "the function does not exist any more", Severity.REANALYSE)
-        elif recorded["functions"].get(oid) != new:
-            yield Difference("function", new[0], "the function has another body", Severity.RECOMPUTE)
+            yield Difference("function", new[_NAME], "the function does not exist any more", Severity.REANALYSE)
+        elif old is not None and len(old) < len(new) and old[:-1] == new[:_NEW_NAME]:
+            yield Difference("function", new[_NAME], "its name was not recorded", Severity.HARMLESS)
+        elif old is None:
+            yield Difference("function", new[_NAME], "it was not used before", Severity.RECOMPUTE)
+        elif old[_NEW_NAME] != new[_NEW_NAME]:
+            text = f"the function is called {'.'.join(new[_NEW_NAME])} now"
+            yield Difference("function", new[_NAME], text, Severity.REANALYSE)
+        elif old[_VOLATILITY] != new[_VOLATILITY]:
+            yield Difference("function", new[_NAME], "the function has another volatility", Severity.REANALYSE)
+        elif old != new:
+            yield Difference("function", new[_NAME], "the function has another body", Severity.RECOMPUTE)
 
 
 def _types(recorded: Facts, present: Facts) -> Iterator[Difference]:
@@ -229,6 +251,39 @@ def _types(recorded: Facts, present: Facts) -> Iterator[Difference]:
             continue
         kept = None if before is None else [label for label in labels if label in set(before)]
         if before is not None and kept == before:
-            yield Difference("type", oid, "labels were added to the enum", Severity.HARMLESS)
+            yield Difference("type", "", "labels were added to an enum", Severity.HARMLESS)
         else:
-            yield Difference("type", oid, "labels of the enum were renamed", Severity.RECOMPUTE)
+            yield Difference("type", "", "labels of an enum were renamed", Severity.RECOMPUTE)
+
+
+def _own(recorded: Facts, present: Facts) -> Iterator[Difference]:
+    """The stream table itself."""
+    old, new = recorded.get("own"), present["own"]
+    if old is None:
+        yield Difference("own", "", "it was not watched before", Severity.HARMLESS)
+        return
+    touched = content_touched(recorded, present)
+    if touched is not None:
+        yield Difference("content", new["name"] or "", touched, Severity.REANALYSE)
+    before, after = old["columns"] or {}, new["columns"] or {}
+    lost = [column[0] for number, column in before.items() if after.get(number) != column]
+    if lost:
+        text = f"the column {lost[0]} of the stream table was renamed, altered or dropped"
+        yield Difference("own_column", new["name"] or "", text, Severity.REANALYSE)
+    elif old != new and touched is None:
+        yield Difference("own", new["name"] or "", "nothing that matters changed", Severity.HARMLESS)
+
+
+def content_touched(recorded: Facts | None, present: Facts) -> str | None:
+    """Why others than refreshes may have changed the content of a stream table, in a half sentence.
+
+    Its dependents have not seen that in its log: they have to be recomputed, too.
+    """
+    old, new = (recorded or {}).get("own"), present["own"]
+    if recorded is None or old is None:
+        return None
+    if old["guard"] != new["guard"]:
+        return "the guard against direct changes was dropped, disabled or replaced"
+    if new["persistence"] == "u" and (present["canary"] is None or recorded["canary"] != present["canary"]):
+        return "the server crashed, which empties UNLOGGED tables"
+    return None

@@ -83,7 +83,7 @@ WHERE n.nspname = 'pgtrickle_changes' AND p.proname = ANY (%(names)s::name[])
 
 -- name: installed_triggers
 SELECT t.tgrelid AS relid, c.relname AS table_name, n.nspname AS schema_name, t.tgname AS name,
-       p.proname AS function, t.tgenabled::text AS enabled, t.xmin::text AS xmin,
+       p.proname AS function, t.tgenabled::text AS enabled, t.xmin || ':' || p.xmin AS xmin,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS is_owned
 FROM pg_catalog.pg_trigger t
 JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid

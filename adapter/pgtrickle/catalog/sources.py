@@ -106,7 +106,7 @@ def record_capture(conn: db.Connection, source: Source) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SourceTable:
-    """A table that carries our triggers for a source; ``triggers`` maps their names to their xmin."""
+    """A table that carries our triggers for a source; ``triggers``: their names -> their xmin and their function's."""
 
     relid: int
     place: str

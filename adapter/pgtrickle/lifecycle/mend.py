@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pgtrickle import db, refresh
 from pgtrickle.analyze import Analysis
-from pgtrickle.catalog import sources, stream_tables
+from pgtrickle.catalog import stream_tables
 from pgtrickle.catalog.model import StreamTable
 from pgtrickle.errors import (
     ConnectionFailed,
@@ -16,11 +16,11 @@ from pgtrickle.errors import (
     PgTrickleError,
     RefreshError,
     TransactionConflict,
+    UnsupportedQuery,
 )
 from pgtrickle.lifecycle.definition import compile_definition
-from pgtrickle.lifecycle.redefine import Redefinition, empty_if_needed, redefine
-from pgtrickle.lifecycle.target import QUERIES
-from pgtrickle.parse.rename import rename_relations
+from pgtrickle.lifecycle.follow import followed
+from pgtrickle.lifecycle.redefine import Redefinition, empty_if_needed, redefine, request_dependents
 from pgtrickle.refresh import Member, NeedsReanalysis, Request, Session
 from pgtrickle.refresh.plan import Action, MemberPlan
 from pgtrickle.results import VerifyResult
@@ -40,7 +40,9 @@ def refresh_group(session: Session, request: Request, policy: db.LockPolicy | No
         try:
             return _with_mended(refresh.run(session, request), mended)
         except NeedsReanalysis as needed:
-            request = replace(request, broken={**request.broken, **_mend_all(session, needed, policy, mended)})
+            failed = _mend_all(session, needed, policy, mended)
+            done = request.mended.union(needed.stream_table_ids)
+            request = replace(request, broken={**request.broken, **failed}, mended=done)
     raise RefreshError(
         "The sources kept changing while their stream tables were compiled again.",
         object_name=", ".join(map(str, request.relids)),
@@ -74,8 +76,11 @@ def repair(session: Session, relid: int, policy: db.LockPolicy | None = None) ->
 
     def prelude() -> None:
         compiled = session.compiled.get(found.id) if found else None
-        if found is not None and compiled is not None:
+        if found is None:
+            return
+        if compiled is not None:
             empty_if_needed(session.conn, found, compiled.plan)
+        request_dependents(session.conn, found, "was repaired")
 
     return refresh_group(session, Request(relids=(relid,), full=True, prelude=prelude), policy)
 
@@ -106,7 +111,7 @@ def _mend(session: Session, stream_table_id: int, reason: str, policy: db.LockPo
         return None
     try:
         analysis = _compile(session.conn, found)
-    except InvalidQuery as error:
+    except (InvalidQuery, UnsupportedQuery) as error:
         raise RefreshError(
             f"The defining query does not work any more: {error.message}",
             object_name=found.name,
@@ -125,27 +130,5 @@ def _mend(session: Session, stream_table_id: int, reason: str, policy: db.LockPo
 
 
 def _compile(conn: db.Connection, found: StreamTable) -> Analysis:
-    """Compile the recorded definition; a source that was renamed is followed unless its old name is taken."""
-    try:
-        return compile_definition(conn, found.canonical_query, found.requested_mode, settings=found.settings)
-    except InvalidQuery:
-        renamed = _renamed_sources(conn, found.id)
-        # Only of differential plans it was checked that the query survives being parsed and printed.
-        if not renamed or found.effective_mode != "DIFFERENTIAL":
-            raise
-        text = rename_relations(found.canonical_query, renamed)
-        return compile_definition(conn, text, found.requested_mode, settings=found.settings)
-
-
-def _renamed_sources(conn: db.Connection, stream_table_id: int) -> dict[tuple[str, str], tuple[str, str]]:
-    """Recorded name -> present name of the sources whose recorded name stands for nothing any more."""
-    renamed: dict[tuple[str, str], tuple[str, str]] = {}
-    for dependency in sources.dependencies(conn, stream_table_id):
-        if dependency.kind not in ("table", "stream_table", "uncaptured"):
-            continue
-        recorded = (dependency.schema_name, dependency.object_name)
-        params = {"schema": recorded[0], "name": recorded[1]}
-        row = db.fetch_one(conn, QUERIES["present_name"], dict, {"relid": dependency.relid})
-        if row is not None and db.fetch_value(conn, QUERIES["relid_of"], params) is None:
-            renamed[recorded] = (row["schema_name"], row["table_name"])
-    return renamed
+    """Compile the recorded definition; what was renamed is followed unless its old name is taken."""
+    return compile_definition(conn, followed(conn, found), found.requested_mode, settings=found.settings)

@@ -90,3 +90,16 @@ ORDER BY 1
 -- name: describe_type
 SELECT n.nspname AS schema_name, t.typname AS object_name
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE t.oid = %(oid)s
+
+-- name: function_names
+SELECT p.oid::bigint AS oid, n.nspname AS schema_name, p.proname AS name, p.proargtypes::text AS arguments
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE p.oid = ANY (%(oids)s::oid[])
+
+-- name: function_of
+SELECT p.oid::bigint
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = %(schema)s AND p.proname = %(name)s AND p.proargtypes::text = %(arguments)s
+
+-- name: quoted
+SELECT pg_catalog.format('%%I.%%I', %(schema)s::text, %(name)s::text)

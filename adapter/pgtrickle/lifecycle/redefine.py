@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from psycopg.sql import SQL, Identifier
+
 from pgtrickle import analyze, capture, db, refresh
 from pgtrickle.analyze import Analysis
 from pgtrickle.catalog import groups, sources, stream_tables
@@ -25,7 +27,7 @@ from pgtrickle.lifecycle.connect import (
 from pgtrickle.lifecycle.definition import definition_facts, register_objects
 from pgtrickle.lifecycle.drop import drop_idle_logs
 from pgtrickle.lifecycle.target import present_relation
-from pgtrickle.plan import Plan, SourceNeed
+from pgtrickle.plan import Plan, Relation, SourceNeed
 from pgtrickle.refresh import Member, Request, Session, transaction
 from pgtrickle.refresh.compiled import Compiled, pin
 from pgtrickle.refresh.member import Counts
@@ -129,6 +131,7 @@ def _replace(
     # A trim locks this row before it deletes from a log, so it comes before our locks on logs too.
     stream_tables.update(conn, stream_table.id, recompute_reason=reason)
     db.execute(conn, transaction.lock_timeout(_READERS_WAIT_MS))
+    _put_back(conn, stream_table, relation)
     drop_locator(conn, stream_table.relid)
     columns, moved = _change_columns(conn, stream_table, analysis)
     if moved:
@@ -171,11 +174,38 @@ def _replace(
 
 def empty_if_needed(conn: db.Connection, stream_table: StreamTable, plan: Plan) -> None:
     """Empty a stream table whose rows the plan's key cannot tell apart, in the transaction that fills it again."""
-    if not make_way(conn, stream_table.relid, plan):
-        return
-    for dependent in sources.dependents(conn, stream_table.id):
+    if make_way(conn, stream_table.relid, plan):
         # What was emptied is in no output log.
-        stream_tables.request_recompute(conn, dependent, f"{stream_table.name} was built again")
+        request_dependents(conn, stream_table, "was built again")
+
+
+def request_dependents(conn: db.Connection, stream_table: StreamTable, why: str) -> None:
+    """Let the dependents of a stream table recompute: its output log does not tell all that happened to its content."""
+    for dependent in sources.dependents(conn, stream_table.id):
+        stream_tables.request_recompute(conn, dependent, f"{stream_table.name} {why}")
+
+
+def _put_back(conn: db.Connection, stream_table: StreamTable, relation: Relation) -> None:
+    """Undo what others did to the table: its guard, names of its columns, its output log. The rest follows anyway."""
+    recorded = (stream_table.fingerprint or {}).get("own")
+    if recorded is None:
+        return
+    present = capture.fingerprint(conn, [stream_table.id])[stream_table.id]
+    if capture.content_touched(stream_table.fingerprint, present) is not None:
+        for statement in storage.guard(relation):
+            db.execute(conn, statement)
+        request_dependents(conn, stream_table, "was changed by others than its refreshes")
+    before, after = recorded["columns"] or {}, present["own"]["columns"] or {}
+    names = {column[0] for column in after.values()}
+    for number, column in before.items():
+        if number in after and after[number][0] != column[0] and column[0] not in names:
+            statement = SQL("ALTER TABLE {} RENAME COLUMN {} TO {}")
+            table = Identifier(relation.schema, relation.name)
+            db.execute(conn, statement.format(table, Identifier(after[number][0]), Identifier(column[0])))
+    if sources.dependents(conn, stream_table.id) and not storage.has_log(conn, stream_table.id):
+        for statement in storage.create_log(stream_table.id, storage.fetch_columns(conn, stream_table.relid)):
+            db.execute(conn, statement)
+        request_dependents(conn, stream_table, "lost its output log")
 
 
 def _change_columns(

@@ -31,11 +31,20 @@ def create_table(relation: Relation, canonical: str) -> list[Query]:
         SQL("CREATE TABLE {} WITH (fillfactor = 90) AS {} WITH NO DATA").format(name, query_text(canonical)),
         # Publications FOR ALL TABLES would otherwise refuse our deletes and updates.
         SQL("ALTER TABLE {} REPLICA IDENTITY FULL").format(name),
+        *guard(relation),
+    ]
+
+
+def guard(relation: Relation) -> list[Query]:
+    """Statements that let nobody but refreshes write to a stream table, sessions with replica role included."""
+    name = Identifier(relation.schema, relation.name)
+    return [
         SQL(
-            "CREATE TRIGGER {guard} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table} FOR EACH STATEMENT "
-            "WHEN (pg_catalog.current_setting('pgtrickle.refreshing', true) "
+            "CREATE OR REPLACE TRIGGER {guard} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}"
+            " FOR EACH STATEMENT WHEN (pg_catalog.current_setting('pgtrickle.refreshing', true) "
             "IS DISTINCT FROM pg_catalog.pg_backend_pid()::text) EXECUTE FUNCTION pgtrickle.refuse_write()"
         ).format(guard=GUARD, table=name),
+        SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(name, GUARD),
     ]
 
 
@@ -149,6 +158,12 @@ def drop_log(stream_table_id: int) -> Query:
     """The statement that drops the output log of a stream table."""
     log = output_log_of(stream_table_id)
     return SQL("DROP TABLE IF EXISTS {}").format(Identifier(log.schema, log.name))
+
+
+def has_log(conn: db.Connection, stream_table_id: int) -> bool:
+    """Whether the output log of a stream table is there."""
+    log = output_log_of(stream_table_id)
+    return db.fetch_value(conn, QUERIES["relid_of"], {"schema": log.schema, "name": log.name}) is not None
 
 
 def alter_log(stream_table_id: int, changes: ColumnChanges, present: Sequence[TableColumn]) -> list[Query]:

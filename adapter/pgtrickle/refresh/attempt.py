@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pgtrickle import capture
 from pgtrickle.capture import Difference, Severity
+from pgtrickle.catalog import sources, stream_tables
 from pgtrickle.catalog.model import Snapshot
 from pgtrickle.errors import (
     ConnectionFailed,
@@ -28,6 +29,8 @@ from pgtrickle.refresh.windows import WindowOf, fetch_windows, windows_of, windo
 
 #: A relation is not there any more: a source, buffer or log was renamed or dropped since the group was read.
 GONE = frozenset({"42P01", "3F000"})
+#: A column, function, type or table is not there or not what it was: of the definition, or of what is ours.
+MISSING = frozenset({"42703", "42883", "42704", "42804", "42P01"})
 #: How the reason of a recompute begins where a fault of the engine was found and got over.
 INTERNAL = "internal error"
 
@@ -154,14 +157,14 @@ def _check_shapes(running: Sequence[Member]) -> None:
 
 
 def _check_fingerprints(running: Sequence[Member]) -> None:
-    changed: list[Member] = []
+    changed: dict[int, str] = {}
     damaged: list[Member] = []
     for member in running:
         differences = _differences(member)
         if any(difference.severity is Severity.REPAIR for difference in differences):
             damaged.append(member)
         worst = max((difference.severity for difference in differences), default=Severity.HARMLESS)
-        texts = "; ".join(difference.text for difference in differences if difference.severity is worst)
+        texts = "; ".join(str(difference) for difference in differences if difference.severity is worst)
         if worst is Severity.BROKEN:
             member.error = RefreshError(
                 texts,
@@ -169,13 +172,13 @@ def _check_fingerprints(running: Sequence[Member]) -> None:
                 hint="Restore the source, or give the stream table another query; it keeps its content until then.",
             )
         elif worst is Severity.REANALYSE:
-            changed.append(member)
+            changed[member.row.id] = texts
         elif worst is Severity.RECOMPUTE:
             member.recompute_reason = member.recompute_reason or texts
     if damaged:
         raise NeedsRepair(tuple(member.row.id for member in damaged), "capture is not as it was installed")
     if changed:
-        raise NeedsReanalysis(tuple(member.row.id for member in changed), "a source was replaced or altered")
+        raise NeedsReanalysis(tuple(changed), "; ".join(dict.fromkeys(changed.values())))
 
 
 def _differences(member: Member) -> tuple[Difference, ...]:
@@ -216,6 +219,19 @@ def _move(
         member.duration_ms += looked_ms
         if member.error is None:
             numbers[member.row.relid] = member.refresh_no
+            _distrust(session, member, members, request)
+
+
+def _distrust(session: Session, member: Member, members: Sequence[Member], request: Request) -> None:
+    """Where the content was not what we had left there, its log does not tell its dependents all that happened."""
+    if not request.recompute.get(member.row.id, "").startswith(INTERNAL) or not member.row.has_log:
+        return
+    reason = f"{member.row.name} was not what its refreshes had made of it"
+    for dependent in sources.dependents(session.conn, member.row.id):
+        stream_tables.request_recompute(session.conn, dependent, reason)
+    for other in members:
+        if any(source.stream_table_id == member.row.id for source in other.row.sources):
+            other.recompute_reason = other.recompute_reason or reason
 
 
 def _is_small(member: Member, members: Sequence[Member]) -> bool:
@@ -312,6 +328,8 @@ def _run(session: Session, member: Member, request: Request, *, several: bool) -
             raise
         if plan.action is Action.DIFFERENTIAL and not is_retryable(error.sqlstate) and not request.prove:
             raise ChangesRefused(member.row.id, _refusal(error)) from error
+        if error.sqlstate in MISSING and member.row.id not in request.mended and request.prelude is None:
+            raise NeedsReanalysis((member.row.id,), error.message) from error
         if before is None:
             if several:
                 raise NeedsCare(error.message, object_name=member.row.name) from error

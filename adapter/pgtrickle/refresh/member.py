@@ -30,6 +30,7 @@ class Request:
         recompute: stream table id -> why its changes could not be applied in an attempt before this one.
         broken: stream table id -> why it cannot take part.
         careful: every member of a group gets a savepoint.
+        mended: ids of stream tables whose definitions were compiled again for this refresh.
     """
 
     relids: tuple[int, ...]
@@ -42,6 +43,7 @@ class Request:
     recompute: Mapping[int, str] = field(default_factory=dict)
     broken: Mapping[int, PgTrickleError] = field(default_factory=dict)
     careful: bool = False
+    mended: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

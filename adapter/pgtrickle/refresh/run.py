@@ -60,9 +60,7 @@ def run(session: Session, request: Request) -> tuple[Member, ...]:
             return _once(session, members, request, patient=gone < _MOST_GONE)
         except (TransactionConflict, LockTimeout, StatementFailed) as error:
             transaction.rollback(session.conn)
-            gone += error.sqlstate in GONE
-            if isinstance(error, StatementFailed) and (error.sqlstate not in GONE or gone > _MOST_GONE):
-                raise
+            gone += _is_gone(session, members, request, error, gone)
             if time.monotonic() + pause > deadline:
                 raise _give_up(error, members) from error
         except ChangesRefused as error:
@@ -90,6 +88,26 @@ def run(session: Session, request: Request) -> tuple[Member, ...]:
             raise
         time.sleep(pause * random.uniform(0.5, 1.5))  # jitter, no secret
         pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+
+def _is_gone(session: Session, members: Sequence[Member], request: Request, error: PgTrickleError, before: int) -> bool:
+    """Whether something is not there any more that may be there again at the next attempt.
+
+    Raises:
+        NeedsReanalysis: it is neither being renamed at this moment nor a change buffer; it may be a table of the state.
+    """
+    if error.sqlstate not in GONE:
+        if isinstance(error, StatementFailed):
+            raise error
+        return False
+    if isinstance(error, StatementFailed) and before == _MOST_GONE:
+        raise error
+    if before == _MOST_GONE - 1:
+        ids = tuple(member.row.id for member in members if member.running)
+        capture.repair(session.conn, ids)
+        if not request.mended.issuperset(ids) and request.prelude is None:
+            raise NeedsReanalysis(ids, error.message) from error
+    return True
 
 
 def _once(session: Session, members: Sequence[Member], request: Request, *, patient: bool) -> tuple[Member, ...]:

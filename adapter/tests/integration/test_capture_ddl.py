@@ -183,7 +183,8 @@ def test_recreated_view_with_the_same_text_is_no_difference(consumer: Consumer, 
     conn.execute(
         "SET search_path = pg_temp; DROP VIEW public.v; CREATE VIEW public.v AS SELECT id FROM public.t; RESET ALL"
     )
-    assert capture.compare(recorded, facts(consumer)) == ()
+    assert [found.severity for found in capture.compare(recorded, facts(consumer))] == [HARMLESS]
+    recorded = facts(consumer)
     conn.execute("CREATE OR REPLACE VIEW v AS SELECT id FROM t WHERE id > 1")
     assert [found.severity for found in capture.compare(recorded, facts(consumer))] == [REANALYSE]
     conn.execute("DROP VIEW v")

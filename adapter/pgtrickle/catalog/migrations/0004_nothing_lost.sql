@@ -260,3 +260,152 @@ BEGIN
                    WHERE NOT EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.source_id = s.id)));
 END
 $$;
+
+-- Facts about schema changes (ddl): names of functions and of the columns of views, so that they can be followed; what happens
+-- to the stream table itself; trigger functions and change buffers, which are part of what captures.
+UPDATE pgtrickle.source_tables t
+SET triggers = coalesce((
+    SELECT jsonb_object_agg(r.key, concat(r.value, ':', p.xmin))
+    FROM jsonb_each_text(t.triggers) r
+    LEFT JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.relid AND g.tgname = r.key
+    LEFT JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid), '{}');
+
+CREATE OR REPLACE FUNCTION pgtrickle.fingerprint(stream_table_ids bigint[])
+RETURNS TABLE (stream_table_id bigint, facts jsonb)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT f.stream_table_id, jsonb_build_object(
+        'cluster', (SELECT s.system_identifier || '/' || d.oid FROM pg_control_system() s, pg_database d
+                    WHERE d.datname = current_database()),
+        'xmax', pg_snapshot_xmax(pg_current_snapshot())::text,
+        'frontier_xmax', pg_snapshot_xmax(f.snapshot)::text,
+        'canary', (SELECT c.token FROM pgtrickle.canary c),
+        'relations', coalesce((
+            SELECT jsonb_object_agg(d.relid::text, jsonb_build_object(
+                'kind', d.kind,
+                'recorded_name', format('%I.%I', d.schema_name, d.object_name),
+                'name', CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END,
+                'named', to_regclass(format('%I.%I', d.schema_name, d.object_name))::oid::text,
+                'relkind', c.relkind, 'persistence', c.relpersistence,
+                'row_security', c.relrowsecurity::text || c.relforcerowsecurity::text,
+                'columns', coalesce((
+                    SELECT jsonb_object_agg(a.attnum::text, jsonb_build_object(
+                        'name', a.attname, 'type', a.atttypid::text, 'typmod', a.atttypmod,
+                        'collation', a.attcollation::text, 'not_null', a.attnotnull,
+                        -- Another expression of a virtual column changes all values, and nothing is written.
+                        'generated', CASE a.attgenerated WHEN 'v' THEN 'v ' || (
+                            SELECT pg_get_expr(g.adbin, g.adrelid) FROM pg_attrdef g
+                            WHERE g.adrelid = a.attrelid AND g.adnum = a.attnum) ELSE a.attgenerated::text END,
+                        'dropped', a.attisdropped, 'xmin', a.xmin::text,
+                        -- A partition or child may be given an expression of its own, which rewrites it alone.
+                        'below', CASE a.attgenerated WHEN 's' THEN (
+                            SELECT jsonb_object_agg(b.attrelid::text, b.xmin::text)
+                            FROM pgtrickle.source_tables t JOIN pg_attribute b ON b.attrelid = t.relid
+                            WHERE t.source_id = d.source_id AND t.relid <> d.relid AND b.attname = a.attname) END))
+                    FROM pg_attribute a WHERE a.attrelid = d.relid AND a.attnum = ANY (d.columns)), '{}'),
+                'keys', coalesce((
+                    SELECT jsonb_agg(k.columns ORDER BY k.columns)
+                    FROM (SELECT DISTINCT i.indkey::text || '/' || i.indnkeyatts AS columns FROM pg_index i
+                          WHERE i.indrelid = d.relid AND i.indisunique AND i.indisvalid AND i.indimmediate
+                            AND i.indpred IS NULL AND i.indexprs IS NULL
+                            -- A unique index of an inheritance parent says nothing about the rows of its children.
+                            AND (c.relkind = 'p' OR NOT EXISTS (
+                                SELECT FROM pg_inherits h WHERE h.inhparent = d.relid))) k), '[]'),
+                'family', CASE WHEN c.relkind = 'p' THEN (
+                    SELECT string_agg(t.relid::oid::text, ' ' ORDER BY t.relid::oid) FROM pg_partition_tree(c.oid) t) END,
+                -- tableoid is shown as a name: OIDs with the names that the tables of the family have.
+                'members', CASE WHEN -6 = ANY (d.columns) THEN (
+                    SELECT jsonb_object_agg(p.oid::text, format('%I.%I', m.nspname, p.relname))
+                    FROM pgtrickle.source_tables t JOIN pg_class p ON p.oid = t.relid
+                    JOIN pg_namespace m ON m.oid = p.relnamespace
+                    WHERE t.source_id = d.source_id AND t.place = 'own') END,
+                'files', coalesce((
+                    SELECT string_agg(p.relfilenode::text, ' ' ORDER BY p.oid)
+                    FROM pgtrickle.source_tables t JOIN pg_class p ON p.oid = t.relid
+                    WHERE t.source_id = d.source_id), c.relfilenode::text),
+                'generation', s.generation,
+                'captured', s.id IS NULL OR (
+                    s.partition_constraint IS NOT DISTINCT FROM
+                        CASE WHEN c.relispartition THEN pg_get_partition_constraintdef(c.oid) END
+                    AND NOT EXISTS (
+                        SELECT FROM pgtrickle.source_tables t CROSS JOIN jsonb_each_text(t.triggers) r
+                        LEFT JOIN pg_trigger g ON g.tgrelid = t.relid AND g.tgname = r.key
+                        LEFT JOIN pg_proc p ON p.oid = g.tgfoid
+                        WHERE t.source_id = s.id AND concat(g.xmin, ':', p.xmin) <> r.value)
+                    AND EXISTS (
+                        SELECT FROM pg_class b
+                        WHERE b.relname = concat('b_', s.id)::name
+                          AND b.relnamespace = to_regnamespace('pgtrickle_changes'))
+                    AND NOT EXISTS (
+                        WITH RECURSIVE own AS (
+                            SELECT d.relid
+                            UNION
+                            SELECT i.inhrelid FROM own o
+                            JOIN pg_inherits i ON i.inhparent = o.relid AND NOT i.inhdetachpending
+                        ), above AS (
+                            SELECT o.relid FROM own o
+                            UNION
+                            SELECT i.inhparent FROM above a
+                            JOIN pg_inherits i ON i.inhrelid = a.relid AND NOT i.inhdetachpending
+                        )
+                        SELECT FROM above a FULL JOIN (
+                            SELECT t.relid, t.attached FROM pgtrickle.source_tables t WHERE t.source_id = s.id) t
+                            ON t.relid = a.relid
+                        WHERE a.relid IS NULL OR t.relid IS NULL OR t.attached <> coalesce((
+                            SELECT string_agg(i.inhparent || ':' || i.xmin, ' ' ORDER BY i.inhparent)
+                            FROM pg_inherits i WHERE i.inhrelid = a.relid AND NOT i.inhdetachpending), ''))
+                    AND (s.trigger_level = 'row') = EXISTS (
+                        SELECT FROM pgtrickle.source_tables t JOIN pg_subscription_rel r ON r.srrelid = t.relid
+                        WHERE t.source_id = s.id AND t.place = 'own'))))
+            FROM pgtrickle.dependencies d
+            LEFT JOIN pg_class c ON c.oid = d.relid
+            LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+            LEFT JOIN pgtrickle.sources s ON s.id = d.source_id
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind IN ('table', 'stream_table', 'uncaptured')), '{}'),
+        -- Also the names of columns, so that they can be followed when they are renamed.
+        'views', coalesce((
+            SELECT jsonb_object_agg(v.name, jsonb_build_object(
+                'text', pg_get_viewdef(v.oid), 'oid', v.oid::bigint, 'columns', (
+                    SELECT jsonb_object_agg(a.attnum::text, a.attname) FROM pg_attribute a
+                    WHERE a.attrelid = v.oid AND a.attnum > 0)))
+            FROM pgtrickle.dependencies d
+            CROSS JOIN LATERAL (SELECT format('%I.%I', d.schema_name, d.object_name)) AS n (name)
+            CROSS JOIN LATERAL (SELECT n.name, to_regclass(n.name)::oid) AS v (name, oid)
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind = 'view'), '{}'),
+        'functions', coalesce((
+            SELECT jsonb_object_agg(d.relid::text, jsonb_build_array(
+                d.object_name, p.prosrc, p.probin, p.provolatile, p.proisstrict, p.proconfig, p.prolang::text,
+                pg_get_function_sqlbody(p.oid), jsonb_build_array(n.nspname, p.proname), p.oid IS NOT NULL))
+            FROM pgtrickle.dependencies d LEFT JOIN pg_proc p ON p.oid = d.relid
+            LEFT JOIN pg_namespace n ON n.oid = p.pronamespace
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind = 'function'), '{}'),
+        'types', coalesce((
+            SELECT jsonb_object_agg(d.relid::text, (
+                SELECT coalesce(jsonb_agg(e.enumlabel ORDER BY e.enumsortorder), '[]')
+                FROM pg_enum e WHERE e.enumtypid = d.relid))
+            FROM pgtrickle.dependencies d
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind = 'type'), '{}'),
+        -- The stream table itself.
+        'own', (
+            SELECT jsonb_build_object(
+                'name', CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END,
+                'persistence', c.relpersistence,
+                'guard', (SELECT g.xmin::text FROM pg_trigger g
+                          WHERE g.tgrelid = st.relid AND g.tgname = 'pgtrickle_guard'),
+                'columns', (
+                    SELECT jsonb_object_agg(a.attnum::text, jsonb_build_array(
+                        a.attname, a.atttypid::text, a.atttypmod, a.attcollation::text))
+                    FROM pg_attribute a WHERE a.attrelid = st.relid AND a.attnum > 0 AND NOT a.attisdropped))
+            FROM pgtrickle.stream_tables st
+            LEFT JOIN pg_class c ON c.oid = st.relid
+            LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE st.id = f.stream_table_id))
+    FROM pgtrickle.frontiers f
+    WHERE f.stream_table_id = ANY (stream_table_ids)
+    ORDER BY f.stream_table_id;
+END
+$$;
