@@ -50,8 +50,9 @@ bench: $(STAMP) ## the benchmarks; SCALE=1 SCENARIO='join_*' ARGS='--changes swe
 bench-quick: $(STAMP) ## a few benchmarks on little data, under five minutes
 	PYTHONPATH=adapter $(BIN)/python -m tests.benchmarks --quick $(ARGS)
 
-soak: $(STAMP) ## random queries and histories against the oracle; SECS=600
+soak: $(STAMP) servers ## random queries and histories, then storms of writers, against the oracle; SECS=600 for each
 	$(BIN)/python tools/hunt.py --seconds $(or $(SECS),600) --start $$(date +%s)
+	$(BIN)/python tools/storm.py --seconds $(or $(SECS),600) --start $$(date +%s)
 
 mutate: $(STAMP) ## break every rule of the compiler on purpose; MODULE=delta/join LIMIT=200
 	$(BIN)/python tools/mutate.py $(if $(MODULE),--module $(MODULE)) $(if $(LIMIT),--limit $(LIMIT))
