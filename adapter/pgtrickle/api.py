@@ -105,6 +105,7 @@ class PgTrickle:
         self.conn = conn
         self._session = refresh.Session(conn, initiated_by, plans=plans or refresh.Plans())
         self._checked = False
+        self._bound = False
         self._consumed = 0
         self._patience = 1
 
@@ -164,6 +165,7 @@ class PgTrickle:
             PermissionDenied: CREATE on the database is missing.
         """
         applied = installation.install(self.conn)
+        lifecycle.rebind(self.conn)
         if applied:
             capture.renew(self.conn)
         return applied
@@ -180,7 +182,7 @@ class PgTrickle:
         self._check()
         names = tuple(row.name for row in self.status())
         capture.uninstall(self.conn, drop_stream_tables=drop_stream_tables)
-        self._checked = False
+        self._checked = self._bound = False
         return names
 
     # --- create, alter, drop ----------------------------------------------------------------------------------------
@@ -276,7 +278,7 @@ class PgTrickle:
         Returns:
             ``("create",)``; or any of ``configuration``, ``query``, ``suspend``, ``resume``; or ``("none",)``.
         """
-        self._check()
+        self._check(writes=False)
         configuration = _configuration(schedule, refresh_mode, True, options)
         return lifecycle.preview(self._session, name, query, configuration)
 
@@ -344,15 +346,22 @@ class PgTrickle:
         """
         self._check()
         before = self._session.statements
-        relid = lifecycle.stream_table_oid(self.conn, name)
-        self._session.statements += 1
-        members = lifecycle.refresh_group(self._session, refresh.Request((relid,), full=full))
+        try:
+            relid, members = self._refresh_named(name, full=full)
+        except StreamTableNotFound:
+            # Dropped meanwhile, or the database was restored under this connection and the name stands for another OID.
+            relid, members = self._refresh_named(name, full=full)
         result = refresh.result(self._session, members, relid, self._session.statements - before)
         self._consumed += sum(_consumed_by(member.need_plan()) for member in members if member.moved)
         if self._consumed >= TRIM_AFTER * self._patience:
             # Who has waited has waited for other stream tables' sources, too.
             self._trim([member.row.id for member in members] if self._patience == 1 else None)
         return result
+
+    def _refresh_named(self, name: str, *, full: bool) -> tuple[int, tuple[refresh.Member, ...]]:
+        relid = lifecycle.stream_table_oid(self.conn, name)
+        self._session.statements += 1
+        return relid, lifecycle.refresh_group(self._session, refresh.Request((relid,), full=full))
 
     def refresh_all(self, names: Iterable[str] | None = None, *, full: bool = False) -> tuple[RefreshResult, ...]:
         """Refresh all, or these and their ancestors, in dependency order.
@@ -403,7 +412,7 @@ class PgTrickle:
 
     def is_stream_table(self, name: str) -> bool:
         """Whether this name is a registered stream table; False for anything else, also for what does not exist."""
-        self._check()
+        self._check(writes=False)
         target = lifecycle.resolve(self.conn, name)
         return target.stream_table is not None and not target.vanished
 
@@ -413,14 +422,14 @@ class PgTrickle:
         Raises:
             StreamTableNotFound: ``name`` is not registered.
         """
-        self._check()
+        self._check(writes=False)
         if name is None:
             return overview.fetch(self.conn)
         return overview.fetch(self.conn, lifecycle.resolve_stream_table(self.conn, name).id)
 
     def history(self, name: str | None = None, limit: int = 20) -> tuple[HistoryRow, ...]:
         """The last refreshes, newest first."""
-        self._check()
+        self._check(writes=False)
         stream_table_id = None if name is None else lifecycle.resolve_stream_table(self.conn, name).id
         return tuple(_history_row(entry) for entry in history.fetch(self.conn, stream_table_id, limit=limit))
 
@@ -429,7 +438,7 @@ class PgTrickle:
 
         ``pgtrickle.api.render_explanation`` shows it as text or as a picture.
         """
-        self._check()
+        self._check(writes=False)
         return explain.explain_stream_table(self.conn, name)
 
     def validate_query(self, query: str, refresh_mode: str = "AUTO") -> Explanation:
@@ -443,16 +452,21 @@ class PgTrickle:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _check(self) -> None:
-        """Refuse a database where the catalog is missing or of another version; asked once."""
-        if self._checked:
+    def _check(self, *, writes: bool = True) -> None:
+        """Refuse a database where the catalog is missing or of another version; asked once.
+
+        Who writes binds a catalog that was restored from elsewhere to this database first.
+        """
+        if self._bound or (self._checked and not writes):
             return
         try:
             installation.check(self.conn)
+            if writes:
+                lifecycle.rebind(self.conn)
         except PermissionDenied as error:
             error.hint = error.hint or overview.missing_grant(self.conn)
             raise
-        self._checked = True
+        self._checked, self._bound = True, writes
 
     def _trim(self, only_for: Sequence[int] | None = None) -> None:
         """Drop consumed changes: where no runner runs, nobody else does."""

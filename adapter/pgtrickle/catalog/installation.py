@@ -130,6 +130,33 @@ def check(conn: db.Connection) -> Installation:
     return found
 
 
+def is_elsewhere(conn: db.Connection) -> bool:
+    """Whether the catalog was made in another database: restored from a dump, copied, or upgraded by pg_upgrade."""
+    return access.value(conn, "is_elsewhere")
+
+
+def rebind(conn: db.Connection) -> bool:
+    """Bind a catalog that was made elsewhere to this database, by names; inside a transaction.
+
+    Returns:
+        False if there was nothing to do (any more).
+
+    Raises:
+        CatalogError: it is still being restored; what is not there yet would be taken for dropped.
+    """
+    if access.value(conn, "is_being_restored"):
+        error = CatalogError(
+            "the database is being restored",
+            object_name="pgtrickle",
+            detail="There are no constraints yet, or pg_restore is at work.",
+            hint="Wait for the end of it; nothing else has to be done.",
+        )
+        # "Cannot connect now": it passes by itself.
+        error.sqlstate = "57P03"
+        raise error
+    return access.value(conn, "rebind")
+
+
 def fetch(conn: db.Connection) -> Installation | None:
     """The installation row, without any check."""
     return access.row(conn, "fetch_installation", Installation)

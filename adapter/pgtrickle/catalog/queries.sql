@@ -262,8 +262,9 @@ INSERT INTO pgtrickle.schema_migrations (version, name) VALUES (%(version)s, %(n
 
 -- name: record_installation
 INSERT INTO pgtrickle.installation AS i
-    (system_identifier, database_oid, engine_version, buffer_limit_bytes)
-SELECT s.system_identifier::text, d.oid, %(engine_version)s, coalesce(%(limit)s::bigint, 1073741824)
+    (system_identifier, database_oid, catalog_oid, engine_version, buffer_limit_bytes)
+SELECT s.system_identifier::text, d.oid, 'pgtrickle.installation'::pg_catalog.regclass, %(engine_version)s,
+       coalesce(%(limit)s::bigint, 1073741824)
 FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
 WHERE d.datname = pg_catalog.current_database()
 ON CONFLICT (singleton) DO UPDATE
@@ -274,6 +275,19 @@ WHERE i.engine_version <> excluded.engine_version OR i.buffer_limit_bytes <> %(l
 SELECT system_identifier, database_oid, engine_role, engine_version, installed_at, buffer_limit_bytes, truncate_rows,
        history_retention
 FROM pgtrickle.installation
+
+-- name: is_elsewhere
+SELECT pgtrickle.is_elsewhere()
+
+-- name: is_being_restored
+-- Constraints come after all data. What several processes restore has no such order.
+SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k
+                   WHERE k.conrelid = 'pgtrickle.dependencies'::pg_catalog.regclass AND k.contype = 'f')
+    OR EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
+               WHERE a.datname = pg_catalog.current_database() AND a.application_name = 'pg_restore')
+
+-- name: rebind
+SELECT pgtrickle.rebind()
 
 -- name: plant_canary
 INSERT INTO pgtrickle.canary (token) VALUES (pg_catalog.gen_random_uuid()::text) ON CONFLICT DO NOTHING
@@ -314,7 +328,7 @@ SELECT count(*) FROM pgtrickle.runners WHERE heartbeat_at > pg_catalog.now() - i
 -- name: fetch_health_tables
 SELECT pg_catalog.format('%%I.%%I', coalesce(n.nspname, st.schema_name), coalesce(c.relname, st.table_name)) AS name,
        st.status, st.status_reason, st.is_populated, st.consecutive_errors, st.last_error ->> 'message' AS last_error,
-       coalesce(i.stale, false) AS stale, st.demoted
+       coalesce(i.stale, false) AS stale, st.demoted, NOT st.definition ? 'shape' AS restored, st.recompute_reason
 FROM pgtrickle.stream_tables st
 JOIN pgtrickle.stream_tables_info i ON i.id = st.id
 LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = st.relid

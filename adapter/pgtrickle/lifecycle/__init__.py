@@ -8,6 +8,7 @@ from pgtrickle.lifecycle.mend import refresh_group, repair, verify
 from pgtrickle.lifecycle.options import Configuration, configure
 from pgtrickle.lifecycle.preview import preview
 from pgtrickle.lifecycle.replace import alter, create_or_replace
+from pgtrickle.lifecycle.restore import rebind
 from pgtrickle.lifecycle.target import Target, resolve, resolve_stream_table, stream_table_oid
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "create_or_replace",
     "drop",
     "preview",
+    "rebind",
     "refresh_group",
     "release",
     "repair",

@@ -13,7 +13,13 @@ from pgtrickle.catalog.model import NewStreamTable
 from pgtrickle.errors import InternalError, PgTrickleError
 from pgtrickle.lifecycle import storage
 from pgtrickle.lifecycle.connect import build_indexes, build_stages, connect_sources, imagined_bindings, tell
-from pgtrickle.lifecycle.definition import compile_definition, definition_facts, notices_of, register_objects
+from pgtrickle.lifecycle.definition import (
+    compile_definition,
+    definition_facts,
+    new_version,
+    notices_of,
+    register_objects,
+)
 from pgtrickle.lifecycle.drop import discard
 from pgtrickle.lifecycle.history import record_definition
 from pgtrickle.lifecycle.mend import refresh_group
@@ -92,7 +98,7 @@ def _register(
                 schedule=configuration.schedule or "calculated",
                 schedule_seconds=configuration.schedule_seconds,
                 settings=analysis.settings,
-                definition=definition_facts(conn, analysis, 1),
+                definition=definition_facts(conn, analysis, new_version()),
                 options=configuration.kept,
             ),
         )

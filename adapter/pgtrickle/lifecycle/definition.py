@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -54,6 +55,11 @@ def _compile(conn: db.Connection, query: str, mode: str, settings: Mapping[str, 
     with db.transaction(conn):
         pin(conn, settings)
         return analyze.compile_query(conn, query, mode=mode, check=check)
+
+
+def new_version() -> int:
+    """A version that no definition ever had: after a restore a stream table may have its number and its past again."""
+    return secrets.randbelow(10**15)
 
 
 def definition_facts(conn: db.Connection, analysis: Analysis, version: int) -> dict[str, Any]:

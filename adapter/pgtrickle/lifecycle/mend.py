@@ -15,12 +15,14 @@ from pgtrickle.errors import (
     LockTimeout,
     PgTrickleError,
     RefreshError,
+    StreamTableNotFound,
     TransactionConflict,
     UnsupportedQuery,
 )
 from pgtrickle.lifecycle.definition import compile_definition
 from pgtrickle.lifecycle.follow import followed
 from pgtrickle.lifecycle.redefine import Redefinition, empty_if_needed, redefine, request_dependents
+from pgtrickle.lifecycle.restore import rebind
 from pgtrickle.refresh import Member, NeedsReanalysis, Request, Session
 from pgtrickle.refresh.plan import Action, MemberPlan
 from pgtrickle.results import VerifyResult
@@ -38,7 +40,12 @@ def refresh_group(session: Session, request: Request, policy: db.LockPolicy | No
     mended: dict[int, tuple[Redefinition, str]] = {}
     for _ in range(_ROUNDS):
         try:
-            return _with_mended(refresh.run(session, request), mended)
+            members = refresh.run(session, request)
+            if any(member.error for member in members) and rebind(session.conn):
+                raise StreamTableNotFound(
+                    "The database was restored just now.", object_name=", ".join(map(str, request.relids))
+                )
+            return _with_mended(members, mended)
         except NeedsReanalysis as needed:
             failed = _mend_all(session, needed, policy, mended)
             done = request.mended.union(needed.stream_table_ids)

@@ -24,7 +24,7 @@ from pgtrickle.lifecycle.connect import (
     imagined_bindings,
     make_way,
 )
-from pgtrickle.lifecycle.definition import definition_facts, register_objects
+from pgtrickle.lifecycle.definition import definition_facts, new_version, register_objects
 from pgtrickle.lifecycle.drop import drop_idle_logs
 from pgtrickle.lifecycle.target import present_relation
 from pgtrickle.plan import Plan, Relation, SourceNeed
@@ -82,7 +82,7 @@ def redefine(
     conn, done = session.conn, Redefinition(actions=["query"] if "query" in changes else [])
     refuse_cycle(conn, stream_table, analysis.plan.sources)
     parents = [one.source_stream_table_id for one in sources.dependencies(conn, stream_table.id)]
-    version = int(stream_table.definition.get("version", 0)) + 1
+    version = new_version()
     done.notices += connect_sources(session, stream_table.id, analysis.plan.sources, policy)
     done.actions.append("capture")
     compiled = Compiled(version, analysis.plan)

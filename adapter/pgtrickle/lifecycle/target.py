@@ -161,10 +161,16 @@ def relid_of(conn: db.Connection, relation: Relation) -> int:
 
 def present_relation(conn: db.Connection, relid: int) -> Relation:
     """Schema and name of a relation now."""
-    row = db.fetch_one(conn, QUERIES["present_name"], dict, {"relid": relid})
-    if row is None:
+    found = present_name(conn, relid)
+    if found is None:
         raise InternalError("the relation is gone", object_name=str(relid))
-    return Relation(row["schema_name"], row["table_name"])
+    return found
+
+
+def present_name(conn: db.Connection, relid: int) -> Relation | None:
+    """Schema and name of a relation now; None if it is gone."""
+    row = db.fetch_one(conn, QUERIES["present_name"], dict, {"relid": relid})
+    return None if row is None else Relation(row["schema_name"], row["table_name"])
 
 
 def quoted_name(conn: db.Connection, stream_table: StreamTable) -> str:

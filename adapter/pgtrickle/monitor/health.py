@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgtrickle import db
-from pgtrickle.catalog import access
+from pgtrickle.catalog import access, installation
 
 #: A change buffer past this part of its limit is worth a word.
 BUFFER_ALERT = 0.8
@@ -57,7 +57,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """What is known about one stream table."""
+    """What is known about one stream table; ``restored``: it was not recomputed since the database was restored."""
 
     name: str
     status: str
@@ -67,6 +67,8 @@ class TableFacts:
     last_error: str | None
     stale: bool
     demoted: bool
+    restored: bool = False
+    recompute_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +85,17 @@ def fetch_health(conn: db.Connection) -> Health:
     tables = access.rows(conn, "fetch_health_tables", TableFacts)
     buffers = access.rows(conn, "fetch_health_buffers", BufferFacts)
     runners = access.value(conn, "count_live_runners")
-    return judge(tables, buffers, runners)
+    return judge(tables, buffers, runners, elsewhere=installation.is_elsewhere(conn))
 
 
-def judge(tables: tuple[TableFacts, ...], buffers: tuple[BufferFacts, ...], runners: int) -> Health:
+def judge(
+    tables: tuple[TableFacts, ...], buffers: tuple[BufferFacts, ...], runners: int, *, elsewhere: bool = False
+) -> Health:
     """The verdict on these facts; pure."""
     problems = [problem for table in tables for problem in _of_table(table)]
+    if elsewhere:
+        text = "the database was restored or copied: stream tables show what they showed then"
+        problems.append(Problem("ERROR", "pgtrickle", text, "Start a runner, or run: pgtrickle refresh"))
     problems += [problem for buffer in buffers for problem in _of_buffer(buffer)]
     if tables and not runners:
         problems.append(
@@ -111,6 +118,9 @@ def _of_table(table: TableFacts) -> list[Problem]:
         found.append(Problem("ERROR" if table.status == "ERROR" else "WARNING", table.name, text, _history(table)))
     elif not table.is_populated:
         found.append(Problem("WARNING", table.name, "never loaded", f"pgtrickle refresh {table.name}"))
+    elif table.restored:
+        text = f"{table.recompute_reason}; the next refresh recomputes it"
+        found.append(Problem("WARNING", table.name, text, f"pgtrickle refresh {table.name}"))
     elif table.stale:
         found.append(Problem("WARNING", table.name, "older than its schedule allows", "Look at: pgtrickle plan"))
     if table.demoted:

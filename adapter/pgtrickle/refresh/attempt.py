@@ -12,6 +12,7 @@ from pgtrickle.catalog.model import Snapshot
 from pgtrickle.errors import (
     ConnectionFailed,
     InternalError,
+    InvalidQuery,
     PgTrickleError,
     RefreshError,
     TransactionConflict,
@@ -91,6 +92,7 @@ def attempt(session: Session, members: Sequence[Member], request: Request) -> Se
         The members: other ones than given if a prelude changed the definition. One that fails or is left alone says
         so in ``error`` or ``skipped``.
     """
+    _check_queries(members, request)
     exclude_orphans(members)
     if not any(member.running for member in members):
         return members
@@ -124,6 +126,17 @@ def _check_overflows(windows: Mapping[int, Mapping[int, Window]]) -> None:
         raise NeedsRepair(overflowed, "a change buffer reached its limit")
 
 
+def _check_queries(members: Sequence[Member], request: Request) -> None:
+    """A query that PostgreSQL refuses may read what was renamed while nobody looked; or it is about to be replaced."""
+    refused = [member for member in members if isinstance(member.error, InvalidQuery)]
+    for member in refused:
+        if request.prelude is not None and member.requested:
+            member.error = None
+    lost = [one for one in refused if one.error is not None and one.row.id not in request.mended]
+    if lost:
+        raise NeedsReanalysis(tuple(one.row.id for one in lost), "a source was replaced or altered")
+
+
 def _require_moved(members: Sequence[Member]) -> None:
     """A new definition must not be committed without its content."""
     for member in members:
@@ -152,6 +165,9 @@ def _version(text: str | None) -> int | None:
 
 def _check_shapes(running: Sequence[Member]) -> None:
     misshapen = tuple(member.row.id for member in running if member.misshapen)
+    reasons = {member.recompute_reason for member in running if member.restored and member.recompute_reason}
+    if reasons:
+        raise NeedsReanalysis(misshapen, "; ".join(reasons))
     if misshapen:
         raise NeedsReanalysis(misshapen, "another version of the engine built its state")
 
@@ -255,7 +271,7 @@ def _windows(members: Sequence[Member], request: Request) -> list[WindowOf]:
 
 def _windows_of(member: Member, request: Request) -> list[WindowOf]:
     known = member.locked or member.row
-    if known.snapshot is None or not known.is_populated:
+    if known.snapshot is None or not known.is_populated or member.compiled is None:
         return []
     frontier = Snapshot.parse(known.snapshot)
     # Counting may stop early only where the rest, marks too, would not change the decision.

@@ -117,8 +117,15 @@ class Member:
         return self.running and self.plan is not None and self.plan.action is not Action.NO_DATA
 
     @property
+    def restored(self) -> bool:
+        """It was compiled in another database; see ``pgtrickle.rebind``."""
+        return "shape" not in self.row.definition
+
+    @property
     def misshapen(self) -> bool:
         """Its tables were made by another version of the engine, which keeps other state. A FULL plan keeps none."""
+        if self.restored:
+            return self.compiled is not None
         kept = self.row.effective_mode != "FULL" and self.compiled is not None
         return kept and self.need_compiled().shape != self.row.definition.get("shape")
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from enum import Enum
 
-from pgtrickle import db
+from pgtrickle import db, lifecycle
 from pgtrickle.catalog import installation, runners
 from pgtrickle.config import RunnerSettings
 from pgtrickle.errors import ConnectionFailed, PgTrickleError
@@ -122,6 +122,7 @@ class Runner:
         conn = self._open_connection()
         try:
             installation.check(conn)
+            lifecycle.rebind(conn)
         except PgTrickleError:
             conn.close()
             raise
@@ -184,6 +185,9 @@ class Runner:
         now = time.monotonic()
         if now >= self._next_beat:
             self._next_beat = now + self._settings.lease_seconds / 3
+            if lifecycle.rebind(conn):
+                # A dump was restored, perhaps under this very connection.
+                dispatcher.forget()
             dispatcher.keep_leases(conn)
         if now >= self._next_sweep and dispatcher.free:
             self._next_sweep = now + housekeeping.SWEEP_SECONDS

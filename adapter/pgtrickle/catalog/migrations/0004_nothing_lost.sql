@@ -258,6 +258,113 @@ BEGIN
         'limit', (SELECT i.buffer_limit_bytes FROM pgtrickle.installation i),
         'unread', (SELECT coalesce(pg_catalog.array_agg(s.id), '{}') FROM pgtrickle.sources s
                    WHERE NOT EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.source_id = s.id)));
+-- Restored and copied databases (faults). A dump, a template, pg_upgrade: OIDs and transaction ids that the catalog holds are
+-- those of another database. The OID of our own table tells a catalog that was restored into the database it came from.
+ALTER TABLE pgtrickle.installation ADD COLUMN catalog_oid oid;
+UPDATE pgtrickle.installation i SET catalog_oid = 'pgtrickle.installation'::regclass
+FROM pg_control_system() s, pg_database d
+WHERE d.datname = current_database() AND i.system_identifier = s.system_identifier::text AND i.database_oid = d.oid;
+
+-- Whether the catalog was made in another database than the one that it is in.
+CREATE FUNCTION pgtrickle.is_elsewhere() RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (
+        SELECT FROM pgtrickle.installation i, pg_control_system() s, pg_database d
+        WHERE d.datname = current_database()
+          AND (i.system_identifier, i.database_oid, i.catalog_oid)
+              IS DISTINCT FROM (s.system_identifier::text, d.oid, 'pgtrickle.installation'::regclass::oid))
+$$;
+
+-- Binds a catalog to the database that it is in: everything by name, nothing of what the other database knew is trusted.
+-- What a name does not find gets an OID that no relation has, so that it counts as dropped. False: somebody else was faster.
+-- Stream tables keep their content; that their definitions have no shape makes the next refresh compile them, capture what
+-- they read, build their state and recompute them.
+CREATE FUNCTION pgtrickle.rebind() RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    one record;
+    why constant text := 'the database was restored or copied: what the catalog knew is about another one';
+BEGIN
+    PERFORM FROM pgtrickle.installation FOR UPDATE;
+    IF NOT pgtrickle.is_elsewhere() THEN
+        RETURN false;
+    END IF;
+    -- Waits for refreshes.
+    PERFORM FROM pgtrickle.frontiers f ORDER BY f.stream_table_id FOR UPDATE;
+    DELETE FROM pgtrickle.runners;
+    DELETE FROM pgtrickle.source_tables;
+    DELETE FROM pgtrickle.overflows;
+    DELETE FROM pgtrickle.dependencies WHERE kind IN ('view', 'function', 'type');
+    UPDATE pgtrickle.frontiers SET snapshot = NULL, consumed = '{}';
+    UPDATE pgtrickle.stream_tables SET relid = (4294967295 - id)::oid;
+    UPDATE pgtrickle.sources SET relid = (4294967295 - id)::oid;
+    UPDATE pgtrickle.dependencies SET relid = (4294967295 - position)::oid, columns = '{}';
+
+    -- A name may have been taken by a table that is none of ours; a stream table that was renamed has an index of ours.
+    UPDATE pgtrickle.stream_tables st SET relid = n.relid, schema_name = n.schema_name, table_name = n.table_name
+    FROM (SELECT DISTINCT ON (c.oid) t.id, c.oid AS relid, s.nspname AS schema_name, c.relname AS table_name
+          FROM pgtrickle.stream_tables t
+          JOIN pg_class c ON c.oid = to_regclass(format('%I.%I', t.schema_name, t.table_name))
+               OR c.oid IN (SELECT i.indrelid FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+                            WHERE x.relname ~ concat('^pgtrickle_locator_', t.id, '_'))
+          JOIN pg_namespace s ON s.oid = c.relnamespace
+          WHERE c.relkind = 'r' AND s.nspname <> 'pgtrickle_state'
+            AND EXISTS (SELECT FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
+                        WHERE g.tgrelid = c.oid AND p.oid = 'pgtrickle.refuse_write'::regproc)
+          ORDER BY c.oid, (s.nspname, c.relname) IS DISTINCT FROM (t.schema_name, t.table_name)) n
+    WHERE st.id = n.id;
+    UPDATE pgtrickle.stream_tables
+    SET fingerprint = NULL, recompute_reason = why, demoted = false, retry_at = NULL,
+        definition = definition - '{shape,checked}'::text[]
+                     || jsonb_build_object('version', trunc(random() * 1e15)::bigint);
+
+    -- A source that was renamed has triggers of ours.
+    UPDATE pgtrickle.sources o SET relid = n.relid
+    FROM (SELECT DISTINCT ON (f.relid) f.id, f.relid
+          FROM (SELECT s.id, to_regclass(format('%I.%I', s.schema_name, s.table_name))::oid AS relid, false AS renamed
+                FROM pgtrickle.sources s
+                UNION ALL
+                SELECT s.id, g.tgrelid, true
+                FROM pgtrickle.sources s
+                JOIN pg_proc p ON p.pronamespace = 'pgtrickle_changes'::regnamespace
+                     AND p.proname IN (concat('f_', s.id), concat('r_', s.id), concat('t_', s.id))
+                JOIN pg_trigger g ON g.tgfoid = p.oid
+                WHERE to_regclass(format('%I.%I', s.schema_name, s.table_name)) IS NULL
+                  AND NOT EXISTS (SELECT FROM pg_inherits i JOIN pg_trigger a ON a.tgrelid = i.inhparent
+                                  JOIN pg_proc q ON q.oid = a.tgfoid AND q.pronamespace = p.pronamespace
+                                  WHERE i.inhrelid = g.tgrelid
+                                    AND q.proname IN (concat('f_', s.id), concat('r_', s.id)))) f
+          WHERE f.relid IS NOT NULL
+          ORDER BY f.relid, f.renamed, f.id) n
+    WHERE o.id = n.id;
+    UPDATE pgtrickle.sources
+    SET columns = '{}', generation = generation + 1, partition_constraint = NULL, capture = 'mark';
+
+    UPDATE pgtrickle.dependencies d SET relid = s.relid FROM pgtrickle.sources s WHERE s.id = d.source_id;
+    UPDATE pgtrickle.dependencies d SET relid = st.relid
+    FROM pgtrickle.stream_tables st WHERE st.id = d.source_stream_table_id;
+    UPDATE pgtrickle.dependencies d SET relid = to_regclass(format('%I.%I', d.schema_name, d.object_name))
+    WHERE d.kind = 'uncaptured' AND to_regclass(format('%I.%I', d.schema_name, d.object_name)) IS NOT NULL;
+
+    -- Their transaction ids are those of another cluster. Writers are not kept waiting.
+    FOR one IN
+        SELECT c.relname AS name FROM pg_class c
+        WHERE c.relnamespace = to_regnamespace('pgtrickle_changes') AND c.relkind = 'r' AND c.relname ~ '^b_[0-9]+$'
+    LOOP
+        EXECUTE format('DELETE FROM pgtrickle_changes.%I', one.name);
+    END LOOP;
+    -- Their columns are numbered as those of the stream tables were.
+    FOR one IN
+        SELECT c.relname AS name FROM pg_class c
+        WHERE c.relnamespace = to_regnamespace('pgtrickle_changes') AND c.relkind = 'r' AND c.relname ~ '^o_[0-9]+$'
+    LOOP
+        EXECUTE format('DROP TABLE pgtrickle_changes.%I', one.name);
+    END LOOP;
+    UPDATE pgtrickle.installation i
+    SET system_identifier = s.system_identifier::text, database_oid = d.oid,
+        catalog_oid = 'pgtrickle.installation'::regclass
+    FROM pg_control_system() s, pg_database d WHERE d.datname = current_database();
+    RETURN true;
 END
 $$;
 
