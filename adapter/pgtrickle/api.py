@@ -19,10 +19,12 @@ from pgtrickle import capture, db, explain, lifecycle, refresh, schedule
 from pgtrickle.catalog import history, installation, overview, stream_tables
 from pgtrickle.catalog.model import HistoryEntry
 from pgtrickle.errors import (
+    CatalogError,
     ConnectionFailed,
     LockTimeout,
     PermissionDenied,
     PgTrickleError,
+    StatementFailed,
     StreamTableNotFound,
     TransactionConflict,
 )
@@ -455,18 +457,24 @@ class PgTrickle:
     def _check(self, *, writes: bool = True) -> None:
         """Refuse a database where the catalog is missing or of another version; asked once.
 
-        Who writes binds a catalog that was restored from elsewhere to this database first.
+        Binds a catalog that was restored from elsewhere to this database first; who only reads need not be able to.
         """
         if self._bound or (self._checked and not writes):
             return
         try:
             installation.check(self.conn)
-            if writes:
-                lifecycle.rebind(self.conn)
+            self._checked = True
+            lifecycle.rebind(self.conn)
+            self._bound = True
         except PermissionDenied as error:
+            if self._checked and not writes:
+                return
             error.hint = error.hint or overview.missing_grant(self.conn)
             raise
-        self._checked, self._bound = True, writes
+        except (CatalogError, StatementFailed):
+            # Who only reads can read a copy that is restored or read-only.
+            if not self._checked or writes:
+                raise
 
     def _trim(self, only_for: Sequence[int] | None = None) -> None:
         """Drop consumed changes: where no runner runs, nobody else does."""

@@ -227,8 +227,12 @@ DELETE FROM pgtrickle.runners
 WHERE heartbeat_at < pg_catalog.now() - pg_catalog.make_interval(secs => %(older_than_s)s)
 
 -- name: acquire_leases
-WITH wanted AS (
-    SELECT st.id FROM pgtrickle.stream_tables st CROSS JOIN pg_catalog.set_config('synchronous_commit', 'off', true)
+-- A runner that was taken for dead gets none until it has said that it lives.
+WITH me AS (
+    SELECT FROM pgtrickle.runners WHERE runner_id = %(runner_id)s FOR KEY SHARE
+), wanted AS (
+    SELECT st.id FROM me, pgtrickle.stream_tables st
+    CROSS JOIN pg_catalog.set_config('synchronous_commit', 'off', true)
     WHERE st.id = ANY (%(ids)s::bigint[])
 ), takeable AS (
     SELECT l.stream_table_id AS id FROM pgtrickle.leases l JOIN wanted w ON w.id = l.stream_table_id

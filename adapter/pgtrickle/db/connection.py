@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias, cast
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Identifier
 from typing_extensions import LiteralString
 
 from pgtrickle.db.errors import wrapped
-from pgtrickle.errors import CatalogError
+from pgtrickle.errors import CatalogError, StatementFailed
 
 Connection: TypeAlias = psycopg.Connection[TupleRow]
 
 #: The driver prepares by itself what was executed this often.
 _ONLY_WHEN_ASKED = 2**31
+
+#: "Cannot write in a read-only transaction": a standby; after a failover the same name leads to the new primary.
+READ_ONLY = "25006"
 
 _live: weakref.WeakSet[Connection] = weakref.WeakSet()
 
@@ -45,7 +51,7 @@ def connect(
     conninfo, keywords = (params, {}) if isinstance(params, str) else ("", dict(params))
     with wrapped():
         keywords.setdefault("fallback_application_name", application_name)
-        conn = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None, **keywords)
+        conn = _open(conninfo, keywords)
     if query_comment:
         conn.cursor_factory = _commenting(query_comment)
     _live.add(conn)
@@ -55,6 +61,18 @@ def connect(
     _read_times(conn)
     _keep_plans(conn)
     return conn
+
+
+def _open(conninfo: str, keywords: dict[str, Any]) -> Connection:
+    """Of several hosts the one that can be written to, if there is one: after a failover the first may be a standby."""
+    given = {**conninfo_to_dict(conninfo), **keywords}
+    several = "," in str(given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST", ""))
+    chosen = "target_session_attrs" in given or "PGTARGETSESSIONATTRS" in os.environ
+    if several and not chosen:
+        with suppress(psycopg.OperationalError):
+            wanted = {**keywords, "target_session_attrs": "read-write"}
+            return psycopg.connect(conninfo, autocommit=True, prepare_threshold=None, **wanted)
+    return psycopg.connect(conninfo, autocommit=True, prepare_threshold=None, **keywords)
 
 
 def _keep_plans(conn: Connection) -> None:
@@ -99,6 +117,29 @@ def cancel_all() -> int:
         with wrapped():
             conn.cancel()
     return len(open_connections)
+
+
+def refuse_read_only(conn: Connection) -> None:
+    """Raise if nothing can be written here.
+
+    Raises:
+        StatementFailed: the server is a standby, or the role or database is read-only by default.
+    """
+    with wrapped():
+        found = conn.execute(
+            "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')"
+        ).fetchone()
+    if found is None or found == (False, "off"):
+        return
+    error = StatementFailed(
+        "the server is a standby" if found[0] else "transactions are read-only here",
+        detail=None if found[0] else "default_transaction_read_only is on.",
+        hint="Name all hosts in the connection string, so that whichever is the primary is found."
+        if found[0]
+        else "See ALTER ROLE .. SET and ALTER DATABASE .. SET.",
+    )
+    error.sqlstate = READ_ONLY
+    raise error
 
 
 def refuse_extension(conn: Connection) -> None:

@@ -14,6 +14,7 @@ from pgtrickle.emit.fragments import WEIGHT, Name, commas, image, names, table
 from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.target import Target
 from pgtrickle.ir.schema import Column, Equality
+from pgtrickle.names import fit_identifier
 from pgtrickle.plan import Relation, StageBinding
 
 #: What an apply statement returns, in this order.
@@ -33,12 +34,14 @@ def consolidate(columns: tuple[Column, ...], weighted: Composable) -> Composable
             " GROUP BY {} HAVING pg_catalog.sum({}) <> 0"
         ).format(shown, WEIGHT, WEIGHT, weighted, shown, WEIGHT)
     images = commas(image(column, Name(column.name)) for column in columns)
+    taken = frozenset(column.name for column in columns)
+    total, number = (Name(fit_identifier(name, taken)) for name in ("__total", "__number"))
     summed = SQL(
-        "SELECT {}, pg_catalog.sum({}) OVER same AS total, pg_catalog.row_number() OVER same AS number"
+        "SELECT {}, pg_catalog.sum({}) OVER same AS {}, pg_catalog.row_number() OVER same AS {}"
         " FROM ({}) AS w WINDOW same AS (PARTITION BY {})"
-    ).format(shown, WEIGHT, weighted, images)
-    return SQL("SELECT {}, total::pg_catalog.int8 AS {} FROM ({}) AS s WHERE number = 1 AND total <> 0").format(
-        shown, WEIGHT, summed
+    ).format(shown, WEIGHT, total, number, weighted, images)
+    return SQL("SELECT {}, {}::pg_catalog.int8 AS {} FROM ({}) AS s WHERE {} = 1 AND {} <> 0").format(
+        shown, total, WEIGHT, summed, number, total
     )
 
 

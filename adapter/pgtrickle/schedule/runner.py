@@ -29,8 +29,6 @@ RECONNECT_FIRST_SECONDS = 0.1
 RECONNECT_LONGEST_SECONDS = 5.0
 #: After an abort, workers get this long to notice that their statements were cancelled.
 ABORT_SECONDS = 5.0
-#: "Cannot write in a read-only transaction": a standby; after a failover the same name leads to the new primary.
-_READ_ONLY = "25006"
 
 
 class Signal(Enum):
@@ -85,7 +83,7 @@ class Runner:
             ConnectionFailed: the very first connection could not be made; later ones are tried again.
             PgTrickleError: what does not pass by itself, such as a catalog that was uninstalled.
         """
-        conn: db.Connection | None = self._first_connection()
+        conn = self._first_or_none()
         pool = Pool(self._settings.workers, self._open_engine, self._events.put)
         dispatcher = Dispatcher(self.me, self._settings, pool)
         log.info("runner_started", runner=self.me.runner_id, workers=self._settings.workers)
@@ -104,7 +102,7 @@ class Runner:
         Returns:
             The names of the stream tables that failed.
         """
-        conn = self._first_connection()
+        conn = self._connected()
         pool = Pool(self._settings.workers, self._open_engine, self._events.put)
         dispatcher = Dispatcher(self.me, self._settings, pool)
         try:
@@ -118,10 +116,24 @@ class Runner:
             self._finish(conn, dispatcher, pool)
         return frozenset(dispatcher.failed)
 
-    def _first_connection(self) -> db.Connection:
+    def _first_or_none(self) -> db.Connection | None:
+        """The first connection; None if the server answers but cannot be worked with for the time being."""
+        try:
+            return self._connected()
+        except ConnectionFailed:
+            raise
+        except PgTrickleError as error:
+            if not _passes(error):
+                raise
+            log.warning("waiting_for_server", **error.as_dict())
+            return None
+
+    def _connected(self) -> db.Connection:
+        """A connection to a catalog of this database that can be written to."""
         conn = self._open_connection()
         try:
             installation.check(conn)
+            db.refuse_read_only(conn)
             lifecycle.rebind(conn)
         except PgTrickleError:
             conn.close()
@@ -148,14 +160,17 @@ class Runner:
 
     def _reconnect(self, dispatcher: Dispatcher) -> db.Connection | None:
         """Try until it works, or until told to stop (None)."""
-        pause = RECONNECT_FIRST_SECONDS
+        pause, told = RECONNECT_FIRST_SECONDS, None
         while not self._stopping:
             try:
-                conn = self._open_connection()
+                conn = self._connected()
             except PgTrickleError as error:
                 if not _passes(error):
                     raise
-                log.debug("reconnect_failed", **error.as_dict())
+                # A server that answers but is a standby, or being restored, is worth a word, once.
+                tell = log.debug if isinstance(error, ConnectionFailed) or error.message == told else log.warning
+                tell("waiting_for_server", **error.as_dict())
+                told = error.message
             else:
                 log.info("reconnected", runner=self.me.runner_id)
                 dispatcher.forget()
@@ -224,4 +239,4 @@ class Runner:
 
 def _passes(error: PgTrickleError) -> bool:
     """Whether it is worth to connect again and go on."""
-    return isinstance(error, ConnectionFailed) or is_retryable(error.sqlstate) or error.sqlstate == _READ_ONLY
+    return isinstance(error, ConnectionFailed) or is_retryable(error.sqlstate) or error.sqlstate == db.READ_ONLY

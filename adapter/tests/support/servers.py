@@ -228,6 +228,11 @@ def _account() -> Account:
         return Account(65534, 65534)
 
 
+def account() -> Account:
+    """The user that servers run as."""
+    return _account()
+
+
 def _give(path: Path, account: Account) -> None:
     if account.uid is not None and account.gid is not None:
         os.chown(path, account.uid, account.gid)

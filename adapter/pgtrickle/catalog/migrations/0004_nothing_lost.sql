@@ -289,6 +289,13 @@ BEGIN
     IF NOT pgtrickle.is_elsewhere() THEN
         RETURN false;
     END IF;
+    -- A dump may leave out what is of no use elsewhere.
+    IF to_regnamespace('pgtrickle_changes') IS NULL THEN
+        CREATE SCHEMA pgtrickle_changes;
+    END IF;
+    IF to_regnamespace('pgtrickle_state') IS NULL THEN
+        CREATE SCHEMA pgtrickle_state;
+    END IF;
     -- Waits for refreshes.
     PERFORM FROM pgtrickle.frontiers f ORDER BY f.stream_table_id FOR UPDATE;
     DELETE FROM pgtrickle.runners;
