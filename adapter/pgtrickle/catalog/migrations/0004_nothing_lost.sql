@@ -258,6 +258,9 @@ BEGIN
         'limit', (SELECT i.buffer_limit_bytes FROM pgtrickle.installation i),
         'unread', (SELECT coalesce(pg_catalog.array_agg(s.id), '{}') FROM pgtrickle.sources s
                    WHERE NOT EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.source_id = s.id)));
+END
+$$;
+
 -- Restored and copied databases (faults). A dump, a template, pg_upgrade: OIDs and transaction ids that the catalog holds are
 -- those of another database. The OID of our own table tells a catalog that was restored into the database it came from.
 ALTER TABLE pgtrickle.installation ADD COLUMN catalog_oid oid;
