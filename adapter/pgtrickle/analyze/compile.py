@@ -16,6 +16,7 @@ from pgtrickle.analyze.generated import read_generations
 from pgtrickle.analyze.meaning import meaning_of
 from pgtrickle.analyze.probe import Probe, ProbeColumn, pinned_settings, probe, rolled_back
 from pgtrickle.analyze.relations import Relations, describe_relations, find_relations, read_attributes
+from pgtrickle.analyze.shown_names import ShownNames, shown_names
 from pgtrickle.analyze.types import TypeLoader
 from pgtrickle.analyze.typing import Typing
 from pgtrickle.errors import InternalError, InvalidQuery, PgTrickleError, StatementFailed, UnsupportedQuery
@@ -93,6 +94,7 @@ class _Compilation:
     check: bool = True
     proven: bool = False
     mixes_collations: bool = False
+    names: ShownNames = field(default_factory=ShownNames)
 
     @property
     def rules(self) -> tuple[RuleFacts, ...]:
@@ -147,6 +149,7 @@ def _learn(conn: db.Connection, query: str, settings: dict[str, str]) -> _Compil
     types = TypeLoader(conn, coarse_text=bool(loose), exact_floats=int(settings.get("extra_float_digits", "1")) > 0)
     found = _Compilation(conn, probed, relations, functions, types, settings)
     found.mixes_collations = bool(loose) and any(loose & foreign_collations(rule.text) for rule in rules)
+    found.names = shown_names(conn, [rule.text for rule in rules], functions)
     generations = read_generations(conn, relations, attributes, types)
     found.described = describe_relations(conn, relations, attributes, generations, types)
     return found
@@ -178,8 +181,7 @@ def _choose_search_path(found: _Compilation, query: str) -> None:
         UnsupportedQuery: the server does not read its own text as it read the user's; the user's is kept then.
     """
     path = found.settings.get("search_path", "")
-    naming = any(rule.naming for rule in found.rules)
-    own = all(function.is_builtin for function in found.functions) and not naming
+    own = all(f.is_builtin and not f.moves for f in found.functions) and not found.names.types
     if own and _reads_the_same(found, found.probe.canonical):
         found.settings["search_path"] = "pg_catalog"
         return
@@ -358,6 +360,13 @@ def _refuse_moving(found: _Compilation) -> None:
             hint="Refresh it FULL, or compare with a column instead.",
         )
 
+    if found.names.moving:
+        raise UnsupportedQuery(
+            "names of objects that the query shows or looks up (regclass, regtype ...) change although no source does",
+            clause="regclass/regproc/regtype",
+            hint="Select the regclass itself and cast it to text where you read it, or refresh it FULL.",
+        )
+
 
 def _refuse_mixed_collations(found: _Compilation) -> None:
     """Values that one comparison takes for equal would be grouped, hashed and found again as different ones."""
@@ -468,8 +477,10 @@ def _full(found: _Compilation, reason: str) -> Plan:
         )
         for f in sorted(tables, key=lambda f: f.relid)
     )
-    moving = any(f.moves for f in found.functions) or any(
-        rule.sql_values or rule.system_columns for rule in found.rules
+    moving = (
+        found.names.moving
+        or any(f.moves for f in found.functions)
+        or any(rule.sql_values or rule.system_columns for rule in found.rules)
     )
     notices = tuple(found.notices)
     return Plan((stage,), needs, "FULL", found.probe.canonical, notices, reason, moving, reference)

@@ -21,61 +21,35 @@ _SQL_VALUE = re.compile(r"\{SQLVALUEFUNCTION ")
 #: A column with a negative number; -6 is tableoid, which a row keeps.
 _SYSTEM_COLUMN = re.compile(r":varattno -(?!6\b)")
 
-#: Types whose values are shown by names, qualified where search_path does not find them: regclass, regtype ...
-_NAMING = re.compile(
-    r":(?:vartype|consttype|resulttype|funcresulttype|paramtype)"
-    r" (?:24|1008|2202|2203|2204|2205|2206|2207|2208|2209|2210|2211|4191|4192)\b"
-)
+#: ``pg_typeof``: what it returns is printed as a name, but its result does not depend on what is stored anywhere.
+PG_TYPEOF = 1619
 
-#: Stable functions of PostgreSQL whose result depends on more than arguments and pinned settings.
-_MOVING = frozenset(
-    {
-        "col_description",
-        "current_database",
-        "current_schema",
-        "current_schemas",
-        "current_setting",
-        "current_user",
-        "currtid2",
-        "cursor_to_xml",
-        "cursor_to_xmlschema",
-        "database_to_xml",
-        "database_to_xml_and_xmlschema",
-        "database_to_xmlschema",
-        "format_type",
-        "getpgusername",
-        "now",
-        "obj_description",
-        "query_to_xml",
-        "query_to_xml_and_xmlschema",
-        "query_to_xmlschema",
-        "row_security_active",
-        "schema_to_xml",
-        "schema_to_xml_and_xmlschema",
-        "schema_to_xmlschema",
-        "session_user",
-        "shobj_description",
-        "statement_timestamp",
-        "table_to_xml",
-        "table_to_xml_and_xmlschema",
-        "table_to_xmlschema",
-        "to_regclass",
-        "to_regcollation",
-        "to_regnamespace",
-        "to_regoper",
-        "to_regoperator",
-        "to_regproc",
-        "to_regprocedure",
-        "to_regrole",
-        "to_regtype",
-        "transaction_timestamp",
-        "txid_current_if_assigned",
-        "version",
-    }
-)
-#: Those of the prefixes below that depend on their arguments alone.
-_STEADY = frozenset({"pg_typeof", "pg_input_is_valid", "pg_char_to_encoding", "pg_encoding_to_char"})
-_MOVING_PREFIXES = ("pg_", "has_", "inet_client", "inet_server", "txid_")
+#: Stable functions of PostgreSQL that depend on nothing but their arguments and pinned settings. Every other one reads
+#: the catalog, the clock or the session, or is so new that nobody has looked at it yet.
+_STEADY = """
+anytextcat array_to_json array_to_string concat concat_ws convert convert_from convert_to date date_add
+date_cmp_timestamptz date_eq_timestamptz date_ge_timestamptz date_gt_timestamptz date_le_timestamptz
+date_lt_timestamptz date_ne_timestamptz date_part date_subtract date_trunc extract format generate_series
+getdatabaseencoding interval_pl_timestamptz json_agg json_agg_strict json_build_array json_build_object
+json_object_agg json_object_agg_strict json_object_agg_unique json_object_agg_unique_strict json_populate_record
+json_populate_recordset json_to_record json_to_recordset json_to_tsvector jsonb_agg jsonb_agg_strict
+jsonb_build_array jsonb_build_object jsonb_path_exists_tz jsonb_path_match_tz jsonb_path_query_array_tz
+jsonb_path_query_first_tz jsonb_path_query_tz jsonb_populate_record jsonb_populate_record_valid
+jsonb_populate_recordset jsonb_to_record jsonb_to_recordset jsonb_to_tsvector length make_timestamptz money numeric
+overlaps pg_char_to_encoding pg_encoding_to_char pg_input_is_valid pg_typeof phraseto_tsquery plainto_tsquery
+quote_literal quote_nullable row_to_json textanycat time timestamp timestamp_cmp_timestamptz
+timestamp_eq_timestamptz timestamp_ge_timestamptz timestamp_gt_timestamptz timestamp_le_timestamptz
+timestamp_lt_timestamptz timestamp_ne_timestamptz timestamptz timestamptz_cmp_date timestamptz_cmp_timestamp
+timestamptz_eq_date timestamptz_eq_timestamp timestamptz_ge_date timestamptz_ge_timestamp timestamptz_gt_date
+timestamptz_gt_timestamp timestamptz_le_date timestamptz_le_timestamp timestamptz_lt_date timestamptz_lt_timestamp
+timestamptz_mi_interval timestamptz_ne_date timestamptz_ne_timestamp timestamptz_pl_interval timetz timezone to_char
+to_date to_json to_jsonb to_number to_timestamp to_tsquery to_tsvector ts_headline ts_match_tq ts_match_tt
+websearch_to_tsquery xml xml_is_well_formed
+"""
+STEADY = frozenset(_STEADY.split())
+
+#: Declared immutable, but they read the catalog.
+_NOT_IMMUTABLE = frozenset({"pg_partition_root"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +62,6 @@ class Function:
     kind: str
     volatility: str
     returns_set: bool
-    arguments: int
     is_builtin: bool
 
     @property
@@ -97,14 +70,10 @@ class Function:
         if self.volatility == "v":
             return True
         if self.volatility == "i":
-            return False
+            return self.is_builtin and self.name in _NOT_IMMUTABLE
         if not self.is_builtin:
             return True  # a stable function of the user's may read tables that nobody watches
-        if self.name == "age" and self.arguments == 1:
-            return True
-        if self.name in _STEADY:
-            return False
-        return self.name in _MOVING or self.name.startswith(_MOVING_PREFIXES)
+        return self.schema != "pg_catalog" or self.name not in STEADY
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +84,6 @@ class RuleFacts:
         functions, operators, relations, collations: their OIDs.
         sql_values: it reads CURRENT_DATE or its like.
         system_columns: it reads ctid, xmin, xmax, cmin or cmax of a table.
-        naming: it has values of types like regclass, which are shown as search_path says.
         text: the rule itself.
     """
 
@@ -125,7 +93,6 @@ class RuleFacts:
     collations: frozenset[int]
     sql_values: bool
     system_columns: bool
-    naming: bool
     text: str = field(repr=False)
 
 
@@ -142,7 +109,6 @@ def read_rule(text: str) -> RuleFacts:
         found(_COLLATION),
         bool(_SQL_VALUE.search(text)),
         bool(_SYSTEM_COLUMN.search(text)),
-        bool(_NAMING.search(text)),
         text,
     )
 

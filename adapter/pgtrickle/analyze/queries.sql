@@ -88,7 +88,7 @@ SELECT s.relid FROM pgtrickle.stream_tables AS s WHERE s.relid = ANY (%(relids)s
 
 -- name: functions
 SELECT p.oid AS oid, n.nspname AS schema, p.proname AS name, p.prokind::pg_catalog.text AS kind,
-       p.provolatile::pg_catalog.text AS volatility, p.proretset AS returns_set, p.pronargs::pg_catalog.int4 AS arguments,
+       p.provolatile::pg_catalog.text AS volatility, p.proretset AS returns_set,
        (p.oid < 16384) AS is_builtin
 FROM pg_catalog.pg_proc AS p
 JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
@@ -110,6 +110,24 @@ LEFT JOIN pg_catalog.pg_namespace AS sn ON sn.oid = s.pronamespace
 JOIN pg_catalog.pg_proc AS o ON o.oid = t.typoutput
 JOIN pg_catalog.pg_namespace AS on_ ON on_.oid = o.pronamespace
 WHERE t.oid = ANY (%(oids)s)
+
+-- name: types_made_of
+-- Which of some types contain a value of certain others: domains, arrays, ranges and composites of them.
+WITH RECURSIVE part AS (
+    SELECT u.oid AS whole, u.oid FROM pg_catalog.unnest(%(oids)s::pg_catalog.oid[]) AS u (oid)
+    UNION
+    SELECT p.whole, i.oid
+    FROM part AS p JOIN pg_catalog.pg_type AS t ON t.oid = p.oid
+    CROSS JOIN LATERAL (
+        SELECT t.typbasetype WHERE t.typtype = 'd'
+        UNION ALL SELECT t.typelem WHERE t.typelem <> 0
+        UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range AS r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)
+        UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute AS a
+                  WHERE a.attrelid = t.typrelid AND t.typtype = 'c' AND a.attnum > 0 AND NOT a.attisdropped
+    ) AS i (oid)
+)
+SELECT COALESCE(pg_catalog.array_agg(DISTINCT p.whole), '{}')
+FROM part AS p WHERE p.oid = ANY (%(naming)s::pg_catalog.oid[])
 
 -- name: type_names
 SELECT u.oid, u.typmod, pg_catalog.format_type(u.oid, u.typmod)

@@ -112,6 +112,12 @@ SUPPORT: tuple[Support, ...] = (
     Support(
         "now(), CURRENT_DATE, CURRENT_USER, stable user-defined functions", False, _REFUSED, "recomputed on schedule"
     ),
+    Support(
+        "names of objects: regclass::text, text::regclass, pg_get_userbyid(), has_table_privilege() ...",
+        False,
+        _REFUSED,
+        "a regclass as a column, and tableoid::regclass::text, are differential",
+    ),
     Support("random(), nextval() and other volatile functions", False, _REFUSED, "recomputed on schedule"),
     Support("TABLESAMPLE", False, _REFUSED),
     Support(

@@ -280,10 +280,10 @@ def test_renaming_a_table_renews_what_shows_its_name(conn, engine):
 
 
 def test_names_are_shown_as_the_search_path_of_the_definition_says(conn, engine):
-    conn.execute("CREATE TABLE t (id int PRIMARY KEY, r regclass); INSERT INTO t VALUES (1, 't'), (2, 'pg_class')")
-    query = "SELECT id, r::text AS name FROM t"
+    conn.execute(PARTITIONS)
+    query = "SELECT k, tableoid::regclass::text AS name FROM pt"
     _create(engine, conn, {"s": query})
-    conn.execute("INSERT INTO t VALUES (3, 't')")
+    conn.execute("INSERT INTO pt VALUES (3, 't')")
     assert _all_right(engine, conn, {"s": query}) == ["DIFFERENTIAL"]
 
 
