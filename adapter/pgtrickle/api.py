@@ -215,7 +215,7 @@ class PgTrickle:
             UnsupportedQuery: mode DIFFERENTIAL and the query cannot be maintained incrementally.
             InvalidQuery, InvalidOption, NotYetSupported, DependencyCycle, PermissionDenied, LockTimeout.
         """
-        self._check()
+        self._check(again=True)
         configuration = _configuration(schedule, refresh_mode, initialize, options)
         return lifecycle.create(self._session, name, query, configuration)
 
@@ -263,7 +263,7 @@ class PgTrickle:
             StreamTableExists: an ordinary relation has this name.
             DependentsExist: a view or stream table uses a column that would be dropped; all are listed.
         """
-        self._check()
+        self._check(again=True)
         configuration = _configuration(schedule, refresh_mode, initialize, options)
         return lifecycle.create_or_replace(self._session, name, query, configuration, full_refresh=full_refresh)
 
@@ -299,7 +299,7 @@ class PgTrickle:
         Raises:
             StreamTableNotFound: no such stream table.
         """
-        self._check()
+        self._check(again=True)
         configuration = _configuration(schedule, refresh_mode, True, {**options, "status": status})
         return lifecycle.alter(self._session, name, query, configuration)
 
@@ -313,7 +313,7 @@ class PgTrickle:
         Raises:
             DependentsExist: stream tables (without ``cascade``), views or other objects depend on it; all are listed.
         """
-        self._check()
+        self._check(again=True)
         return lifecycle.drop(self._session, name, cascade=cascade, if_exists=if_exists)
 
     def release_stream_table(self, name: str) -> None:
@@ -322,7 +322,7 @@ class PgTrickle:
         Raises:
             DependentsExist: stream tables read it.
         """
-        self._check()
+        self._check(again=True)
         lifecycle.release(self._session, name)
 
     def suspend(self, name: str) -> ReplaceResult:
@@ -454,12 +454,16 @@ class PgTrickle:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _check(self, *, writes: bool = True) -> None:
-        """Refuse a database where the catalog is missing or of another version; asked once.
+    def _check(self, *, writes: bool = True, again: bool = False) -> None:
+        """Refuse a database where the catalog is missing or of another version.
 
         Binds a catalog that was restored from elsewhere to this database first; who only reads need not be able to.
+
+        Args:
+            writes: the caller is going to write.
+            again: ask also if it was asked before: it may have been migrated since. Refreshes ask by themselves.
         """
-        if self._bound or (self._checked and not writes):
+        if not again and (self._bound or (self._checked and not writes)):
             return
         try:
             installation.check(self.conn)
@@ -500,13 +504,16 @@ class PgTrickle:
 
         Raises:
             StreamTableNotFound: one of them is not registered.
+            CatalogError: the catalog is of another version by now.
         """
         before = self._session.statements
         try:
             members = lifecycle.refresh_group(self._session, refresh.Request(group, manual=manual, full=full))
-        except (ConnectionFailed, StreamTableNotFound):
+        except (ConnectionFailed, StreamTableNotFound, CatalogError):
             raise
         except PgTrickleError as error:
+            # What is missing may be missing because somebody has migrated the catalog.
+            installation.check(self.conn)
             found = [stream_tables.fetch_by_relid(self.conn, relid) for relid in group]
             return tuple(RefreshResult(one.name, "FAILED", fallback_reason=error.message) for one in found if one)
         return refresh.results(self._session, members, self._session.statements - before)

@@ -113,7 +113,7 @@ class LockedRow:
 #: Raised by the server at the end of a refresh that wrote to its own sources.
 OWN_WRITES = "PT001"
 
-_FETCH = SQL("SELECT * FROM pgtrickle.refresh_group(%(relids)s::oid[])")
+_FETCH = SQL("SELECT * FROM pgtrickle.group_members(%(relids)s::oid[])")
 _LOCK = SQL("SELECT * FROM pgtrickle.lock_group({ids}::bigint[], {running}::bigint[])")
 _FINISH = SQL("SELECT pgtrickle.finish_group({members}, {settled}, {entries}, {trail})")
 _RECORD = SQL("SELECT pgtrickle.record_group({entries}, {trail})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, cast
 
@@ -25,6 +26,10 @@ _INSTALL_HINT = "Run `pgtrickle init`, or PgTrickle.install()."
 _LOCK = SQL("SELECT pg_catalog.pg_advisory_xact_lock(8099849053226721132)")
 _SCHEMA_OID = SQL("SELECT pg_catalog.to_regnamespace('pgtrickle')::oid")
 _MIGRATIONS_OID = SQL("SELECT pg_catalog.to_regclass('pgtrickle.schema_migrations')::oid")
+_TABLES = SQL(
+    "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE n.nspname = 'pgtrickle' AND c.relkind = 'r'"
+)
 _BOOTSTRAP = (
     SQL("CREATE SCHEMA pgtrickle"),
     SQL(
@@ -43,6 +48,7 @@ class Migration:
     script: SQL
 
 
+@cache
 def migrations() -> tuple[Migration, ...]:
     """The migrations that this engine knows, in order."""
     found = []
@@ -53,6 +59,11 @@ def migrations() -> tuple[Migration, ...]:
     return tuple(sorted(found, key=lambda migration: migration.version))
 
 
+def known_version() -> int:
+    """The version of the catalog that this engine works with."""
+    return migrations()[-1].version
+
+
 def _applied(conn: db.Connection) -> int | None:
     """The catalog's version; 0 if nothing is installed, None if the schema is somebody else's."""
     if db.fetch_value(conn, _MIGRATIONS_OID) is not None:
@@ -61,7 +72,7 @@ def _applied(conn: db.Connection) -> int | None:
 
 
 def _refuse_newer(applied: int) -> None:
-    known = migrations()[-1].version
+    known = known_version()
     if applied > known:
         raise CatalogError(
             f"the catalog has version {applied}, this engine knows {known}",
@@ -84,26 +95,35 @@ def install(conn: db.Connection, *, buffer_limit_bytes: int | None = None) -> tu
         CatalogError: the extension pg_trickle is installed, the catalog is newer than this engine, or a schema
             ``pgtrickle`` exists that is not ours.
         PermissionDenied: the role may not create schemas in this database.
+        LockTimeout: somebody kept using what has to change; the detail names pid and query. Nothing was changed.
     """
     db.refuse_extension(conn)
-    with db.transaction(conn, object_name="pgtrickle"):
-        db.execute(conn, _LOCK)
-        applied = _applied(conn)
-        if applied is None:
-            raise CatalogError(
-                "a schema pgtrickle exists, but it is not ours",
-                object_name="pgtrickle",
-                hint="Rename or drop that schema, or use another database.",
-            )
-        _refuse_newer(applied)
-        missing = tuple(migration for migration in migrations() if migration.version > applied)
-        for statement in () if applied else _BOOTSTRAP:
-            db.execute(conn, statement)
-        for migration in missing:
-            db.execute(conn, migration.script, object_name=migration.name)
-            access.run(conn, "record_migration", version=migration.version, name=migration.name)
-        access.run(conn, "record_installation", engine_version=pgtrickle.__version__, limit=buffer_limit_bytes)
-        access.run(conn, "plant_canary")
+    tables = [row["oid"] for row in db.fetch_all(conn, _TABLES, dict)]
+    # Refreshes read and write what a migration changes: none of them waits for it longer than the lock_timeout.
+    return db.under_lock_timeout(
+        conn, lambda: _install(conn, buffer_limit_bytes), relids=tables, object_name="pgtrickle"
+    )
+
+
+def _install(conn: db.Connection, buffer_limit_bytes: int | None) -> tuple[str, ...]:
+    """All or nothing, in one transaction."""
+    db.execute(conn, _LOCK)
+    applied = _applied(conn)
+    if applied is None:
+        raise CatalogError(
+            "a schema pgtrickle exists, but it is not ours",
+            object_name="pgtrickle",
+            hint="Rename or drop that schema, or use another database.",
+        )
+    _refuse_newer(applied)
+    missing = tuple(migration for migration in migrations() if migration.version > applied)
+    for statement in () if applied else _BOOTSTRAP:
+        db.execute(conn, statement)
+    for migration in missing:
+        db.execute(conn, migration.script, object_name=migration.name)
+        access.run(conn, "record_migration", version=migration.version, name=migration.name)
+    access.run(conn, "record_installation", engine_version=pgtrickle.__version__, limit=buffer_limit_bytes)
+    access.run(conn, "plant_canary")
     return tuple(migration.name for migration in missing)
 
 
@@ -118,9 +138,9 @@ def check(conn: db.Connection) -> Installation:
         db.refuse_extension(conn)
         raise CatalogError("pgtrickle is not installed in this database", object_name="pgtrickle", hint=_INSTALL_HINT)
     _refuse_newer(applied)
-    if applied < migrations()[-1].version:
+    if applied < known_version():
         raise CatalogError(
-            f"the catalog has version {applied}, this engine needs {migrations()[-1].version}",
+            f"the catalog has version {applied}, this engine needs {known_version()}",
             object_name="pgtrickle",
             hint=_INSTALL_HINT,
         )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import psycopg
 
 from pgtrickle.errors import (
+    CatalogError,
     ConnectionFailed,
     LockTimeout,
     PermissionDenied,
@@ -21,6 +22,8 @@ _BY_STATE: dict[str, type[PgTrickleError]] = {
     "55P03": LockTimeout,
     "40001": TransactionConflict,
     "40P01": TransactionConflict,
+    # Raised by pgtrickle.require_version.
+    "PT003": CatalogError,
 }
 _BY_CLASS: dict[str, type[PgTrickleError]] = {"08": ConnectionFailed, "57P": ConnectionFailed}
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from pgtrickle import capture
 from pgtrickle.errors import (
+    CatalogError,
     ConnectionFailed,
     LockTimeout,
     PgTrickleError,
@@ -36,7 +37,16 @@ _LONGEST_PAUSE_S = 0.5
 _MOST_REPAIRS = 5
 _MOST_GONE = 3
 #: After these there is another attempt, or another who knows what to do.
-_AGAIN = (TransactionConflict, LockTimeout, ConnectionFailed, NeedsCare, NeedsReanalysis, NeedsRepair, ChangesRefused)
+_AGAIN = (
+    TransactionConflict,
+    LockTimeout,
+    ConnectionFailed,
+    CatalogError,
+    NeedsCare,
+    NeedsReanalysis,
+    NeedsRepair,
+    ChangesRefused,
+)
 
 
 def run(session: Session, request: Request) -> tuple[Member, ...]:
@@ -50,6 +60,7 @@ def run(session: Session, request: Request) -> tuple[Member, ...]:
         LockTimeout: a source stayed locked for that long.
         NeedsReanalysis: a definition has to be compiled again first; the lifecycle does that.
         ConnectionFailed: the connection is gone.
+        CatalogError: it was migrated while we worked.
     """
     deadline = time.monotonic() + request.patience_s
     pause, gone, repairs = _FIRST_PAUSE_S, 0, 0

@@ -9,7 +9,7 @@ from typing import Any
 from psycopg.sql import SQL, Identifier, Literal
 
 from pgtrickle import db
-from pgtrickle.catalog import groups
+from pgtrickle.catalog import groups, installation
 from pgtrickle.catalog.groups import LockedRow
 from pgtrickle.db import Query
 from pgtrickle.refresh.compiled import pinned
@@ -45,6 +45,7 @@ _LOCKABLE = ("r", "p")
 _BEGIN = SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE")
 #: Read by the guard trigger of stream tables: only a refresh may write to them.
 GUARD = SQL("SELECT pg_catalog.set_config('pgtrickle.refreshing', pg_catalog.pg_backend_pid()::text, true)")
+_VERSION = SQL("SELECT pgtrickle.require_version({})").format(Literal(installation.known_version()))
 
 
 def begin(session: Session, members: Sequence[Member], last: Query | None = None) -> list[dict[str, Any]]:
@@ -62,12 +63,13 @@ def begin(session: Session, members: Sequence[Member], last: Query | None = None
 
     Raises:
         LockTimeout, TransactionConflict: somebody else is at it; the transaction is open and aborted.
+        CatalogError: it was migrated meanwhile.
     """
     running = [member for member in members if member.running]
     session.pinned = running[0].row.settings if running else {}
     session.role, session.near = None, True
     settings = pinned({**session.pinned, **SESSION})
-    before = [_BEGIN, lock_timeout(LOCK_TIMEOUT_MS), *_source_locks(running), GUARD, settings, NEAR]
+    before = [_BEGIN, lock_timeout(LOCK_TIMEOUT_MS), *_source_locks(running), GUARD, _VERSION, settings, NEAR]
     return _lock_frontiers(session, members, before, [] if last is None else [last])
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from pgtrickle import db
 from pgtrickle.config import RunnerSettings
-from pgtrickle.errors import StatementFailed
+from pgtrickle.errors import CatalogError, StatementFailed
 from pgtrickle.gates.retry import is_retryable
 from pgtrickle.results import RefreshResult
 from pgtrickle.schedule import report
@@ -34,11 +34,13 @@ class Dispatcher:
     Attributes:
         failed: names of the stream tables that failed since the start.
         worked: something was changed, or may have been, since somebody set it to False.
+        refused: the catalog is not the one that this engine knows any more: nothing that it does would be right.
     """
 
     def __init__(self, me: Identity, settings: RunnerSettings, pool: Pool) -> None:
         self.failed: set[str] = set()
         self.worked = True
+        self.refused: CatalogError | None = None
         self._me = me
         self._settings = settings
         self._pool = pool
@@ -255,6 +257,8 @@ class Dispatcher:
             # As long as all workers were at work nobody asked what is due next.
             self._quiet_until = 0.0
         self._reload_at = min(self._reload_at, self._clock + self._reload_pause)
+        if isinstance(done.error, CatalogError) and not is_retryable(done.error.sqlstate):
+            self.refused = done.error
         if done.error is not None:
             self._cooling.fail(done.job.keys, time.monotonic())
             if done.job.keys:

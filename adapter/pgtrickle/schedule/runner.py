@@ -81,7 +81,7 @@ class Runner:
 
         Raises:
             ConnectionFailed: the very first connection could not be made; later ones are tried again.
-            PgTrickleError: what does not pass by itself, such as a catalog that was uninstalled.
+            PgTrickleError: what does not pass by itself, such as a catalog that was uninstalled or migrated.
         """
         conn = self._first_or_none()
         pool = Pool(self._settings.workers, self._open_engine, self._events.put)
@@ -114,6 +114,8 @@ class Runner:
             dispatcher.submit(housekeeping.trim_job())
         finally:
             self._finish(conn, dispatcher, pool)
+        if dispatcher.refused is not None:
+            raise dispatcher.refused
         return frozenset(dispatcher.failed)
 
     def _first_or_none(self) -> db.Connection | None:
@@ -147,6 +149,8 @@ class Runner:
         self._next_beat = 0.0
         try:
             while not self._stopping:
+                if dispatcher.refused is not None:
+                    raise dispatcher.refused
                 self._keep_house(conn, dispatcher)
                 pause = dispatcher.step(conn)
                 self._wait(dispatcher, max(0.0, min(pause, self._next_beat - time.monotonic())))
@@ -204,6 +208,7 @@ class Runner:
                 # A dump was restored, perhaps under this very connection.
                 dispatcher.forget()
             dispatcher.keep_leases(conn)
+            installation.check(conn)
         if now >= self._next_sweep and dispatcher.free:
             self._next_sweep = now + housekeeping.SWEEP_SECONDS
             dispatcher.submit(housekeeping.sweep_job(self._settings.lease_seconds))

@@ -526,3 +526,28 @@ BEGIN
     ORDER BY f.stream_table_id;
 END
 $$;
+
+-- Raises unless the catalog has the version that an engine knows: it may have been migrated since the engine connected, and
+-- what the engine does not know of, it would not do. Said in every refresh, before there is a snapshot that counts.
+CREATE FUNCTION pgtrickle.require_version(known integer) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    present integer := (SELECT max(m.version) FROM pgtrickle.schema_migrations m);
+BEGIN
+    IF present <> known THEN
+        RAISE EXCEPTION 'the catalog has version %, this engine knows %', present, known
+            USING ERRCODE = 'PT003', HINT = 'Upgrade dbt-pgtrickle here to the version that other hosts use, and start again.';
+    END IF;
+END
+$$;
+
+-- Engines up to catalog 3 do not ask. They would not notice that capture has stopped, so that they must not refresh; this
+-- is what each of their refreshes calls first.
+ALTER FUNCTION pgtrickle.refresh_group(oid[]) RENAME TO group_members;
+CREATE FUNCTION pgtrickle.refresh_group(relids oid[]) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'the catalog has version %, this engine is older', (SELECT max(m.version) FROM pgtrickle.schema_migrations m)
+        USING ERRCODE = 'PT003', HINT = 'Upgrade dbt-pgtrickle here to the version that other hosts use, and start again.';
+END
+$$;
