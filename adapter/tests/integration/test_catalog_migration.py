@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
+from pgtrickle import db as engine_db
 from pgtrickle.api import PgTrickle
 from pgtrickle.catalog import installation
 from pgtrickle.errors import CatalogError
@@ -103,8 +104,9 @@ def test_what_is_written_during_a_migration_is_captured(conn: psycopg.Connection
 
     with ThreadPoolExecutor(3) as pool:
         writers = [pool.submit(write, number) for number in (1, 2, 3)]
-        with PgTrickle.connect(db) as engine:
-            assert len(engine.install()) == 1
+        # Not by the engine, which would find that the database was restored, and empty the change buffers.
+        with engine_db.connect(db) as migrating:
+            assert len(installation.install(migrating)) == 1
         over.set()
         written = sum(writer.result(timeout=60) for writer in writers)
     found = conn.execute("SELECT 'b_' || id FROM pgtrickle.sources WHERE table_name = 'customer'").fetchone()
