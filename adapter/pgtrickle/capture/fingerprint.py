@@ -128,8 +128,11 @@ def _relations(recorded: Facts, present: Facts) -> Iterator[Difference]:
         if moved is not None:
             yield moved
             continue
-        for check in (_table, _members, _capture, _columns, _keys):
-            yield from check(old, new)
+        found = [one for check in (_table, _members, _capture, _columns, _keys) for one in check(old, new)]
+        yield from found
+        if not found and old["files"] != new["files"]:
+            # Told, so that it is recorded: or else the next harmless change of a column would look like a rewrite.
+            yield Difference("files", new["name"], "it was rewritten", Severity.HARMLESS)
         if new["persistence"] == "u" and (present["canary"] is None or recorded["canary"] != present["canary"]):
             text = "the server crashed, which empties UNLOGGED tables"
             yield Difference("crash", new["name"], text, Severity.RECOMPUTE)

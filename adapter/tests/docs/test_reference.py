@@ -69,3 +69,10 @@ def test_every_readable_view_of_the_catalog_is_described() -> None:
     }
     assert views
     assert not [name for name in sorted(views) if f"pgtrickle.{name}" not in text]
+
+
+def test_the_page_on_schema_changes_says_what_the_tests_say() -> None:
+    from tests.support.schema_changes import table
+
+    text = (REFERENCE.parent / "how-to" / "change-schemas.md").read_text()
+    assert table() in text, "run python -m tests.support.schema_changes in adapter/"

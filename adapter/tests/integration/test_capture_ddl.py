@@ -41,7 +41,6 @@ def facts(consumer: Consumer) -> capture.Facts:
 
 UNSEEN = {
     "grant": "GRANT SELECT ON t TO PUBLIC",
-    "vacuum_full": "VACUUM FULL t",
     "analyze": "ANALYZE t",
     "add_column": "ALTER TABLE t ADD COLUMN more text DEFAULT 'x'",
     "drop_unread_column": "ALTER TABLE t DROP COLUMN unread",
@@ -56,6 +55,7 @@ UNSEEN = {
 }
 
 SEEN = {
+    "vacuum_full": ("VACUUM FULL t", "files", HARMLESS),
     "column_grant": ("GRANT SELECT (v) ON t TO PUBLIC", "column", HARMLESS),
     "statistics": ("ALTER TABLE t ALTER v SET STATISTICS 10", "column", HARMLESS),
     "default": ("ALTER TABLE t ALTER v SET DEFAULT 1", "column", HARMLESS),
