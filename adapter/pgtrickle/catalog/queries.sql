@@ -387,6 +387,9 @@ WITH behind AS (
     ORDER BY pg_catalog.pg_snapshot_xmax(f.snapshot) NULLS FIRST, f.stream_table_id
     LIMIT 1
     FOR UPDATE OF f SKIP LOCKED
+), touched AS (
+    -- A refresh whose snapshot is older than this does not see it, and must not take what is left for its window.
+    UPDATE pgtrickle.frontiers f SET refresh_no = f.refresh_no FROM behind b WHERE f.stream_table_id = b.id
 )
 UPDATE pgtrickle.stream_tables st
 SET demoted = true,

@@ -551,3 +551,22 @@ BEGIN
         USING ERRCODE = 'PT003', HINT = 'Upgrade dbt-pgtrickle here to the version that other hosts use, and start again.';
 END
 $$;
+
+-- What everybody has seen, without any consumer (storm): what is running now has to be named then, because a consumer
+-- that comes back between this look and the lock on the buffer will need what is committed in between.
+CREATE OR REPLACE FUNCTION pgtrickle.trimmable(source bigint, OUT below xid8, OUT running xid8[])
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN c.loading THEN '0'::xid8 WHEN c.number = 0 THEN pg_snapshot_xmax(e.snapshot)
+                ELSE c.xmax::text::xid8 END,
+           coalesce(CASE WHEN c.number = 0 THEN ARRAY (SELECT pg_snapshot_xip(e.snapshot)) ELSE c.running END, '{}')
+    FROM (SELECT count(*) AS number, coalesce(bool_or(f.snapshot IS NULL), false) AS loading,
+                 min(pg_snapshot_xmax(f.snapshot)::text::numeric) AS xmax,
+                 (SELECT array_agg(DISTINCT x.xid::text::numeric)::text::xid8[]
+                  FROM unnest(array_agg(f.snapshot)) AS s (snapshot)
+                  CROSS JOIN LATERAL pg_snapshot_xip(s.snapshot) AS x (xid)) AS running
+          FROM pgtrickle.dependencies d
+          JOIN pgtrickle.stream_tables st ON st.id = d.stream_table_id AND NOT st.demoted
+          LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
+          WHERE d.source_id = source) AS c,
+         (SELECT pg_current_snapshot() AS snapshot) AS e
+$$;
