@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from pgtrickle.db.batch import batch, batch_sets
-from pgtrickle.db.connection import READ_ONLY, Connection, cancel_all, connect, refuse_extension, refuse_read_only
+from pgtrickle.db.connection import (
+    READ_ONLY,
+    Connection,
+    cancel_all,
+    connect,
+    refuse_extension,
+    refuse_read_only,
+    shorter_than_deadlocks,
+)
 from pgtrickle.db.errors import translate, wrapped
 from pgtrickle.db.locking import LockPolicy, ddl, under_lock_timeout
 from pgtrickle.db.statements import Query, execute, fetch_all, fetch_one, fetch_value, transaction
@@ -24,6 +32,7 @@ __all__ = [
     "fetch_value",
     "refuse_extension",
     "refuse_read_only",
+    "shorter_than_deadlocks",
     "transaction",
     "translate",
     "under_lock_timeout",

@@ -27,6 +27,14 @@ READ_ONLY = "25006"
 
 _live: weakref.WeakSet[Connection] = weakref.WeakSet()
 
+#: What ``deadlock_timeout`` is unless somebody changed it, milliseconds.
+_USUAL_DEADLOCK_MS = 1000
+_deadlock_ms: weakref.WeakKeyDictionary[Connection, int] = weakref.WeakKeyDictionary()
+_START = SQL(
+    "SELECT pg_catalog.pg_backend_pid(), (1000 * extract(epoch FROM pg_catalog.current_setting("
+    "'deadlock_timeout')::pg_catalog.interval))::pg_catalog.int4"
+)
+
 
 def connect(
     params: str | Mapping[str, Any],
@@ -82,9 +90,25 @@ def _keep_plans(conn: Connection) -> None:
     prepared in this one. A pooler answers for its backends with a key of its own, so it does not tell their pid.
     """
     with wrapped():
-        found = conn.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
-    if found is not None and found[0] == conn.info.backend_pid:
+        found = conn.execute(_START).fetchone()
+    if found is None:
+        return
+    _deadlock_ms[conn] = found[1]
+    if found[0] == conn.info.backend_pid:
         conn.prepare_threshold = _ONLY_WHEN_ASKED
+
+
+def shorter_than_deadlocks(conn: Connection, milliseconds: int) -> int:
+    """How long to wait for a lock, so that it is never somebody else whom the server ends for a deadlock with us.
+
+    PostgreSQL ends the one that finds out, which is whoever has waited for ``deadlock_timeout``: an application that
+    truncates what we read, if it began to wait after us. So we give up before it can find out, and begin again.
+
+    Args:
+        conn: of ours.
+        milliseconds: the longest wait.
+    """
+    return max(1, min(milliseconds, _deadlock_ms.get(conn, _USUAL_DEADLOCK_MS) // 2))
 
 
 def _read_times(conn: Connection) -> None:

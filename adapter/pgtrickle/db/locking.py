@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from psycopg.sql import SQL, Composed, Literal
 
-from pgtrickle.db.connection import Connection
+from pgtrickle.db.connection import Connection, shorter_than_deadlocks
 from pgtrickle.db.statements import Query, execute, fetch_all, transaction
 from pgtrickle.errors import LockTimeout, TransactionConflict
 
@@ -108,7 +108,8 @@ def under_lock_timeout(
     while True:
         try:
             with transaction(conn, object_name=object_name):
-                execute(conn, SQL("SET LOCAL lock_timeout = {}").format(Literal(policy.lock_timeout_ms)))
+                wait = shorter_than_deadlocks(conn, policy.lock_timeout_ms)
+                execute(conn, SQL("SET LOCAL lock_timeout = {}").format(Literal(wait)))
                 return work()
         except (LockTimeout, TransactionConflict) as error:
             waited = time.monotonic() - start

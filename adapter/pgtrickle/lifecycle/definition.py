@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from psycopg.pq import TransactionStatus
+
 from pgtrickle import analyze, capture, db
 from pgtrickle.analyze import Analysis
 from pgtrickle.catalog import sources, stages
@@ -14,7 +16,7 @@ from pgtrickle.catalog.model import Dependency, StageTables
 from pgtrickle.errors import UnsupportedQuery
 from pgtrickle.lifecycle.target import QUERIES
 from pgtrickle.plan import Bindings, Plan
-from pgtrickle.refresh.compiled import checker, pin, shape
+from pgtrickle.refresh.compiled import COMPILE_LOCK_TIMEOUT_MS, checker, pin, shape
 from pgtrickle.results import Notice
 
 
@@ -50,11 +52,16 @@ def compile_definition(
 
 
 def _compile(conn: db.Connection, query: str, mode: str, settings: Mapping[str, str] | None, check: bool) -> Analysis:
-    if settings is None:
+    def work() -> Analysis:
+        if settings is not None:
+            pin(conn, settings)
         return analyze.compile_query(conn, query, mode=mode, check=check)
-    with db.transaction(conn):
-        pin(conn, settings)
-        return analyze.compile_query(conn, query, mode=mode, check=check)
+
+    if conn.info.transaction_status != TransactionStatus.IDLE:
+        with db.transaction(conn):
+            return work()
+    # Analysing a query locks what it reads, as reading would.
+    return db.under_lock_timeout(conn, work, policy=db.LockPolicy(lock_timeout_ms=COMPILE_LOCK_TIMEOUT_MS))
 
 
 def new_version() -> int:

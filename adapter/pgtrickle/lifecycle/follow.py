@@ -20,7 +20,7 @@ from pgtrickle.catalog.model import Dependency, StreamTable
 from pgtrickle.errors import InvalidQuery, StatementFailed
 from pgtrickle.lifecycle.target import QUERIES
 from pgtrickle.parse.rename import Name, rename_objects
-from pgtrickle.refresh.compiled import COMPILE_LOCK_TIMEOUT, pin
+from pgtrickle.refresh.compiled import COMPILE_LOCK_TIMEOUT_MS, pin
 
 _COPY = "pgtrickle_was_"
 _RELATIONS = ("table", "stream_table", "uncaptured", "view")
@@ -128,7 +128,8 @@ def _with_columns(conn: db.Connection, found: StreamTable, query: str, renames: 
     back: dict[Name, Name] = {}
     recorded = {present: old for old, present in renames.relations.items()}
     with rolled_back(conn):
-        pin(conn, {**found.settings, "lock_timeout": COMPILE_LOCK_TIMEOUT})
+        wait = db.shorter_than_deadlocks(conn, COMPILE_LOCK_TIMEOUT_MS)
+        pin(conn, {**found.settings, "lock_timeout": str(wait)})
         for number, (present, columns) in enumerate(renames.columns.items()):
             copy = f"{_COPY}{number}"
             copies[recorded.get(present, present)], back[None, copy] = ("pg_temp", copy), present

@@ -130,7 +130,7 @@ def _replace(
     done.actions[:] = [action for action in done.actions if not action.endswith("_column")]
     # A trim locks this row before it deletes from a log, so it comes before our locks on logs too.
     stream_tables.update(conn, stream_table.id, recompute_reason=reason)
-    db.execute(conn, transaction.lock_timeout(_READERS_WAIT_MS))
+    db.execute(conn, transaction.lock_timeout(conn, _READERS_WAIT_MS))
     _put_back(conn, stream_table, relation)
     drop_locator(conn, stream_table.relid)
     columns, moved = _change_columns(conn, stream_table, analysis)
@@ -147,7 +147,7 @@ def _replace(
         )
         if changed
     ]
-    db.execute(conn, transaction.lock_timeout(transaction.LOCK_TIMEOUT_MS))
+    db.execute(conn, transaction.lock_timeout(conn, transaction.LOCK_TIMEOUT_MS))
     storage.drop_stage_tables(conn, stream_table.id)
     bindings = imagined_bindings(conn, plan, stream_table.id, relation)
     build_stages(conn, stream_table.id, plan, bindings)

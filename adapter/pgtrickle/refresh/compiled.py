@@ -171,7 +171,8 @@ def _printed(conn: db.Connection, statements: Iterable[Query]) -> tuple[SQL, ...
 _PARSER = version("pglast")
 
 #: Analysing a query locks its relations as reading them would: a source that is being rewritten must not hold a worker.
-COMPILE_LOCK_TIMEOUT = "3s"
+#: Milliseconds.
+COMPILE_LOCK_TIMEOUT_MS = 3_000
 
 
 def compile_member(conn: db.Connection, row: GroupRow) -> Compiled:
@@ -182,7 +183,8 @@ def compile_member(conn: db.Connection, row: GroupRow) -> Compiled:
         UnsupportedQuery: it can no longer be maintained differentially, and that was demanded.
     """
     with db.transaction(conn, object_name=row.name):
-        pin(conn, {**row.settings, "lock_timeout": COMPILE_LOCK_TIMEOUT})
+        wait = db.shorter_than_deadlocks(conn, COMPILE_LOCK_TIMEOUT_MS)
+        pin(conn, {**row.settings, "lock_timeout": str(wait)})
         # What this very package has proven with this server before needs no second proof. FULL stays FULL, also where
         # the reason was not the query but what can be captured of its sources.
         full = row.effective_mode == "FULL"

@@ -11,7 +11,14 @@ from pgtrickle import gates
 from pgtrickle.capture import rejoin
 from pgtrickle.catalog import groups
 from pgtrickle.catalog.groups import GroupRow
-from pgtrickle.errors import InternalError, PgTrickleError, RefreshError, StreamTableNotFound
+from pgtrickle.errors import (
+    InternalError,
+    LockTimeout,
+    PgTrickleError,
+    RefreshError,
+    StreamTableNotFound,
+    TransactionConflict,
+)
 from pgtrickle.gates import GateFacts, Pass
 from pgtrickle.refresh.bindings import bindings_of
 from pgtrickle.refresh.compiled import Compiled, compile_member
@@ -94,6 +101,9 @@ def _compile(session: Session, member: Member) -> None:
         member.compiled = _cached(session, row)
         if not member.misshapen:
             member.compiled.bind(bindings_of(row, member.compiled.plan))
+    except (LockTimeout, TransactionConflict):
+        # Somebody rewrites or truncates what it reads: to be tried again, as the refresh itself would be.
+        raise
     except PgTrickleError as error:
         error.object_name = error.object_name or row.name
         member.error = error

@@ -16,7 +16,8 @@ from pgtrickle.refresh.compiled import pinned
 from pgtrickle.refresh.member import Member
 from pgtrickle.refresh.session import Session
 
-#: One wait for one lock, milliseconds. Autovacuum and lifecycle hold theirs for less.
+#: One wait for one lock, milliseconds, unless deadlocks are looked for earlier. Autovacuum and lifecycle hold theirs
+#: for less.
 LOCK_TIMEOUT_MS = 3_000
 
 #: Set in every refresh, after the settings of the definition. Time-outs that a role carries for its interactive
@@ -69,7 +70,8 @@ def begin(session: Session, members: Sequence[Member], last: Query | None = None
     session.pinned = running[0].row.settings if running else {}
     session.role, session.near = None, True
     settings = pinned({**session.pinned, **SESSION})
-    before = [_BEGIN, lock_timeout(LOCK_TIMEOUT_MS), *_source_locks(running), GUARD, _VERSION, settings, NEAR]
+    before = [_BEGIN, lock_timeout(session.conn, LOCK_TIMEOUT_MS), *_source_locks(running), GUARD, _VERSION]
+    before += [settings, NEAR]
     return _lock_frontiers(session, members, before, [] if last is None else [last])
 
 
@@ -108,9 +110,9 @@ def _source_locks(members: Sequence[Member]) -> list[Query]:
     return [SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed)]
 
 
-def lock_timeout(milliseconds: int) -> Query:
-    """The statement that bounds every wait for a lock in this transaction."""
-    return SQL("SET LOCAL lock_timeout = {}").format(Literal(milliseconds))
+def lock_timeout(conn: db.Connection, milliseconds: int) -> Query:
+    """The statement that bounds every wait for a lock in this transaction; see ``db.shorter_than_deadlocks``."""
+    return SQL("SET LOCAL lock_timeout = {}").format(Literal(db.shorter_than_deadlocks(conn, milliseconds)))
 
 
 @dataclass(frozen=True, slots=True)

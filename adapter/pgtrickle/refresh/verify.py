@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +21,8 @@ from pgtrickle.refresh.session import Session
 from pgtrickle.results import VerifyResult
 from pgtrickle.rewrite.classes import computes_floats
 
-_ATTEMPTS = 5
+_FIRST_PAUSE_S = 0.01
+_LONGEST_PAUSE_S = 0.5
 _CANCELLED = (
     "it adds up floating-point numbers, and computing them again from the sources changes nothing: where large numbers"
     " cancel each other, PostgreSQL's own sum is no measure"
@@ -47,17 +50,19 @@ def verify(session: Session, relid: int) -> VerifyResult:
         LockTimeout, TransactionConflict: others kept it locked.
     """
     request = Request(relids=(relid,), prove=True)
-    for number in range(_ATTEMPTS):
+    deadline, pause = time.monotonic() + request.patience_s, _FIRST_PAUSE_S
+    while True:
         try:
             return _attempt(session, request)
         except (NeedsRepair, ChangesRefused) as error:
             return VerifyResult(_name(session, relid), None, reason=f"a recompute is due: {error.message}")
         except (TransactionConflict, LockTimeout):
-            if number == _ATTEMPTS - 1:
+            if time.monotonic() + pause > deadline:
                 raise
         finally:
             transaction.rollback(session.conn)
-    raise InternalError("verify neither returned nor raised")
+        time.sleep(pause * random.uniform(0.5, 1.5))  # jitter, no secret
+        pause = min(pause * 2, _LONGEST_PAUSE_S)
 
 
 def _name(session: Session, relid: int) -> str:

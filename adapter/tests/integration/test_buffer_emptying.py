@@ -1,4 +1,4 @@
-"""A change buffer is emptied as a whole: no interleaving with writers, readers and consumers loses or doubles a change."""
+"""A change buffer is emptied as a whole: nothing is lost or doubled, whoever writes, reads or comes back meanwhile."""
 
 from __future__ import annotations
 

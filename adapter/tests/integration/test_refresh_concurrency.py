@@ -231,3 +231,51 @@ def test_a_refresh_that_is_kept_waiting_says_that_others_are_at_it(conn, connect
         refresh.run(refresh.Session(shop.conn), refresh.Request((found.relid,), patience_s=0.5))
     holder.rollback()
     assert shop.refresh_stream_table("totals").action == "DIFFERENTIAL"
+
+
+@pytest.mark.parametrize(
+    ("work", "first", "second"),
+    [
+        ("refresh", "orders", "dim"),
+        ("verify", "orders", "dim"),
+        ("compile", "dim", "orders"),
+        ("create", "dim", "orders"),
+    ],
+)
+def test_an_application_that_truncates_what_we_read_never_is_the_victim_of_a_deadlock(
+    db, conn, connect, shop, work, first, second
+):
+    """PostgreSQL ends whoever finds the deadlock: the one that began to wait last, if the other has looked already."""
+    with psycopg.connect(db, autocommit=True) as admin:
+        admin.execute(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = 400', current_database()); END $$"
+        )
+    application = connect(autocommit=False)
+    mine = PgTrickle.connect(db)
+    if work in ("refresh", "verify"):
+        mine.refresh_all()
+    conn.execute("INSERT INTO orders VALUES (9000, 1, 1)")
+    application.execute(f"TRUNCATE {first}")
+    errors: list[BaseException] = []
+
+    def engine_at_work() -> None:
+        try:
+            with mine:
+                if work == "verify":
+                    mine.verify("totals")
+                elif work == "create":
+                    mine.create_stream_table("more", QUERY)
+                else:
+                    mine.refresh_stream_table("totals")
+        except BaseException as error:  # noqa: BLE001  # shown by the test
+            errors.append(error)
+
+    thread = threading.Thread(target=engine_at_work)
+    thread.start()
+    # It has locked the one, waits for the other, looks for deadlocks once, and finds none yet.
+    time.sleep(1)
+    application.execute(f"TRUNCATE {second}")
+    application.commit()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert not errors, errors
