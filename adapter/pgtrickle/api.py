@@ -105,7 +105,8 @@ class PgTrickle:
     ) -> None:
         """Work on a connection of ``pgtrickle.db.connect``, which ``close`` closes."""
         self.conn = conn
-        self._session = refresh.Session(conn, initiated_by, plans=plans or refresh.Plans())
+        memory = refresh.Memory(usable=db.is_ours(conn))
+        self._session = refresh.Session(conn, initiated_by, plans=plans or refresh.Plans(), memory=memory)
         self._checked = False
         self._bound = False
         self._consumed = 0
@@ -361,6 +362,10 @@ class PgTrickle:
         return result
 
     def _refresh_named(self, name: str, *, full: bool) -> tuple[int, tuple[refresh.Member, ...]]:
+        relid = None if full else self._session.memory.relid(name)
+        if relid is not None:
+            with suppress(refresh.Forgotten):
+                return relid, lifecycle.refresh_group(self._session, refresh.Request((relid,), sure=False))
         relid = lifecycle.stream_table_oid(self.conn, name)
         self._session.statements += 1
         return relid, lifecycle.refresh_group(self._session, refresh.Request((relid,), full=full))

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from psycopg.sql import SQL, Composed, Literal
 from psycopg.types.json import Jsonb
 
 from pgtrickle import db
-from pgtrickle.db import Query
 from pgtrickle.sql import load_queries
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
 
 _QUERIES = load_queries("pgtrickle.catalog", "groups.sql")
 
@@ -81,7 +83,7 @@ class GroupRow:
 
 
 def _source(fields: Any) -> GroupSource:
-    return GroupSource(**fields)
+    return fields if isinstance(fields, GroupSource) else GroupSource(**fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,9 @@ class LockedRow:
     """What may have moved between reading the group and locking its frontiers.
 
     ``same``: the facts are those recorded; then neither ``fingerprint``, the recorded ones, nor ``facts``, the present
-    ones, were sent (but the facts of partitioned sources always are).
+    ones, were sent (but the facts of partitioned sources always are). ``versions``: of all that was read about it, None
+    where that cannot be said; as long as they stay, so does everything else that was told. ``windows``: OID of a source
+    -> number of change rows, whether there is a mark, and whether capture has overflowed.
     """
 
     id: int
@@ -108,24 +112,53 @@ class LockedRow:
     fingerprint: Mapping[str, Any] | None
     same: bool
     facts: Mapping[str, Any] | None
+    versions: str | None = None
+    windows: Mapping[str, tuple[int, bool, bool]] | None = None
 
 
 #: Raised by the server at the end of a refresh that wrote to its own sources.
 OWN_WRITES = "PT001"
 
 _FETCH = SQL("SELECT * FROM pgtrickle.group_members(%(relids)s::oid[])")
-_LOCK = SQL("SELECT * FROM pgtrickle.lock_group({ids}::bigint[], {running}::bigint[])")
-_FINISH = SQL("SELECT pgtrickle.finish_group({members}, {settled}, {entries}, {trail})")
+_BEGIN = SQL("SELECT * FROM pgtrickle.begin_group({engine}, {settings}, {ids}, {running}, {known}, {wanted})")
+_LOCK = SQL("SELECT * FROM pgtrickle.lock_group({ids}, {running}, NULL, '[]')")
+_FINISH = SQL("SELECT pgtrickle.finish_group({written}, {members}, {settled}, {entries}, {trail})")
 _RECORD = SQL("SELECT pgtrickle.record_group({entries}, {trail})")
-_REFUSE = SQL(
-    "SELECT pgtrickle.refuse_own_writes(pg_catalog.array_agg(w.relid)) FROM ({probes}) AS w (relid) "
-    "HAVING pg_catalog.count(*) > 0"
-)
+_REFUSE = SQL("SELECT pgtrickle.refuse_own_writes({written})")
 
 
 def fetch(conn: db.Connection, relids: Sequence[int]) -> tuple[GroupRow, ...]:
     """The stream tables with these OIDs and everything they read that is a stream table, by id."""
     return db.fetch_all(conn, _FETCH, GroupRow, {"relids": list(relids)}, prepare=True)
+
+
+def begin(
+    engine: int,
+    settings: Mapping[str, str],
+    ids: Sequence[int],
+    running: Sequence[int],
+    known: Sequence[str] | None,
+    wanted: Sequence[Mapping[str, Any]],
+) -> Composed:
+    """The statement that begins a refresh whose sources are locked; rows are ``LockedRow``.
+
+    Args:
+        engine: the version of the catalog that this engine knows; any other one is refused.
+        settings: of the transaction.
+        ids: all members, whose frontiers are locked.
+        running: those whose facts are compared with the recorded ones.
+        known: what ``LockedRow.versions`` were when the members were read, in their order; empty: not known; None: of
+            no interest. Where something else is known by now, nothing else is told.
+        wanted: windows to be counted; keys ``id``, ``relid``, ``source_id``, ``buffer``, ``cap``.
+    """
+    return _BEGIN.format(
+        engine=Literal(engine),
+        settings=_object(settings),
+        ids=_ids(ids),
+        running=_ids(running),
+        known=SQL("NULL") if known is None else SQL("{}::pg_catalog.text[]").format(Literal(list(known))),
+        wanted=_json(wanted),
+    )
 
 
 def lock(ids: Sequence[int], running: Sequence[int]) -> Composed:
@@ -135,12 +168,16 @@ def lock(ids: Sequence[int], running: Sequence[int]) -> Composed:
         ids: all members.
         running: those whose facts are compared with the recorded ones.
     """
-    return _LOCK.format(ids=Literal(list(ids)), running=Literal(list(running)))
+    return _LOCK.format(ids=_ids(ids), running=_ids(running))
 
 
-def refuse_own_writes(probes: Sequence[Query]) -> Composed:
-    """The statement that raises ``OWN_WRITES`` if one of these queries, each of one OID, returns a row."""
-    return _REFUSE.format(probes=SQL(" UNION ALL ").join(probes))
+def refuse_own_writes(written: Mapping[str, str]) -> Composed:
+    """The statement that raises ``OWN_WRITES`` if this transaction has written to one of these change buffers.
+
+    Args:
+        written: OID of a source -> its change buffer.
+    """
+    return _REFUSE.format(written=_object(written))
 
 
 def touch(conn: db.Connection, ids: Sequence[int]) -> None:
@@ -150,21 +187,29 @@ def touch(conn: db.Connection, ids: Sequence[int]) -> None:
 
 
 def finish(
+    written: Mapping[str, str],
     members: Sequence[Mapping[str, Any]],
     settled: Sequence[Mapping[str, Any]],
     entries: Sequence[Mapping[str, Any]],
     trail: Sequence[Mapping[str, Any]],
 ) -> Composed:
-    """The statement that ends a refresh.
+    """The statement that ends a refresh, or raises ``OWN_WRITES`` as that of `refuse_own_writes`.
 
     Args:
+        written: change buffers that must not have been written to.
         members: frontiers to move; keys ``id``, ``moved``, ``refresh_no``, ``consumed``, ``cost``.
         settled: members that succeeded, whose errors and recompute requests are forgotten; keys ``id``,
             ``fingerprint`` (None: as it is).
         entries: rows of the history.
         trail: gate decisions; keys ``stream_table_id``, ``gate``, ``position``, ``decision``, ``reason``.
     """
-    return _FINISH.format(members=_json(members), settled=_json(settled), entries=_json(entries), trail=_json(trail))
+    return _FINISH.format(
+        written=_object(written),
+        members=_json(members),
+        settled=_json(settled),
+        entries=_json(entries),
+        trail=_json(trail),
+    )
 
 
 def record(entries: Sequence[Mapping[str, Any]], trail: Sequence[Mapping[str, Any]]) -> Composed:
@@ -192,6 +237,15 @@ def fail(
         "reason": error.get("message") if status else None,
     }
     db.execute(conn, _QUERIES["fail_member"], params)
+
+
+def _object(values: Mapping[str, Any]) -> Composed:
+    return SQL("{}::pg_catalog.jsonb").format(Literal(Jsonb(dict(values))))
+
+
+def _ids(values: Sequence[int]) -> SQL:
+    # Numbers: to find out what a list may hold takes the driver longer than to write it.
+    return SQL(cast("LiteralString", f"'{{{','.join(map(str, values))}}}'::pg_catalog.int8[]"))
 
 
 def _json(values: Sequence[Mapping[str, Any]]) -> Composed:

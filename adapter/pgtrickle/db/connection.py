@@ -83,6 +83,11 @@ def _open(conninfo: str, keywords: dict[str, Any]) -> Connection:
     return psycopg.connect(conninfo, autocommit=True, prepare_threshold=None, **keywords)
 
 
+def is_ours(conn: Connection) -> bool:
+    """Whether all transactions of a connection of `connect` come to one backend, which knows what was before."""
+    return conn.prepare_threshold is not None
+
+
 def _keep_plans(conn: Connection) -> None:
     """Let statements be prepared where they ask for it, if the session is ours.
 

@@ -27,16 +27,29 @@ from pgtrickle.ir.schema import Column
 from pgtrickle.names import NUMBER_COLUMN, TABLEOID, WEIGHT_COLUMN, XID_COLUMN, change_column
 from pgtrickle.plan import Bindings
 
+_WINDOW = SQL("({xid} >= %(xmax)s::pg_catalog.xid8 OR {xid} = ANY (%(xip)s::pg_catalog.xid8[])) AND {weight} <> 0")
+_FEW = SQL(
+    "({xid} >= %(xmax)s::pg_catalog.xid8 AND {xid} < %(until)s::pg_catalog.xid8"
+    " OR {xid} = ANY (%(xip)s::pg_catalog.xid8[])"
+    " AND {xid} >= %(xmin)s::pg_catalog.xid8 AND {xid} < %(xmax)s::pg_catalog.xid8) AND {weight} <> 0"
+)
+
 
 class Printer:
     """Prints one statement. Sub-results that are read more than once become common table expressions.
 
     Only what is derived from changes is shared; what reads tables stays inline, so that
     PostgreSQL can use their indexes.
+
+    Args:
+        bindings: names in the database.
+        few: the windows are known to be small. Their upper ends are said, too, which leaves out nothing: a plan without
+            values takes a range with two ends for a two-hundredth of a table, and one that is open for a third.
     """
 
-    def __init__(self, bindings: Bindings) -> None:
+    def __init__(self, bindings: Bindings, *, few: bool = False) -> None:
         self._bindings = bindings
+        self._few = few
         self._aliases = 0
         self._uses: Counter[int] = Counter()
         self._seen: list[Operator] = []
@@ -165,14 +178,15 @@ class Printer:
             return table(log), SQL("{} = %(refresh_no)s").format(number)
         if scan.input.kind == "stream_table":
             consumed = Placeholder(f"consumed_{scan.input.ident}")
-            return table(self._bindings.stream_tables[scan.input.ident].log), SQL("{} > {}").format(number, consumed)
+            window = SQL("{} > {}").format(number, consumed)
+            if self._few:
+                window += SQL(" AND {} <= {}").format(number, Placeholder(f"until_{scan.input.ident}"))
+            return table(self._bindings.stream_tables[scan.input.ident].log), window
         buffer = self._bindings.tables[scan.input.ident].buffer
         if buffer is None:
             raise InternalError("a table whose changes are read has no change buffer")
         xid, weight = Name("b", XID_COLUMN), Name("b", WEIGHT_COLUMN)
-        window = SQL("({} >= %(xmax)s::pg_catalog.xid8 OR {} = ANY (%(xip)s::pg_catalog.xid8[])) AND {} <> 0").format(
-            xid, xid, weight
-        )
+        window = (_FEW if self._few else _WINDOW).format(xid=xid, weight=weight)
         if scan.only:
             own = SQL(" AND {} = {}::pg_catalog.oid")
             window += own.format(Name("b", change_column(TABLEOID)), verbatim(f"'{scan.input.ident}'"))

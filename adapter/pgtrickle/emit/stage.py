@@ -32,7 +32,9 @@ def stage_load(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Composed, 
     return (*statements, insert)
 
 
-def stage_refresh(plan: Plan, stage: Stage, bindings: Bindings, changed: frozenset[InputKey]) -> Composed | None:
+def stage_refresh(
+    plan: Plan, stage: Stage, bindings: Bindings, changed: frozenset[InputKey], *, few: bool = False
+) -> Composed | None:
     """One statement that brings the changes of the window into a stage; it returns `emit.apply.COUNTS`.
 
     Args:
@@ -40,11 +42,12 @@ def stage_refresh(plan: Plan, stage: Stage, bindings: Bindings, changed: frozens
         stage: the stage.
         bindings: names in this database.
         changed: the inputs that have changes; others are not read for changes.
+        few: these changes are few, so that one plan without values serves for all of them.
 
     Returns:
         The statement, or None if nothing can have changed.
     """
-    printer = Printer(bindings)
+    printer = Printer(bindings, few=few)
     target = output_target(plan, stage, bindings)
     match stage.strategy:
         case Strategy.ROWS:

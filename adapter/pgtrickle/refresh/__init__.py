@@ -9,15 +9,18 @@ from __future__ import annotations
 from pgtrickle.refresh.attempt import NeedsReanalysis
 from pgtrickle.refresh.compiled import Plans
 from pgtrickle.refresh.member import Member, Request
+from pgtrickle.refresh.memory import Memory
 from pgtrickle.refresh.plan import Action, MemberPlan
-from pgtrickle.refresh.run import result, results, run
+from pgtrickle.refresh.run import Forgotten, result, results, run
 from pgtrickle.refresh.session import Session
 from pgtrickle.refresh.verify import verify
 
 __all__ = [
     "Action",
+    "Forgotten",
     "Member",
     "MemberPlan",
+    "Memory",
     "NeedsReanalysis",
     "Plans",
     "Request",

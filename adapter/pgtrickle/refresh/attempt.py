@@ -26,7 +26,7 @@ from pgtrickle.refresh.member import Member, Request
 from pgtrickle.refresh.plan import Action, MemberFacts, Window, plan_member
 from pgtrickle.refresh.session import Session
 from pgtrickle.refresh.statistics import analyze_windows
-from pgtrickle.refresh.windows import WindowOf, fetch_windows, windows_of, windows_query
+from pgtrickle.refresh.windows import WindowOf, fetch_windows, told
 
 #: A relation is not there any more: a source, buffer or log was renamed or dropped since the group was read.
 GONE = frozenset({"42P01", "3F000"})
@@ -97,7 +97,7 @@ def attempt(session: Session, members: Sequence[Member], request: Request) -> Se
     if not any(member.running for member in members):
         return members
     counted = _windows(members, request)
-    found = windows_of(transaction.begin(session, members, windows_query(counted)))
+    transaction.begin(session, members, counted, keep=session.memory.serves(request))
     if request.prelude is not None:
         request.prelude()
         members = build_group(session, request)
@@ -108,8 +108,10 @@ def attempt(session: Session, members: Sequence[Member], request: Request) -> Se
     _check_fingerprints(running)
     exclude_orphans(members)
     wanted = _windows(members, request)
-    if not set(wanted) <= set(counted):
-        # Somebody else has moved a frontier since the group was read.
+    if request.prelude is None and _asked(wanted) <= _asked(counted):
+        found = {member.row.id: told(member.need_locked().windows) for member in running}
+    else:
+        # The definition is another one, or costs are, because somebody else has refreshed it since the group was read.
         found = fetch_windows(session.conn, wanted)
         session.statements += 1
     _check_overflows(found)
@@ -151,6 +153,8 @@ def _check_locked(members: Sequence[Member]) -> None:
         row, locked = member.row, member.locked
         if locked is None:
             raise StaleGroup("the stream table was dropped meanwhile", object_name=row.name)
+        if member.known is not None and not locked.same:
+            raise StaleGroup("something that was remembered of it has changed", object_name=row.name)
         if (row.definition.get("version"), row.has_log) != (_version(locked.version), locked.has_log):
             raise StaleGroup("the definition changed meanwhile", object_name=row.name)
         if locked.demoted:
@@ -267,6 +271,10 @@ def _is_small(member: Member, members: Sequence[Member]) -> bool:
 def _windows(members: Sequence[Member], request: Request) -> list[WindowOf]:
     """The windows of all that take part, from where their frontiers are known to be."""
     return [one for member in members if member.running for one in _windows_of(member, request)]
+
+
+def _asked(windows: Sequence[WindowOf]) -> set[tuple[int, int, int | None]]:
+    return {(window.stream_table_id, window.relid, window.cap) for window in windows}
 
 
 def _windows_of(member: Member, request: Request) -> list[WindowOf]:

@@ -66,6 +66,11 @@ class Compiled:
             self._compared = _compared(self.plan)
         return self._compared
 
+    @property
+    def is_bound(self) -> bool:
+        """It has been told where its inputs and outputs are."""
+        return self.bindings is not None
+
     def bind(self, bindings: Bindings) -> None:
         """Use these bindings from now on."""
         if bindings != self.bindings:
@@ -74,11 +79,12 @@ class Compiled:
             self.used.clear()
 
     @deep()
-    def refresh(self, conn: db.Connection, stage: Stage, changed: frozenset[InputKey]) -> tuple[SQL, ...]:
-        """The statement that applies the changes of these inputs to a stage; empty if they cannot change it."""
-        key = ("refresh", stage.number, changed)
+    def refresh(self, conn: db.Connection, stage: Stage, changed: frozenset[InputKey], *, few: bool) -> tuple[SQL, ...]:
+        """The statement that applies the changes (``few``: a small number) of these inputs to a stage; empty if they
+        cannot change it."""
+        key = ("refresh", stage.number, changed, few)
         if key not in self.texts:
-            statement = emit.stage_refresh(self.plan, stage, self._bound, changed)
+            statement = emit.stage_refresh(self.plan, stage, self._bound, changed, few=few)
             self.texts[key] = _printed(conn, [] if statement is None else [statement])
         return self.texts[key]
 

@@ -18,7 +18,7 @@ from pgtrickle.refresh.compiled import Compiled, pinned
 from pgtrickle.refresh.member import Counts, Member
 from pgtrickle.refresh.plan import Action, MemberPlan, stage_changes
 from pgtrickle.refresh.session import Session
-from pgtrickle.refresh.transaction import FAR, NEAR
+from pgtrickle.refresh.transaction import FAR, FRESH_PLANS, NEAR, ONE_PLAN
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
@@ -47,7 +47,8 @@ def execute_member(session: Session, member: Member) -> None:
     plan, locked = member.need_plan(), member.need_locked()
     member.refresh_no = locked.refresh_no + 1
     if plan.action is not Action.NO_DATA:
-        enter(session, member, near=plan.action is Action.DIFFERENTIAL)
+        differential = plan.action is Action.DIFFERENTIAL
+        enter(session, member, near=differential, few=differential and member.is_small)
         member.counts, wrote = _run_stages(session, member, plan)
     else:
         wrote = False
@@ -58,10 +59,20 @@ def execute_member(session: Session, member: Member) -> None:
     member.duration_ms = (time.monotonic() - started) * 1000
 
 
-def enter(session: Session, member: Member, *, near: bool) -> None:
-    """Make settings and role those of the stream table; ``near``: what follows is planned as deltas are."""
+def enter(session: Session, member: Member, *, near: bool, few: bool = False) -> None:
+    """Make settings and role those of the stream table.
+
+    Args:
+        session: its transaction is open.
+        member: whose.
+        near: what follows is planned as deltas are.
+        few: and it reads few changes: one plan serves for all such windows.
+    """
     row = member.row
     statements: list[Query] = []
+    if few != session.few:
+        session.few = few
+        statements.append(ONE_PLAN if few else FRESH_PLANS)
     if near != session.near:
         session.near = near
         statements.append(NEAR if near else FAR)
@@ -155,7 +166,7 @@ def _statements(
 ) -> tuple[SQL, ...]:
     action = member.need_plan().action
     if action is Action.DIFFERENTIAL:
-        return compiled.refresh(conn, stage, inputs)
+        return compiled.refresh(conn, stage, inputs, few=member.is_small)
     if _loads(member):
         return compiled.load(conn, stage)
     return compiled.recompute(conn, stage, staged=False)
@@ -198,7 +209,9 @@ def _params(member: Member) -> dict[str, Any]:
     locked = member.need_locked()
     frontier = Snapshot.parse(locked.snapshot) if locked.snapshot else Snapshot("0", "0", ())
     params: dict[str, Any] = {"xmax": frontier.xmax, "xip": list(frontier.xip), "refresh_no": member.refresh_no}
+    params.update(xmin=frontier.xmin, until=Snapshot.parse(locked.now_snapshot).xmax)
     for source in member.row.sources:
         if source.kind == "stream_table":
             params[f"consumed_{source.relid}"] = int(locked.consumed.get(str(source.relid), 0))
+            params[f"until_{source.relid}"] = member.consumed.get(source.relid, 0)
     return params

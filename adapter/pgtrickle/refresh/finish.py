@@ -15,7 +15,7 @@ from pgtrickle.refresh import own_writes
 from pgtrickle.refresh.attempt import cost_of
 from pgtrickle.refresh.cost import CostHistory, learn_differential, learn_full
 from pgtrickle.refresh.execute import leave
-from pgtrickle.refresh.member import Member
+from pgtrickle.refresh.member import Member, Request
 from pgtrickle.refresh.plan import Action
 from pgtrickle.refresh.session import Session
 
@@ -25,7 +25,7 @@ _COMMIT = SQL("COMMIT")
 _LAZY_COMMIT = SQL("SET LOCAL synchronous_commit = off")
 
 
-def finish(session: Session, members: Sequence[Member]) -> None:
+def finish(session: Session, request: Request, members: Sequence[Member]) -> None:
     """Check what can only be checked at the end, record what the members did, and commit.
 
     Raises:
@@ -35,19 +35,27 @@ def finish(session: Session, members: Sequence[Member]) -> None:
     quiet = [member for member in members if member.requested and member.running and not member.moved]
     done = [*moved, *quiet]
     statements: list[Query] = leave(session, done[0]) if done else []
-    statements += own_writes.check(moved)
     if not moved or session.initiated_by == "runner":
         statements.append(_LAZY_COMMIT)
+    frontiers = [_frontier(member) for member in done]
     statements.append(
         groups.finish(
-            members=[_frontier(member) for member in done],
-            settled=[_settled(member) for member in done],
+            written=own_writes.written(moved),
+            members=frontiers,
+            # Only what succeeded is remembered.
+            settled=[_settled(member) for member in done if member.known is None],
             entries=[_entry(session, member) for member in (moved if session.initiated_by == "runner" else done)],
-            trail=[record for member in done for record in trail_records(member)],
+            trail=[record for member in done if not _decided_before(member) for record in trail_records(member)],
         )
     )
     db.batch(session.conn, [*statements, _COMMIT], dict)
     session.statements += 1
+    session.memory.keep(request, members, frontiers)
+
+
+def _decided_before(member: Member) -> bool:
+    """Whether the gates have said the same the last time, and that is recorded."""
+    return member.known is not None and member.known.trail == member.trail
 
 
 def _frontier(member: Member) -> dict[str, Any]:

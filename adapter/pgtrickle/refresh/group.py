@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
 
 import networkx as nx
 from psycopg.pq import TransactionStatus
@@ -45,6 +48,28 @@ def build_group(session: Session, request: Request) -> list[Member]:
     for member in members:
         if member.running:
             _compile(session, member)
+    return members
+
+
+def recall_group(session: Session, request: Request) -> list[Member] | None:
+    """The same from memory, if this session has refreshed exactly these before.
+
+    Whether it still is so, `attempt` finds out.
+    """
+    known = session.memory.recall(request)
+    if known is None:
+        return None
+    members = []
+    for one in known:
+        passed = timedelta(seconds=time.monotonic() - one.read_at)
+        member = _member(replace(one.row, now=one.row.now + passed), request)
+        member.known = one
+        # What it was bound to then has not changed since, or it has, and that will be found out.
+        member.compiled = session.compiled.get(one.row.id)
+        if member.compiled is None or not member.compiled.is_bound or not member.running:
+            session.memory.forget(request.relids)
+            return None
+        members.append(member)
     return members
 
 

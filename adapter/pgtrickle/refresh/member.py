@@ -31,6 +31,7 @@ class Request:
         broken: stream table id -> why it cannot take part.
         careful: every member of a group gets a savepoint.
         mended: ids of stream tables whose definitions were compiled again for this refresh.
+        sure: these OIDs are of now. Otherwise the session remembers them, and they are asked for again if it cannot.
     """
 
     relids: tuple[int, ...]
@@ -44,6 +45,24 @@ class Request:
     broken: Mapping[int, PgTrickleError] = field(default_factory=dict)
     careful: bool = False
     mended: frozenset[int] = frozenset()
+    sure: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One stream table as the last refresh of this session left it.
+
+    Attributes:
+        row: what the catalog would say.
+        versions: of everything that it was read from (``LockedRow.versions``).
+        trail: what its gates said.
+        read_at: when the catalog was asked, by the monotonic clock.
+    """
+
+    row: GroupRow
+    versions: str
+    trail: tuple[Verdict, ...]
+    read_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +105,7 @@ class Member:
         skipped: why it was left alone without being at fault.
         is_small: it reads few changes, whose number is known: a plan made for other few changes serves as well.
         dragged: it was left alone because of a source of its own.
+        known: ``row`` was not read, but is what this says; None: it was read.
     """
 
     row: GroupRow
@@ -105,6 +125,7 @@ class Member:
     skipped: str | None = None
     is_small: bool = False
     dragged: bool = False
+    known: Known | None = None
 
     @property
     def running(self) -> bool:

@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from psycopg.sql import SQL, Identifier, Literal
+from collections.abc import Mapping, Sequence
 
 from pgtrickle import db
 from pgtrickle.capture import buffer_of
 from pgtrickle.catalog import groups
 from pgtrickle.catalog.groups import GroupSource
-from pgtrickle.db import Query
 from pgtrickle.errors import InternalError, PgTrickleError, SelfWrite
-from pgtrickle.names import XID_COLUMN
 from pgtrickle.refresh import culprits
 from pgtrickle.refresh.member import Member
 
-#: The server counts what a session inserts, if it is told to. Only where it has counted something (it may have been
-#: an earlier transaction, or undone) the buffer is read.
-_PROBE = SQL(
-    "SELECT {relid}::bigint WHERE CASE WHEN pg_catalog.current_setting('track_counts') = 'on'"
-    " AND pg_catalog.pg_stat_get_xact_tuples_inserted({name}::pg_catalog.regclass) = 0 THEN FALSE"
-    " ELSE EXISTS (SELECT FROM {buffer} b WHERE b.{xid} = pg_catalog.pg_current_xact_id_if_assigned()) END"
-)
 
-
-def check(members: Sequence[Member]) -> list[Query]:
-    """The statements, one at most, that fail if this very transaction has changed a source; when all is written."""
+def written(members: Sequence[Member]) -> Mapping[str, str]:
+    """The change buffers that this very transaction must not have written to in the end, by OID of the source."""
     if not any(member.counts.total for member in members):
-        return []
-    probes = []
-    for source_id, source in sorted(_sources(members).items()):
-        buffer = buffer_of(source_id)
-        probes.append(
-            _PROBE.format(
-                relid=Literal(source.relid),
-                name=Literal(f"{buffer.schema}.{buffer.name}"),
-                buffer=Identifier(buffer.schema, buffer.name),
-                xid=Identifier(XID_COLUMN),
-            )
-        )
-    return [groups.refuse_own_writes(probes)] if probes else []
+        return {}
+    buffers = ((source.relid, buffer_of(source_id)) for source_id, source in _sources(members).items())
+    return {str(relid): f"{buffer.schema}.{buffer.name}" for relid, buffer in buffers}
 
 
 def explained(conn: db.Connection, members: Sequence[Member], error: PgTrickleError) -> PgTrickleError:

@@ -23,7 +23,7 @@ from pgtrickle.refresh import own_writes, transaction
 from pgtrickle.refresh.attempt import GONE, ChangesRefused, NeedsCare, NeedsReanalysis, NeedsRepair, attempt
 from pgtrickle.refresh.failure import record_failures
 from pgtrickle.refresh.finish import finish
-from pgtrickle.refresh.group import build_group
+from pgtrickle.refresh.group import build_group, recall_group
 from pgtrickle.refresh.member import Member, Request
 from pgtrickle.refresh.plan import ASKED_FOR, Action, MemberPlan
 from pgtrickle.refresh.session import Session
@@ -49,6 +49,10 @@ _AGAIN = (
 )
 
 
+class Forgotten(PgTrickleError):
+    """A refresh that relied on memory cannot be made so; what it was asked for has to be looked up."""
+
+
 def run(session: Session, request: Request) -> tuple[Member, ...]:
     """Move the stream tables asked for, and their stale ancestors, in one transaction.
 
@@ -61,7 +65,18 @@ def run(session: Session, request: Request) -> tuple[Member, ...]:
         NeedsReanalysis: a definition has to be compiled again first; the lifecycle does that.
         ConnectionFailed: the connection is gone.
         CatalogError: it was migrated while we worked.
+        Forgotten: the OIDs were not sure.
     """
+    done = _remembered(session, request)
+    if done is not None:
+        return done
+    if not request.sure:
+        raise Forgotten("what was remembered of the stream table has changed")
+    return _persistently(session, request)
+
+
+def _persistently(session: Session, request: Request) -> tuple[Member, ...]:
+    """One attempt after the other."""
     deadline = time.monotonic() + request.patience_s
     pause, gone, repairs = _FIRST_PAUSE_S, 0, 0
     while True:
@@ -121,11 +136,29 @@ def _is_gone(session: Session, members: Sequence[Member], request: Request, erro
     return True
 
 
+def _remembered(session: Session, request: Request) -> tuple[Member, ...] | None:
+    """One attempt without reading what this session has read before; None if it has not, or nothing has come of it."""
+    members = recall_group(session, request)
+    if members is None:
+        return None
+    try:
+        return _once(session, members, request, patient=True)
+    except PgTrickleError as error:
+        transaction.rollback(session.conn)
+        session.memory.forget(request.relids)
+        _log.debug("%s is read again: %s", _names(members), error.message)
+        return None
+    except BaseException:
+        transaction.rollback(session.conn)
+        session.memory.forget(request.relids)
+        raise
+
+
 def _once(session: Session, members: Sequence[Member], request: Request, *, patient: bool) -> tuple[Member, ...]:
     """One attempt with its records; ``patient``: what has vanished under it is to be tried again, not recorded."""
     try:
         members = attempt(session, members, request)
-        _commit(session, members)
+        _commit(session, request, members)
     except _AGAIN:
         raise
     except PgTrickleError as error:
@@ -139,9 +172,9 @@ def _once(session: Session, members: Sequence[Member], request: Request, *, pati
     return tuple(members)
 
 
-def _commit(session: Session, members: Sequence[Member]) -> None:
+def _commit(session: Session, request: Request, members: Sequence[Member]) -> None:
     if any(member.running and member.locked is not None for member in members):
-        finish(session, members)
+        finish(session, request, members)
     else:
         transaction.rollback(session.conn)
 

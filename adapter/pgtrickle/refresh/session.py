@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pgtrickle import db
 from pgtrickle.refresh.compiled import Compiled, Plans
+from pgtrickle.refresh.memory import Memory
 
 
 @dataclass(slots=True)
@@ -22,6 +23,8 @@ class Session:
         pinned: the settings of a definition that the current transaction works under.
         role: the role that the current transaction works as; None: the engine's.
         near: whether the current transaction's plans take pages to be near, as those that deltas touch are.
+        few: whether the current transaction makes one plan for all values.
+        memory: what need not be asked for again.
     """
 
     conn: db.Connection
@@ -32,3 +35,5 @@ class Session:
     pinned: Mapping[str, str] = field(default_factory=dict)
     role: str | None = None
     near: bool = False
+    few: bool = False
+    memory: Memory = field(default_factory=Memory)

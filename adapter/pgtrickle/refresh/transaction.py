@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from psycopg.sql import SQL, Identifier, Literal
 
@@ -12,9 +11,9 @@ from pgtrickle import db
 from pgtrickle.catalog import groups, installation
 from pgtrickle.catalog.groups import LockedRow
 from pgtrickle.db import Query
-from pgtrickle.refresh.compiled import pinned
 from pgtrickle.refresh.member import Member
 from pgtrickle.refresh.session import Session
+from pgtrickle.refresh.windows import WindowOf, asked
 
 #: One wait for one lock, milliseconds, unless deadlocks are looked for earlier. Autovacuum and lifecycle hold theirs
 #: for less.
@@ -39,17 +38,19 @@ NEAR = SQL(
 )
 #: What is read whole is planned as the user's own queries are.
 FAR = SQL("SET LOCAL random_page_cost TO DEFAULT")
+#: Making a plan takes longer than applying a few changes by it, so nearly all refreshes begin with this.
+ONE_PLAN = SQL("SET LOCAL plan_cache_mode = force_generic_plan")
+#: Large windows change in size, and their plans have to.
+FRESH_PLANS = SQL("SET LOCAL plan_cache_mode TO DEFAULT")
 
 #: LOCK TABLE knows tables only; what else is read has no change rows that could contradict it.
 _LOCKABLE = ("r", "p")
 
 _BEGIN = SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE")
-#: Read by the guard trigger of stream tables: only a refresh may write to them.
-GUARD = SQL("SELECT pg_catalog.set_config('pgtrickle.refreshing', pg_catalog.pg_backend_pid()::text, true)")
-_VERSION = SQL("SELECT pgtrickle.require_version({})").format(Literal(installation.known_version()))
+_SETTINGS = {**SESSION, "plan_cache_mode": "force_generic_plan"}
 
 
-def begin(session: Session, members: Sequence[Member], last: Query | None = None) -> list[dict[str, Any]]:
+def begin(session: Session, members: Sequence[Member], wanted: Sequence[WindowOf], *, keep: bool) -> None:
     """Open the transaction: lock the sources before there is a snapshot, then the frontiers; fill ``member.locked``.
 
     Frontiers of members that are left alone are locked too: their dependents record how far they have read them.
@@ -57,10 +58,8 @@ def begin(session: Session, members: Sequence[Member], last: Query | None = None
     Args:
         session: outside a transaction.
         members: of the group.
-        last: a query to be sent along; it sees the snapshot of the refresh.
-
-    Returns:
-        The rows of ``last``.
+        wanted: windows to be counted from the locked frontiers on.
+        keep: what is said about the members is going to be remembered.
 
     Raises:
         LockTimeout, TransactionConflict: somebody else is at it; the transaction is open and aborted.
@@ -68,29 +67,31 @@ def begin(session: Session, members: Sequence[Member], last: Query | None = None
     """
     running = [member for member in members if member.running]
     session.pinned = running[0].row.settings if running else {}
-    session.role, session.near = None, True
-    settings = pinned({**session.pinned, **SESSION})
-    before = [_BEGIN, lock_timeout(session.conn, LOCK_TIMEOUT_MS), *_source_locks(running), GUARD, _VERSION]
-    before += [settings, NEAR]
-    return _lock_frontiers(session, members, before, [] if last is None else [last])
+    session.role, session.near, session.few = None, True, True
+    known = [member.known.versions for member in members if member.known is not None]
+    start = groups.begin(
+        installation.known_version(),
+        {**session.pinned, **_SETTINGS},
+        [member.row.id for member in members],
+        [member.row.id for member in running],
+        known if keep else None,
+        [asked(window) for window in wanted],
+    )
+    _lock(session, members, [_BEGIN, lock_timeout(session.conn, LOCK_TIMEOUT_MS), *_source_locks(running), start])
 
 
 def lock_again(session: Session, members: Sequence[Member]) -> None:
     """Read the frontiers again after a prelude has changed the definition."""
-    _lock_frontiers(session, members, [], [])
-
-
-def _lock_frontiers(
-    session: Session, members: Sequence[Member], before: Sequence[Query], after: Sequence[Query]
-) -> list[dict[str, Any]]:
     running = [member.row.id for member in members if member.running]
-    lock = groups.lock([member.row.id for member in members], running)
-    sets = db.batch_sets(session.conn, [*before, lock, *after])
+    _lock(session, members, [groups.lock([member.row.id for member in members], running)])
+
+
+def _lock(session: Session, members: Sequence[Member], statements: Sequence[Query]) -> None:
+    rows = db.batch(session.conn, statements, LockedRow)
     session.statements += 1
-    locked = {row["id"]: LockedRow(**row) for row in sets[len(before)]}
+    locked = {row.id: row for row in rows}
     for member in members:
         member.locked = locked.get(member.row.id)
-    return sets[-1] if after else []
 
 
 def _source_locks(members: Sequence[Member]) -> list[Query]:
@@ -122,18 +123,20 @@ class Savepoint:
     pinned: Mapping[str, str]
     role: str | None
     near: bool
+    few: bool
 
 
 def savepoint(session: Session) -> Savepoint:
     """Open a savepoint for one member."""
     _send(session, SQL("SAVEPOINT member"))
-    return Savepoint(session.pinned, session.role, session.near)
+    return Savepoint(session.pinned, session.role, session.near, session.few)
 
 
 def rollback_to_savepoint(session: Session, before: Savepoint) -> None:
     """Undo what one member did; settings and role are undone with it."""
     _send(session, SQL("ROLLBACK TO SAVEPOINT member; RELEASE SAVEPOINT member"))
-    session.pinned, session.role, session.near = before.pinned, before.role, before.near
+    session.pinned, session.role = before.pinned, before.role
+    session.near, session.few = before.near, before.few
 
 
 def release_savepoint(session: Session) -> None:

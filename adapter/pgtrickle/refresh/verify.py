@@ -90,9 +90,10 @@ def _attempt(session: Session, request: Request) -> VerifyResult:
 
 def _check_own_writes(session: Session, members: Sequence[Member]) -> None:
     moved = [member for member in members if member.moved]
-    for check in own_writes.check(moved):
+    written = own_writes.written(moved)
+    if written:
         try:
-            db.batch(session.conn, [*leave(session, moved[0]), check], dict)
+            db.batch(session.conn, [*leave(session, moved[0]), groups.refuse_own_writes(written)], dict)
         except StatementFailed as error:
             transaction.rollback(session.conn)
             raise own_writes.explained(session.conn, members, error) from error

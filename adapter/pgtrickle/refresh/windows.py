@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,21 +34,28 @@ def fetch_windows(conn: db.Connection, wanted: Sequence[WindowOf]) -> dict[int, 
         conn: inside the refresh's transaction.
         wanted: any number, also none.
     """
-    query = windows_query(wanted)
-    return {} if query is None else windows_of(db.fetch_all(conn, query, dict))
-
-
-def windows_query(wanted: Sequence[WindowOf]) -> Query | None:
-    """The statement that counts windows; None if there is none to count."""
-    return SQL("\nUNION ALL ").join(map(_window, wanted)) if wanted else None
-
-
-def windows_of(rows: Iterable[Mapping[str, Any]]) -> dict[int, dict[int, Window]]:
-    """What the statement of `windows_query` returned; stream table id -> relid of the source -> window."""
     found: dict[int, dict[int, Window]] = {}
-    for row in rows:
-        found.setdefault(row["id"], {})[row["relid"]] = Window(row["rows"], row["marked"], row["overflowed"])
+    if wanted:
+        for row in db.fetch_all(conn, SQL("\nUNION ALL ").join(map(_window, wanted)), dict):
+            found.setdefault(row["id"], {})[row["relid"]] = Window(row["rows"], row["marked"], row["overflowed"])
     return found
+
+
+def asked(window: WindowOf) -> dict[str, Any]:
+    """A window as `groups.begin` is asked for it, which knows the frontier itself."""
+    buffer = buffer_of(window.source_id)
+    return {
+        "id": window.stream_table_id,
+        "relid": window.relid,
+        "source_id": window.source_id,
+        "buffer": f"{buffer.schema}.{buffer.name}",
+        "cap": window.cap,
+    }
+
+
+def told(windows: Mapping[str, tuple[int, bool, bool]] | None) -> dict[int, Window]:
+    """The windows of one stream table as they were counted then, by relid of the source."""
+    return {int(relid): Window(*window) for relid, window in (windows or {}).items()}
 
 
 def _window(wanted: WindowOf) -> Query:

@@ -570,3 +570,272 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           WHERE d.source_id = source) AS c,
          (SELECT pg_current_snapshot() AS snapshot) AS e
 $$;
+
+-- What is fixed in a refresh: it begins and ends with one function each, and a session that has just refreshed a stream
+-- table need not be told again what it knows.
+
+-- Says for each stream table, in the order of `ids`, which versions of which rows what a refresh knows of it was read from:
+-- its own rows of the catalog, and the rows of PostgreSQL's that `fingerprint` and `group_members` read. As long as it is the
+-- same text, they would answer the same, and it takes a third of the time. Rows are told by the transaction that wrote
+-- them; whatever is printed by the names of other things is in it as printed. NULL: it cannot be said so shortly.
+-- A fact that `fingerprint` learns has to be learned here, too.
+CREATE FUNCTION pgtrickle.versions(ids bigint[])
+RETURNS text[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    RETURN ARRAY (
+        SELECT concat(current_user, ' ', st.xmin, ' ', c.xmin, ' ', n.xmin, ' ', pg_get_userbyid(c.relowner), ' ',
+                      (SELECT array_agg(a.xmin) FROM pg_attribute a WHERE a.attrelid = st.relid AND a.attnum > 0), ' ',
+                      (SELECT array_agg(g.xmin) FROM pg_trigger g WHERE g.tgrelid = st.relid), ' ')
+               || read.versions
+        FROM unnest(ids) WITH ORDINALITY AS u (id, position)
+        LEFT JOIN (pgtrickle.stream_tables st
+                   JOIN pg_class c ON c.oid = st.relid
+                   JOIN pg_namespace n ON n.oid = c.relnamespace)
+               ON st.id = u.id AND st.fingerprint
+                  - '{cluster,xmax,frontier_xmax,canary,relations,views,functions,types,own}'::text[] = '{}'
+        LEFT JOIN LATERAL (
+            SELECT CASE WHEN bool_and(e.version IS NOT NULL) THEN string_agg(e.version, ';') END AS versions
+            FROM (
+                SELECT concat(d.xmin, ' ') || CASE d.kind
+                    WHEN 'view' THEN (
+                        SELECT concat(v.oid, ' ', (SELECT array_agg(a.xmin) FROM pg_attribute a
+                                                   WHERE a.attrelid = v.oid AND a.attnum > 0), ' ') || pg_get_viewdef(v.oid)
+                        FROM (SELECT to_regclass(format('%I.%I', d.schema_name, d.object_name))::oid) AS v (oid))
+                    -- A body that was parsed at once is printed by the names of what it uses.
+                    WHEN 'function' THEN (
+                        SELECT concat(p.xmin, ' ', m.xmin)
+                        FROM pg_proc p JOIN pg_namespace m ON m.oid = p.pronamespace
+                        WHERE p.oid = d.relid AND p.prosqlbody IS NULL)
+                    WHEN 'type' THEN (
+                        SELECT coalesce(array_agg(l.xmin)::text, '') FROM pg_enum l WHERE l.enumtypid = d.relid)
+                    ELSE (
+                        SELECT concat(r.xmin, ' ', m.xmin, ' ',
+                                      to_regclass(format('%I.%I', d.schema_name, d.object_name))::oid, ' ',
+                                      (SELECT array_agg(i.xmin) FROM pg_index i WHERE i.indrelid = d.relid), ' ',
+                                      (SELECT array_agg(concat(g.xmin, ' ', p.xmin))
+                                       FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
+                                       WHERE g.tgrelid = d.relid), ' ',
+                                      to_regclass(concat('pgtrickle_changes.b_', d.source_id))::oid, ' ',
+                                      (SELECT s.xmin FROM pgtrickle.sources s WHERE s.id = d.source_id), ' ',
+                                      (SELECT array_agg(t.xmin) FROM pgtrickle.source_tables t
+                                       WHERE t.source_id = d.source_id), ' ')
+                               || (SELECT CASE WHEN bool_and(a.attgenerated = '') IS NOT FALSE
+                                               THEN concat(array_agg(a.xmin)) END
+                                   FROM pg_attribute a
+                                   WHERE a.attrelid = d.relid AND a.attnum = ANY (d.columns))
+                        FROM pg_class r
+                        JOIN pg_namespace m ON m.oid = r.relnamespace
+                        -- Families have many rows in many places.
+                        WHERE r.oid = d.relid AND r.relkind <> 'p' AND NOT r.relispartition AND NOT r.relhassubclass
+                          AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = d.relid)
+                          AND NOT EXISTS (SELECT FROM pg_subscription_rel b WHERE b.srrelid = d.relid))
+                    END AS version
+                FROM pgtrickle.dependencies d WHERE d.stream_table_id = st.id) AS e) AS read ON true
+        ORDER BY u.position);
+END
+$$;
+
+-- What a change buffer holds after a snapshot, for `groups.begin`: the number of rows, counted up to `cap` (NULL: all), whether
+-- there is a mark among them, and whether capture has overflowed.
+CREATE FUNCTION pgtrickle.count_window(source bigint, buffer text, since pg_snapshot, cap bigint) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found jsonb;
+BEGIN
+    -- The first arm is a range of the index, the others are single values: no function is called per row.
+    EXECUTE concat('
+        SELECT jsonb_build_array(count(*), coalesce(bool_or(w.__w = 0), false),
+                                 EXISTS (SELECT FROM pgtrickle.overflows o WHERE o.source_id = $4))
+        FROM (SELECT b.__w FROM ', buffer, ' b WHERE b.__x >= $1 OR b.__x = ANY ($2) LIMIT $3) w')
+    INTO found USING pg_snapshot_xmax(since), ARRAY (SELECT pg_snapshot_xip(since)), cap, source;
+    RETURN found;
+END
+$$;
+
+-- Locks the frontiers of a group and reads what may have moved since the group was read. In REPEATABLE READ a frontier
+-- that moved after the snapshot raises 40001. The facts of those that take part are compared here: what is as it was
+-- recorded, which is nearly always so, is not sent. Only what a difference means is the engine's business.
+-- `known`: what `versions` has said of `ids`; if it says something else now, nothing but that is of interest. Empty:
+-- the facts are looked at, and the versions before them, so that they never are newer. NULL: nobody wants versions.
+-- `wanted`: windows to be counted; objects with `id` of a stream table, `relid`, `source_id` and `buffer` of a source, `cap`.
+DROP FUNCTION pgtrickle.lock_group(bigint[], bigint[]);
+CREATE FUNCTION pgtrickle.lock_group(ids bigint[], running bigint[], known text[], wanted jsonb)
+RETURNS TABLE (id bigint, snapshot text, refresh_no bigint, consumed jsonb, cost jsonb, is_populated boolean,
+               recompute_reason text, status text, demoted boolean, version text, has_log boolean, now_snapshot text,
+               started_at text, fingerprint jsonb, same boolean, facts jsonb, versions text, windows jsonb)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    found text[] := CASE WHEN known IS NOT NULL THEN pgtrickle.versions(ids) END;
+BEGIN
+    PERFORM FROM pgtrickle.frontiers f WHERE f.stream_table_id = ANY (ids) ORDER BY f.stream_table_id FOR UPDATE;
+    IF known <> '{}' THEN
+        RETURN QUERY
+        SELECT f.stream_table_id, f.snapshot::text, f.refresh_no, f.consumed, f.cost, st.is_populated, st.recompute_reason,
+               st.status, st.demoted, st.definition ->> 'version',
+               EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.source_stream_table_id = st.id),
+               pg_current_snapshot()::text,
+               to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+               NULL::jsonb, found = known, NULL::jsonb, found[array_position(ids, st.id)],
+               CASE WHEN found = known THEN
+                   (SELECT jsonb_object_agg(w.relid, pgtrickle.count_window(w.source_id, w.buffer, f.snapshot, w.cap))
+                    FROM jsonb_to_recordset(wanted) AS w (id bigint, relid bigint, source_id bigint, buffer text, cap bigint)
+                    WHERE w.id = st.id AND f.snapshot IS NOT NULL) END
+        FROM pgtrickle.frontiers f
+        JOIN pgtrickle.stream_tables st ON st.id = f.stream_table_id
+        WHERE f.stream_table_id = ANY (ids);
+        RETURN;
+    END IF;
+    RETURN QUERY
+    SELECT f.stream_table_id, f.snapshot::text, f.refresh_no, f.consumed, f.cost, st.is_populated, st.recompute_reason,
+           st.status, st.demoted, st.definition ->> 'version',
+           EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.source_stream_table_id = st.id),
+           pg_current_snapshot()::text,
+           -- The definition's own DateStyle is in force by now, so the time is spelled out.
+           to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+           CASE WHEN NOT c.same THEN st.fingerprint END, c.same,
+           CASE WHEN NOT c.same OR jsonb_path_exists(p.facts, '$.relations.*.family ? (@ != null)') THEN p.facts END,
+           found[array_position(ids, st.id)],
+           (SELECT jsonb_object_agg(w.relid, pgtrickle.count_window(w.source_id, w.buffer, f.snapshot, w.cap))
+            FROM jsonb_to_recordset(wanted) AS w (id bigint, relid bigint, source_id bigint, buffer text, cap bigint)
+            WHERE w.id = st.id AND f.snapshot IS NOT NULL)
+    FROM pgtrickle.frontiers f
+    JOIN pgtrickle.stream_tables st ON st.id = f.stream_table_id
+    LEFT JOIN pgtrickle.fingerprint(running) p ON p.stream_table_id = f.stream_table_id
+    CROSS JOIN LATERAL (
+        SELECT coalesce(
+            st.is_populated AND st.fingerprint - '{xmax,frontier_xmax}'::text[] = p.facts - '{xmax,frontier_xmax}'::text[]
+            AND p.facts ->> 'canary' IS NOT NULL
+            AND (p.facts ->> 'xmax')::numeric >= greatest((st.fingerprint ->> 'xmax')::numeric,
+                                                          (p.facts ->> 'frontier_xmax')::numeric), false)) AS c (same)
+    WHERE f.stream_table_id = ANY (ids)
+    ORDER BY f.stream_table_id;
+END
+$$;
+
+-- Begins a refresh when its sources are locked: settings, and then `lock_group`. In one statement, because each one costs
+-- more to be read and planned than to be executed. It has no settings of its own, or it could not change those of the
+-- transaction, so that names are written out.
+CREATE FUNCTION pgtrickle.begin_group(
+    engine integer, settings jsonb, ids bigint[], running bigint[], known text[], wanted jsonb)
+RETURNS TABLE (id bigint, snapshot text, refresh_no bigint, consumed jsonb, cost jsonb, is_populated boolean,
+               recompute_reason text, status text, demoted boolean, version text, has_log boolean, now_snapshot text,
+               started_at text, fingerprint jsonb, same boolean, facts jsonb, versions text, windows jsonb)
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM pgtrickle.require_version(engine);
+    PERFORM pg_catalog.set_config(s.key, s.value, true) FROM pg_catalog.jsonb_each_text(settings) AS s;
+    -- Read by the guard trigger of stream tables: only a refresh may write to them.
+    PERFORM pg_catalog.set_config('pgtrickle.refreshing', pg_catalog.pg_backend_pid()::text, true);
+    -- A delta looks up a few rows in tables that were written a moment ago, so their pages are in memory. With the
+    -- default costs of a spinning disk the planner reads a whole state table instead of 3 % of it by its index.
+    PERFORM pg_catalog.set_config('random_page_cost', least(
+        1.1, pg_catalog.current_setting('random_page_cost')::pg_catalog.float8)::text, true);
+    RETURN QUERY SELECT l.* FROM pgtrickle.lock_group(ids, running, known, wanted) AS l;
+END
+$$;
+
+-- Ends a refresh: moves frontiers, forgets errors and requests of those that succeeded, adds to history and trail.
+-- Stream tables and trail are written only where something changes, in most refreshes nowhere: a row that is not
+-- touched needs neither a lock nor a new version.
+-- `written`: change buffers of its sources, by OID of the source. A refresh that has written to one has changed its own
+-- source and must not commit. The server counts what a session inserts, if it is told to; only where it has counted
+-- something (it may have been undone) the buffer is read.
+DROP FUNCTION pgtrickle.finish_group(jsonb, jsonb, jsonb, jsonb);
+CREATE FUNCTION pgtrickle.finish_group(written jsonb, members jsonb, settled jsonb, entries jsonb, trail jsonb)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    PERFORM pgtrickle.refuse_own_writes(written);
+
+    UPDATE pgtrickle.frontiers f
+    SET snapshot = CASE WHEN n.moved THEN pg_current_snapshot() ELSE f.snapshot END,
+        refresh_no = n.refresh_no,
+        -- Where nothing had changed, the content equals the query at this later moment too.
+        data_timestamp = transaction_timestamp(),
+        consumed = n.consumed, cost = n.cost, last_refresh_at = transaction_timestamp()
+    FROM jsonb_to_recordset(members) AS n (id bigint, moved boolean, refresh_no bigint, consumed jsonb, cost jsonb)
+    WHERE f.stream_table_id = n.id;
+
+    IF settled <> '[]' THEN
+        UPDATE pgtrickle.stream_tables s
+        SET status = 'ACTIVE', status_reason = NULL, is_populated = true, recompute_reason = NULL, consecutive_errors = 0,
+            last_error = NULL, retry_at = NULL, fingerprint = coalesce(n.fingerprint, s.fingerprint)
+        FROM jsonb_to_recordset(settled) AS n (id bigint, fingerprint jsonb)
+        WHERE s.id = n.id
+          AND (s.status <> 'ACTIVE' OR NOT s.is_populated OR s.recompute_reason IS NOT NULL OR s.consecutive_errors <> 0
+               OR s.last_error IS NOT NULL OR s.retry_at IS NOT NULL OR s.status_reason IS NOT NULL
+               OR n.fingerprint IS NOT NULL);
+    END IF;
+
+    PERFORM pgtrickle.record_group(entries, trail);
+END
+$$;
+
+-- Raises if this very transaction has written to one of these change buffers; OIDs of their sources in the detail.
+DROP FUNCTION pgtrickle.refuse_own_writes(bigint[]);
+CREATE FUNCTION pgtrickle.refuse_own_writes(written jsonb)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    source text;
+    buffer text;
+    found boolean;
+    relids text[] := '{}';
+BEGIN
+    FOR source, buffer IN SELECT w.key, w.value FROM jsonb_each_text(written) AS w LOOP
+        CONTINUE WHEN current_setting('track_counts') = 'on'
+                      AND pg_stat_get_xact_tuples_inserted(buffer::regclass) = 0;
+        EXECUTE concat('SELECT EXISTS (SELECT FROM ', buffer, ' b WHERE b.__x = pg_current_xact_id_if_assigned())') INTO found;
+        IF found THEN
+            relids := relids || source;
+        END IF;
+    END LOOP;
+    IF relids <> '{}' THEN
+        RAISE EXCEPTION 'the refresh itself changed its sources'
+            USING ERRCODE = 'PT001', DETAIL = array_to_string(relids, ' ');
+    END IF;
+END
+$$;
+
+-- Adds to the history, and to the trail where a gate has decided otherwise than the last time.
+CREATE OR REPLACE FUNCTION pgtrickle.record_group(entries jsonb, trail jsonb)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    INSERT INTO pgtrickle.refresh_history (stream_table_id, schema_name, table_name, refresh_no, group_id, started_at,
+        finished_at, action, reason, rows_inserted, rows_updated, rows_deleted, changes, duration_ms, snapshot,
+        initiated_by, error)
+    SELECT n.stream_table_id, n.schema_name, n.table_name, n.refresh_no, n.group_id, n.started_at, clock_timestamp(),
+           n.action, n.reason, n.rows_inserted, n.rows_updated, n.rows_deleted, n.changes, n.duration_ms, n.snapshot,
+           n.initiated_by, n.error
+    FROM jsonb_to_recordset(entries) AS n (stream_table_id bigint, schema_name name, table_name name,
+        refresh_no bigint, group_id text, started_at timestamptz, action text, reason text, rows_inserted bigint,
+        rows_updated bigint, rows_deleted bigint, changes bigint, duration_ms double precision, snapshot text,
+        initiated_by text, error jsonb);
+
+    IF trail <> '[]' THEN
+        INSERT INTO pgtrickle.gate_trail AS t (stream_table_id, gate, position, decision, reason, at)
+        SELECT n.stream_table_id, n.gate, n.position, n.decision, n.reason, now()
+        FROM jsonb_to_recordset(trail)
+             AS n (stream_table_id bigint, gate text, position integer, decision text, reason text)
+        WHERE NOT EXISTS (
+            SELECT FROM pgtrickle.gate_trail o
+            WHERE o.stream_table_id = n.stream_table_id AND o.gate = n.gate
+              AND (o.decision, o.reason) IS NOT DISTINCT FROM (n.decision, n.reason))
+        ON CONFLICT (stream_table_id, gate) DO UPDATE
+        SET decision = excluded.decision, reason = excluded.reason, position = excluded.position, at = excluded.at
+        WHERE (t.decision, t.reason) IS DISTINCT FROM (excluded.decision, excluded.reason);
+    END IF;
+END
+$$;
