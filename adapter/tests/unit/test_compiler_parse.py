@@ -122,3 +122,17 @@ def test_a_printed_node_does_not_remember_what_stands_around_it() -> None:
     stmt = parse_query("SELECT a, (SELECT b FROM t WHERE x IN (1, 2)) FROM u WINDOW w AS (PARTITION BY c)")
     print_node(stmt)
     assert not any(hasattr(node, "ancestors") for node in walk(stmt, into_subqueries=True))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "xmlroot(d, VERSION CAST('1.0' AS text), STANDALONE YES)",
+        "xmlroot(d, VERSION v, STANDALONE NO VALUE)",
+        "xmlroot(d, VERSION NO VALUE)",
+        "xmlserialize(CONTENT d AS text INDENT)",
+        "xmlserialize(DOCUMENT d AS varchar(10))",
+    ],
+)
+def test_xml_expressions_are_printed_as_they_were_written(expression: str) -> None:
+    assert print_node(parse_query(f"SELECT {expression} AS c FROM x")) == f"SELECT {expression} AS c FROM x"
