@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +13,7 @@ from psycopg.sql import SQL, Identifier
 from pgtrickle import db
 from pgtrickle.catalog.model import Snapshot
 from pgtrickle.db import Query
-from pgtrickle.errors import InternalError
+from pgtrickle.errors import InternalError, PermissionDenied, PgTrickleError
 from pgtrickle.plan import InputKey, Stage
 from pgtrickle.refresh.compiled import Compiled, pinned
 from pgtrickle.refresh.member import Counts, Member
@@ -22,6 +23,9 @@ from pgtrickle.refresh.transaction import FAR, FRESH_PLANS, NEAR, ONE_PLAN
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
+
+#: The schemas that belong to the engine, in PostgreSQL's messages.
+_OURS = re.compile(r"\bpgtrickle(_changes|_state)?\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,22 @@ def leave(session: Session, member: Member) -> list[Query]:
 def become(role: str) -> Query:
     """The statement that makes the transaction another role."""
     return SQL("SET LOCAL ROLE {}").format(Identifier(role))
+
+
+def explain_owner(error: PgTrickleError, members: Sequence[Member]) -> None:
+    """Say what to do if a stream table was given to a role that may not read what belongs to the engine; in place."""
+    if not isinstance(error, PermissionDenied) or error.hint or not _OURS.search(error.message):
+        return
+    for row in (member.row for member in members if member.row.owner != member.row.session_role):
+        role, owner = Identifier(row.session_role).as_string(None), Identifier(row.owner).as_string(None)
+        error.detail = (
+            f"{row.quoted_name} belongs to {row.owner}, and so its query and the changes are read as that role."
+        )
+        error.hint = (
+            "Give it back to the engine's role, and let the other one read it:"
+            f" ALTER TABLE {row.quoted_name} OWNER TO {role}; GRANT SELECT ON {row.quoted_name} TO {owner}"
+        )
+        return
 
 
 def _run_stages(session: Session, member: Member, plan: MemberPlan) -> tuple[Counts, bool]:

@@ -21,6 +21,7 @@ from pgtrickle.errors import (
 )
 from pgtrickle.refresh import own_writes, transaction
 from pgtrickle.refresh.attempt import GONE, ChangesRefused, NeedsCare, NeedsReanalysis, NeedsRepair, attempt
+from pgtrickle.refresh.execute import explain_owner
 from pgtrickle.refresh.failure import record_failures
 from pgtrickle.refresh.finish import finish
 from pgtrickle.refresh.group import build_group, recall_group
@@ -164,6 +165,7 @@ def _once(session: Session, members: Sequence[Member], request: Request, *, pati
     except PgTrickleError as error:
         transaction.rollback(session.conn)
         explained = own_writes.explained(session.conn, members, error)
+        explain_owner(explained, members)
         # With a prelude it is not the definition that stays which has failed.
         if request.prelude is not None or (patient and error.sqlstate in GONE):
             raise explained from error

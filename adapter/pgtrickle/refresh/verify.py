@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 from pgtrickle import db
 from pgtrickle.catalog import groups
-from pgtrickle.errors import InternalError, LockTimeout, StatementFailed, TransactionConflict
+from pgtrickle.errors import InternalError, LockTimeout, PermissionDenied, StatementFailed, TransactionConflict
 from pgtrickle.plan import MOMENTS, Plan
 from pgtrickle.refresh import own_writes, transaction
 from pgtrickle.refresh.attempt import ChangesRefused, NeedsRepair, attempt
-from pgtrickle.refresh.execute import CountMismatch, enter, execute_member, leave
+from pgtrickle.refresh.execute import CountMismatch, enter, execute_member, explain_owner, leave
 from pgtrickle.refresh.group import build_group
 from pgtrickle.refresh.member import Member, Request
 from pgtrickle.refresh.plan import Action
@@ -73,6 +73,14 @@ def _name(session: Session, relid: int) -> str:
 
 def _attempt(session: Session, request: Request) -> VerifyResult:
     members = build_group(session, request)
+    try:
+        return _proof(session, request, members)
+    except PermissionDenied as error:
+        explain_owner(error, members)
+        raise
+
+
+def _proof(session: Session, request: Request, members: Sequence[Member]) -> VerifyResult:
     wanted = next(member for member in members if member.requested)
     unproven = _before(wanted)
     if unproven is not None:

@@ -185,6 +185,27 @@ def test_a_role_without_rights_is_told_the_grant(conn, db, engine):
         conn.execute("DROP OWNED BY api_stranger; DROP ROLE api_stranger")
 
 
+def test_a_stream_table_that_was_given_to_another_role_keeps_its_content_and_says_what_to_do(conn, db, engine, oracle):
+    query = "SELECT g, count(*) AS n, sum(v) AS s FROM t GROUP BY g"
+    conn.execute("CREATE ROLE api_heir; CREATE TABLE t (id int PRIMARY KEY, g int, v int)")
+    conn.execute("INSERT INTO t SELECT i, i % 3, i FROM generate_series(1, 9) i; GRANT SELECT ON t TO api_heir")
+    try:
+        engine.create_stream_table("s", query)
+        conn.execute("ALTER TABLE s OWNER TO api_heir; INSERT INTO t VALUES (10, 1, 1)")
+        for call in (engine.refresh_stream_table, engine.verify):
+            with pytest.raises(PermissionDenied) as caught:
+                call("s")
+            hint = caught.value.hint or ""
+            assert "belongs to api_heir" in (caught.value.detail or "")
+        assert conn.execute("SELECT sum(n) FROM s").fetchone() == (9,)
+        conn.execute(hint.split("read it: ")[1])
+        engine.refresh_stream_table("s")
+        oracle(conn, "s", query)
+        assert conn.execute("SELECT has_table_privilege('api_heir', 's', 'SELECT')").fetchone() == (True,)
+    finally:
+        conn.execute("DROP OWNED BY api_heir; DROP ROLE api_heir")
+
+
 def test_settings_of_the_creator_stay_in_force_for_other_sessions(conn, db, engine, oracle):
     conn.execute("CREATE TABLE e (id int PRIMARY KEY, at timestamptz)")
     conn.execute("INSERT INTO e VALUES (1, '2024-01-01 23:30+00')")
