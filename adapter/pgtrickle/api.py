@@ -513,7 +513,9 @@ class PgTrickle:
         """
         before = self._session.statements
         try:
-            members = lifecycle.refresh_group(self._session, refresh.Request(group, manual=manual, full=full))
+            patience = refresh.PATIENCE_S if manual else refresh.RUNNER_PATIENCE_S
+            request = refresh.Request(group, manual=manual, full=full, patience_s=patience)
+            members = lifecycle.refresh_group(self._session, request)
         except (ConnectionFailed, StreamTableNotFound, CatalogError):
             raise
         except PgTrickleError as error:

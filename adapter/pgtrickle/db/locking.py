@@ -71,12 +71,14 @@ def _holders(conn: Connection, relids: Sequence[int]) -> tuple[_Holder, ...]:
 
 
 def _give_up(error: LockTimeout, holders: Sequence[_Holder], object_name: str | None, waited: float) -> LockTimeout:
-    return LockTimeout(
+    given_up = LockTimeout(
         f"no lock within {waited:.1f} s",
         object_name=object_name,
         detail="; ".join(map(str, holders)) or error.detail or "who held it was gone when we looked",
         hint="End the transaction that holds the lock, or raise the install timeout.",
     )
+    given_up.sqlstate = error.sqlstate
+    return given_up
 
 
 def under_lock_timeout(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pgtrickle.refresh.attempt import NeedsReanalysis
 from pgtrickle.refresh.compiled import Plans
-from pgtrickle.refresh.member import Member, Request
+from pgtrickle.refresh.member import PATIENCE_S, RUNNER_PATIENCE_S, Member, Request
 from pgtrickle.refresh.memory import Memory
 from pgtrickle.refresh.plan import Action, MemberPlan
 from pgtrickle.refresh.run import Forgotten, result, results, run
@@ -16,6 +16,8 @@ from pgtrickle.refresh.session import Session
 from pgtrickle.refresh.verify import verify
 
 __all__ = [
+    "PATIENCE_S",
+    "RUNNER_PATIENCE_S",
     "Action",
     "Forgotten",
     "Member",

@@ -12,6 +12,11 @@ from pgtrickle.gates import Verdict
 from pgtrickle.refresh.compiled import Compiled
 from pgtrickle.refresh.plan import Action, MemberPlan
 
+#: How long somebody who asks by hand is kept waiting for locks, seconds.
+PATIENCE_S = 30.0
+#: And a worker of a runner, which has other things to do and comes back.
+RUNNER_PATIENCE_S = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -38,7 +43,7 @@ class Request:
     manual: bool = True
     full: bool = False
     prove: bool = False
-    patience_s: float = 30.0
+    patience_s: float = PATIENCE_S
     prelude: Callable[[], None] | None = None
     override: bool = False
     recompute: Mapping[int, str] = field(default_factory=dict)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pgtrickle import capture
+from pgtrickle import capture, db
 from pgtrickle.errors import (
     CatalogError,
     ConnectionFailed,
@@ -107,7 +107,7 @@ def _persistently(session: Session, request: Request) -> tuple[Member, ...]:
                 raise RefreshError(
                     f"Capture cannot be repaired: {error.message}", object_name=_names(members)
                 ) from error
-            capture.repair(session.conn, error.stream_table_ids)
+            request = _repair(session, request, error)
             continue
         except BaseException:
             # Also for what is not an error of ours: the next call must not find this transaction open.
@@ -115,6 +115,33 @@ def _persistently(session: Session, request: Request) -> tuple[Member, ...]:
             raise
         time.sleep(pause * random.uniform(0.5, 1.5))  # jitter, no secret
         pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+
+def _repair(session: Session, request: Request, error: NeedsRepair) -> Request:
+    """Mend capture; whose sources stay locked by a long transaction is left out, so that the others go on.
+
+    Returns:
+        The request to go on with.
+
+    Raises:
+        LockTimeout: a definition is being replaced, which is all or nothing.
+    """
+    policy = db.LockPolicy(give_up_after_s=request.patience_s)
+    try:
+        capture.repair(session.conn, error.stream_table_ids, policy=policy)
+    except LockTimeout:
+        if request.prelude is not None:
+            raise
+    else:
+        return request
+    broken: dict[int, PgTrickleError] = {}
+    for stream_table_id in error.stream_table_ids:
+        try:
+            capture.repair(session.conn, (stream_table_id,), policy=db.LockPolicy(give_up_after_s=0))
+        except LockTimeout as locked:
+            locked.message = f"Capture has to be mended ({error.message}), but its source is locked: {locked.message}"
+            broken[stream_table_id] = locked
+    return replace(request, broken={**request.broken, **broken})
 
 
 def _is_gone(session: Session, members: Sequence[Member], request: Request, error: PgTrickleError, before: int) -> bool:

@@ -279,3 +279,27 @@ def test_an_application_that_truncates_what_we_read_never_is_the_victim_of_a_dea
     thread.join(60)
     assert not thread.is_alive()
     assert not errors, errors
+
+
+def test_a_source_whose_capture_cannot_be_mended_yet_holds_up_nobody_else(db, conn, connect, shop, oracle):
+    """A partition came while a transaction is open that may last for hours."""
+    conn.execute(
+        "CREATE TABLE p (k int, v int) PARTITION BY LIST (k); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1)"
+    )
+    parted = "SELECT k, count(*) AS n FROM p GROUP BY k"
+    shop.create_stream_table("parted", parted, refresh_mode="DIFFERENTIAL")
+    long = connect(autocommit=False)
+    long.execute("INSERT INTO p VALUES (1, 1)")
+    conn.execute("CREATE TABLE p2 (k int, v int); ALTER TABLE p ATTACH PARTITION p2 FOR VALUES IN (2)")
+    conn.execute("INSERT INTO orders VALUES (9000, 1, 1)")
+    relids = [row.relid for row in shop.status() if row.table in ("parted", "totals")]
+    with PgTrickle.connect(db, initiated_by="runner") as runner:
+        done = {result.name: result for result in runner.refresh_due(relids)}
+    assert done["public.totals"].action == "DIFFERENTIAL"
+    assert done["public.parted"].action == "FAILED"
+    assert "locked" in (done["public.parted"].fallback_reason or "")
+    (row,) = shop.status("parted")
+    assert (row.status, row.consecutive_errors, row.retry_at is None) == ("ACTIVE", 1, False)
+    long.commit()
+    check(conn, shop, oracle)
+    oracle(conn, "parted", parted)
