@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from tests.storm.world import ACCOUNTS, BAND, BEHAVIOUR, SHARED, TABLES, definit
 from tests.support.runners import RunnerProcess
 from tests.support.servers import Server
 
-JOIN_SECONDS = 40.0
+JOIN_SECONDS = 90.0
 SETTINGS = "[runner]\nlease_seconds = 3\ntrim_interval = 0.5\nworkers = 2\n"
 OUTCOMES = """
     SELECT action, count(*), coalesce(sum(changes), 0),
@@ -58,6 +59,7 @@ class Weather:
         pause: of a writer between two transactions at most, seconds.
         patience: longest time that a transaction stays open, seconds.
         calms: moments without commits at which everything is compared.
+        limit: size of a change buffer from which on nothing but a mark is captured, bytes.
     """
 
     seconds: float = 6.0
@@ -69,6 +71,7 @@ class Weather:
     pause: float = 0.02
     patience: float = 3.0
     calms: int = 1
+    limit: int = 1 << 30
 
 
 class Storm:
@@ -107,7 +110,9 @@ class Storm:
         conn.execute(BEHAVIOUR)
         with PgTrickle.connect(self.dsn) as engine:
             engine.install()
-            conn.execute("UPDATE pgtrickle.installation SET truncate_rows = 300")
+            conn.execute(
+                "UPDATE pgtrickle.installation SET truncate_rows = 300, buffer_limit_bytes = %s", (self.weather.limit,)
+            )
             for one in definitions(self.server.major):
                 if one.small or self.weather.whole:
                     engine.create_stream_table(one.name, one.query, schedule=one.schedule, refresh_mode=one.mode)
@@ -130,8 +135,9 @@ class Storm:
                     self._calm(publisher)
             self.log.over.wait(self.weather.seconds / (self.weather.calms + 1))
             self.log.over.set()
+            end = time.monotonic() + JOIN_SECONDS
             for thread in threads:
-                thread.join(JOIN_SECONDS)
+                thread.join(max(0.1, end - time.monotonic()))
                 if thread.is_alive():
                     self.log.violation(f"{thread.name} is stuck:\n{blame.situation(self._connect('storm'))}")
             if not publisher.caught_up():
@@ -162,7 +168,7 @@ class Storm:
             patient = number >= weather.writers
             band = number - weather.writers + 1 if patient else 0
             session = self._connect("storm writer")
-            session.execute("SET lock_timeout = '400ms'")
+            session.execute("SET lock_timeout = '1500ms'")
             app = Application(
                 session,
                 Dice(f"{self.seed} writer {number}", band),

@@ -26,6 +26,7 @@ class Writer:
         min_major: of the server.
         exclusive: it locks a whole table, or writes to one that others lock as a whole: nothing for a transaction
             that stays open.
+        shared: it changes rows that everybody changes: a transaction that stays open does it seldom.
     """
 
     name: str
@@ -33,16 +34,19 @@ class Writer:
     weight: int
     min_major: int
     exclusive: bool
+    shared: bool
 
 
 WRITERS: list[Writer] = []
 
 
-def writes(weight: int = 2, *, min_major: int = 14, exclusive: bool = False) -> Callable[[Work], Work]:
+def writes(
+    weight: int = 2, *, min_major: int = 14, exclusive: bool = False, shared: bool = False
+) -> Callable[[Work], Work]:
     """Register a kind of write."""
 
     def register(work: Work) -> Work:
-        WRITERS.append(Writer(work.__name__, work, weight, min_major, exclusive))
+        WRITERS.append(Writer(work.__name__, work, weight, min_major, exclusive, shared))
         return work
 
     return register
@@ -50,7 +54,12 @@ def writes(weight: int = 2, *, min_major: int = 14, exclusive: bool = False) -> 
 
 def drawn(dice: Dice, major: int, *, patient: bool) -> Writer:
     """One kind, by weight; ``patient``: for a transaction that stays open."""
-    able = [one for one in WRITERS if one.min_major <= major and not (patient and one.exclusive)]
+    alone = patient and not dice.happens(0.15)
+    able = [
+        one
+        for one in WRITERS
+        if one.min_major <= major and not (patient and one.exclusive) and not (alone and one.shared)
+    ]
     return dice.choices(able, [one.weight for one in able])[0]
 
 
@@ -120,14 +129,14 @@ def insert_select(session: Session, dice: Dice) -> None:
     )
 
 
-@writes(2)
+@writes(2, shared=True)
 def delete_many(session: Session, dice: Dice) -> None:
     session.execute(
         "DELETE FROM events WHERE k = %s OR txt = %s", (dice.randint(0, 40), dice.choice(("bulk", "sub", "inbox")))
     )
 
 
-@writes(1)
+@writes(1, shared=True)
 def update_many(session: Session, dice: Dice) -> None:
     session.execute("UPDATE events SET v = (v + 1) %% 6 WHERE k %% 4 = %s", (dice.randint(0, 3),))
 
@@ -139,7 +148,7 @@ def update_a_band_of_orders(session: Session, dice: Dice) -> None:
     )
 
 
-@writes(1)
+@writes(1, shared=True)
 def delete_fresh_orders(session: Session, dice: Dice) -> None:
     session.execute(
         "DELETE FROM orders WHERE id IN (SELECT id FROM orders WHERE id > 9999999 ORDER BY id LIMIT %s"
@@ -165,7 +174,7 @@ def copy_in(session: Session, dice: Dice) -> None:
 # --- statements that do several things -------------------------------------------------------------------------------
 
 
-@writes(2)
+@writes(2, shared=True)
 def upsert(session: Session, dice: Dice) -> None:
     session.execute(
         "INSERT INTO counters SELECT DISTINCT (random() * 30)::int, 1 FROM generate_series(1, %s) ORDER BY 1"
@@ -174,7 +183,7 @@ def upsert(session: Session, dice: Dice) -> None:
     )
 
 
-@writes(1)
+@writes(1, shared=True)
 def insert_or_nothing(session: Session, dice: Dice) -> None:
     session.execute(
         "INSERT INTO mirror SELECT g, g, 'new' FROM generate_series(%s::int, %s::int) g ON CONFLICT DO NOTHING",
@@ -182,7 +191,7 @@ def insert_or_nothing(session: Session, dice: Dice) -> None:
     )
 
 
-@writes(2, min_major=15)
+@writes(2, min_major=15, shared=True)
 def merge(session: Session, dice: Dice) -> None:
     session.execute(
         "MERGE INTO mirror m USING (SELECT g AS k, g %% 7 AS v FROM generate_series(%s::int, %s::int) g) s ON s.k = m.k"
@@ -192,7 +201,7 @@ def merge(session: Session, dice: Dice) -> None:
     )
 
 
-@writes(2)
+@writes(2, shared=True)
 def data_modifying_ctes(session: Session, dice: Dice) -> None:
     key = dice.randint(0, 40)
     session.execute(
@@ -204,7 +213,7 @@ def data_modifying_ctes(session: Session, dice: Dice) -> None:
     )
 
 
-@writes(1)
+@writes(1, shared=True)
 def several_statements_in_one_message(session: Session, dice: Dice) -> None:
     k = dice.randint(1, 30)
     session.execute(
@@ -218,7 +227,7 @@ def through_a_rule(session: Session, dice: Dice) -> None:
     session.execute("INSERT INTO inbox VALUES (%s, %s)", (dice.randint(0, 40), dice.randint(0, 5)))
 
 
-@writes(1)
+@writes(1, shared=True)
 def delete_with_a_rule(session: Session, dice: Dice) -> None:
     session.execute("DELETE FROM counters WHERE k = %s", (dice.randint(1, 30),))
 
@@ -257,7 +266,7 @@ def rename_a_customer(session: Session, dice: Dice) -> None:
 # --- hierarchies -----------------------------------------------------------------------------------------------------
 
 
-@writes(2)
+@writes(2, shared=True)
 def parts_through_the_root(session: Session, dice: Dice) -> None:
     match dice.randint(0, 2):
         case 0:
@@ -273,7 +282,7 @@ def parts_through_the_root(session: Session, dice: Dice) -> None:
             session.execute("DELETE FROM parts WHERE k %% 31 = %s", (dice.randint(0, 30),))
 
 
-@writes(2)
+@writes(2, shared=True)
 def parts_in_the_middle_and_in_leaves(session: Session, dice: Dice) -> None:
     match dice.randint(0, 3):
         case 0:
@@ -298,7 +307,7 @@ def parts_that_come_and_go(session: Session, dice: Dice) -> None:
         session.execute(f"UPDATE parts_guest_{number} SET v = v + 1")
 
 
-@writes(2)
+@writes(2, shared=True)
 def family_from_above(session: Session, dice: Dice) -> None:
     match dice.randint(0, 3):
         case 0:
@@ -330,7 +339,7 @@ def family_one_by_one(session: Session, dice: Dice) -> None:
 # --- the rest --------------------------------------------------------------------------------------------------------
 
 
-@writes(1)
+@writes(1, shared=True)
 def rewire(session: Session, dice: Dice) -> None:
     a, b = dice.randint(1, NODES), dice.randint(1, NODES)
     match dice.randint(0, 2):
@@ -365,7 +374,7 @@ def truncate(session: Session, dice: Dice) -> None:
     session.execute(
         f"TRUNCATE {dice.choice(('ticks', 'ticks', 'audit', 'parts_mid_rest', 'parts_mid', 'ticks, audit'))}"
     )
-    session.execute("SET LOCAL lock_timeout = '400ms'")
+    session.execute("SET LOCAL lock_timeout = '1500ms'")
 
 
 def names() -> Iterator[str]:
