@@ -93,7 +93,7 @@ def prove(engine: PgTrickle, log: Log, names: Sequence[str], queries: dict[str, 
                 log.violation(f"in the snapshot of its refresh ({member.need_plan().action}): {difference}")
             log.count("verified snapshots", "before commit")
         if commit and shown:
-            finish(session, members)
+            finish(session, request, members)
     finally:
         transaction.rollback(engine.conn)
 

@@ -62,8 +62,8 @@ class Weather:
         limit: size of a change buffer from which on nothing but a mark is captured, bytes.
     """
 
-    seconds: float = 6.0
-    writers: int = 6
+    seconds: float = 4.0
+    writers: int = 5
     patient: int = 3
     runners: int = 1
     refreshers: int = 2
