@@ -41,10 +41,12 @@ from pgtrickle.explain.model import (
     TableExplanation,
 )
 from pgtrickle.lifecycle.options import check_mode
+from pgtrickle.monitor import doctor
 from pgtrickle.plan import Rewrite
 from pgtrickle.results import (
     CreateResult,
     DropResult,
+    Finding,
     HistoryRow,
     Notice,
     RefreshResult,
@@ -60,6 +62,7 @@ __all__ = [
     "DeltaExplanation",
     "DropResult",
     "Explanation",
+    "Finding",
     "HistoryRow",
     "IndexAdvice",
     "Notice",
@@ -334,6 +337,19 @@ class PgTrickle:
         """Undo ``suspend``, or the suspension after repeated errors."""
         return self.alter_stream_table(name, status="ACTIVE")
 
+    def let_go(self, name: str) -> None:
+        """Keep no more changes for a stream table that nobody refreshes: its next refresh recomputes.
+
+        What only it held back is trimmed at once. It stays what it is otherwise, so that ``resume`` brings it back.
+
+        Raises:
+            StreamTableNotFound: no such stream table.
+            LockTimeout: it is being refreshed all the time.
+        """
+        self._check(again=True)
+        capture.let_go(self.conn, lifecycle.resolve_stream_table(self.conn, name).id)
+        self._trim()
+
     # --- refresh ----------------------------------------------------------------------------------------------------
 
     def refresh_stream_table(self, name: str, *, full: bool = False) -> RefreshResult:
@@ -414,6 +430,21 @@ class PgTrickle:
             lifecycle.repair(self._session, found.relid)
             return replace(result, repaired=True)
         return result
+
+    def doctor(self, *, fix: bool = False) -> tuple[Finding, ...]:
+        """Look at everything that could be wrong: capture, buffers, state, frontiers, leftovers, privileges, server.
+
+        Args:
+            fix: mend what can be mended. Where changes may have been missed, what reads them is recomputed.
+
+        Returns:
+            What is wrong, the worst first; with ``fix`` also what is not any more. Empty: nothing is wrong.
+        """
+        # Nothing is bound to this database or migrated by looking at it.
+        installation.check(self.conn)
+        if fix:
+            return doctor.treat(self._session)
+        return tuple(one.finding for one in doctor.examine(self.conn))
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

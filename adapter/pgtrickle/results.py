@@ -80,6 +80,29 @@ class VerifyResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that the doctor found.
+
+    Attributes:
+        code: stable word for the kind of thing.
+        severity: ``ERROR`` (wrong or no results), ``WARNING`` (will hurt) or ``NOTE`` (good to know, nothing is wrong).
+        object_name: the table, function, role, session ... it is about.
+        text: what is wrong.
+        remedy: what to do.
+        fixable: the doctor can mend it.
+        fixed: it has.
+    """
+
+    code: str
+    severity: str
+    object_name: str
+    text: str
+    remedy: str
+    fixable: bool = False
+    fixed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StatusRow:
     """The state of one stream table; the columns of ``pgtrickle.stream_table_status``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pgtrickle.capture.buffers import buffer_of, output_log_of
+from pgtrickle.capture.examine import Examination, examine
 from pgtrickle.capture.fingerprint import (
     Difference,
     Severity,
@@ -11,21 +12,24 @@ from pgtrickle.capture.fingerprint import (
     fingerprint,
     partitions_changed,
 )
-from pgtrickle.capture.install import InstalledSource, install, release, renew, repair
+from pgtrickle.capture.install import InstalledSource, install, release, renew, repair, settle
 from pgtrickle.capture.relations import restrictions
-from pgtrickle.capture.trim import TrimResult, rejoin, trim
+from pgtrickle.capture.trim import TrimResult, let_go, rejoin, trim
 from pgtrickle.capture.uninstall import uninstall
 
 __all__ = [
     "Difference",
+    "Examination",
     "InstalledSource",
     "Severity",
     "TrimResult",
     "buffer_of",
     "compare",
     "content_touched",
+    "examine",
     "fingerprint",
     "install",
+    "let_go",
     "output_log_of",
     "partitions_changed",
     "rejoin",
@@ -33,6 +37,7 @@ __all__ = [
     "renew",
     "repair",
     "restrictions",
+    "settle",
     "trim",
     "uninstall",
 ]

@@ -53,7 +53,7 @@ class _Actual:
 
 
 @dataclass(frozen=True, slots=True)
-class _Gap:
+class Gap:
     """What has to be done. ``missed`` says why changes may have been lost before, or is None."""
 
     create_buffer: bool
@@ -211,7 +211,7 @@ def _changed(table: Table, actual: _Actual) -> str | None:
     return None
 
 
-def _gap(source: Source, target: _Target, actual: _Actual) -> _Gap:
+def _gap(source: Source, target: _Target, actual: _Actual) -> Gap:
     existing = {(trigger.relid, trigger.name): trigger for trigger in actual.triggers}
     broken = [
         trigger
@@ -223,7 +223,7 @@ def _gap(source: Source, target: _Target, actual: _Actual) -> _Gap:
     altered = {trigger.function for trigger in broken if (trigger.table.relid, trigger.name) in existing}
     # Writers wait while an index is built: on a long buffer it has to wait for a trim.
     index = target.has_index != actual.has_index and actual.buffer_bytes <= INDEXED_AT_ONCE_BYTES
-    return _Gap(
+    return Gap(
         create_buffer=not actual.has_buffer,
         index_buffer=(index_buffer(source.id, wanted=target.has_index),) if index else (),
         alter_buffer=alter_buffer(source.id, actual.buffer_columns, target.shape.columns),
@@ -237,7 +237,7 @@ def _gap(source: Source, target: _Target, actual: _Actual) -> _Gap:
     )
 
 
-def _look(conn: db.Connection, source: Source) -> tuple[_Target, _Actual, _Gap]:
+def look(conn: db.Connection, source: Source) -> tuple[_Target, _Actual, Gap]:
     found = relations.family(conn, source.relid)
     target = _target(conn, source, found)
     actual = _actual(conn, source, found)
@@ -257,7 +257,7 @@ def _lock(conn: db.Connection, found: Family) -> None:
         raise TransactionConflict(error.message, detail="A partition or child was dropped meanwhile.") from error
 
 
-def _drop_triggers(conn: db.Connection, source: Source, gap: _Gap) -> bool:
+def _drop_triggers(conn: db.Connection, source: Source, gap: Gap) -> bool:
     """Drop triggers that no longer belong; True if their functions had to go with all triggers."""
     if all(trigger.is_owned for trigger in gap.drop):
         for trigger in gap.drop:
@@ -275,7 +275,7 @@ def drop_functions(conn: db.Connection, source_id: int) -> None:
         db.execute(conn, SQL("DROP FUNCTION IF EXISTS {}() CASCADE").format(qualified(CHANGES_SCHEMA, name)))
 
 
-def _apply(conn: db.Connection, source: Source, target: _Target, gap: _Gap) -> None:
+def _apply(conn: db.Connection, source: Source, target: _Target, gap: Gap) -> None:
     create, bodies = gap.create, gap.functions
     if gap.drop and _drop_triggers(conn, source, gap):
         create, bodies = target.triggers, tuple(target.bodies)
@@ -326,7 +326,7 @@ def converge(conn: db.Connection, source: Source) -> Source:
         The source as it is recorded now; a higher ``generation`` says that changes may have been missed before.
     """
     db.execute(conn, SQL("SET LOCAL search_path = pg_catalog, pg_temp"))
-    target, _, gap = _look(conn, source)
+    target, _, gap = look(conn, source)
     if target.family.root is None:
         return source
     if gap.is_empty:
@@ -337,7 +337,7 @@ def converge(conn: db.Connection, source: Source) -> Source:
         groups.touch(conn, sources.consumers(conn, source.id))
     _lock(conn, target.family)
     # What was read before the lock may be out of date.
-    target, _, gap = _look(conn, source)
+    target, _, gap = look(conn, source)
     _apply(conn, source, target, gap)
     return _record(conn, source, target, gap.missed)
 

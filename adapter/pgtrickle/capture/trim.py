@@ -11,7 +11,7 @@ from psycopg.sql import SQL
 from pgtrickle import db
 from pgtrickle.capture.buffers import buffer_name, buffer_of
 from pgtrickle.capture.install import settle
-from pgtrickle.catalog import access, sources
+from pgtrickle.catalog import access, groups, sources
 from pgtrickle.catalog.model import Source
 
 #: Autovacuum would come a minute later; until then every refresh would read the dead rows.
@@ -119,6 +119,16 @@ def _demote(conn: db.Connection, source: Source) -> int | None:
     if live <= _TOO_FULL * size.limit_bytes:
         return None
     return access.value(conn, "demote_furthest_behind", id=source.id, full=size.bytes > size.limit_bytes)
+
+
+def let_go(conn: db.Connection, stream_table_id: int) -> None:
+    """Keep no more changes for a stream table: its next refresh recomputes. Waits for one that is under way."""
+
+    def work() -> None:
+        groups.touch(conn, [stream_table_id])
+        access.run(conn, "let_go", id=stream_table_id)
+
+    db.under_lock_timeout(conn, work)
 
 
 def rejoin(conn: db.Connection, stream_table_ids: Sequence[int]) -> tuple[int, ...]:

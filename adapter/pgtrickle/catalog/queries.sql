@@ -40,6 +40,12 @@ WHERE (coalesce(n.nspname, st.schema_name), coalesce(c.relname, st.table_name))
 -- name: request_recompute
 UPDATE pgtrickle.stream_tables SET recompute_reason = %(reason)s WHERE id = %(id)s AND recompute_reason IS NULL
 
+-- name: request_recompute_of_all
+UPDATE pgtrickle.stream_tables SET recompute_reason = %(reason)s WHERE recompute_reason IS NULL
+
+-- name: plant_frontier
+INSERT INTO pgtrickle.frontiers (stream_table_id) VALUES (%(id)s) ON CONFLICT DO NOTHING
+
 -- name: delete_stream_table
 DELETE FROM pgtrickle.stream_tables WHERE id = %(id)s
 
@@ -397,6 +403,11 @@ SET demoted = true,
 FROM behind b
 WHERE st.id = b.id AND NOT st.demoted
 RETURNING st.id
+
+-- name: let_go
+UPDATE pgtrickle.stream_tables
+SET demoted = true, recompute_reason = coalesce(recompute_reason, 'it was let go, and its changes were not kept')
+WHERE id = %(id)s
 
 -- name: rejoin
 UPDATE pgtrickle.stream_tables SET demoted = false WHERE id = ANY (%(ids)s::bigint[]) AND demoted RETURNING id

@@ -23,6 +23,6 @@ MEANINGS: dict[Exit, str] = {
     Exit.USAGE: "the command line is wrong; nothing was done",
     Exit.DIFFERENT: "`verify` found a stream table that differs from its query",
     Exit.NOT_PROVEN: "`verify` found no difference, but could not prove every stream table equal",
-    Exit.UNHEALTHY: "`health` or `status --check` found something suspended, failing, never loaded or stale",
+    Exit.UNHEALTHY: "`health`, `status --check` or `doctor` found something broken, suspended, failing or stale",
     Exit.INTERRUPTED: "ended by Ctrl-C; `run`: aborted by a second signal",
 }

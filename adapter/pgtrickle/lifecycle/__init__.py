@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pgtrickle.lifecycle.create import create
-from pgtrickle.lifecycle.drop import drop, release
-from pgtrickle.lifecycle.mend import refresh_group, repair, verify
+from pgtrickle.lifecycle.drop import discard_by_id, drop, release
+from pgtrickle.lifecycle.mend import rebuild, refresh_group, repair, repair_by_id, verify
 from pgtrickle.lifecycle.options import Configuration, configure
 from pgtrickle.lifecycle.preview import preview
 from pgtrickle.lifecycle.replace import alter, create_or_replace
@@ -18,12 +18,15 @@ __all__ = [
     "configure",
     "create",
     "create_or_replace",
+    "discard_by_id",
     "drop",
     "preview",
     "rebind",
+    "rebuild",
     "refresh_group",
     "release",
     "repair",
+    "repair_by_id",
     "resolve",
     "resolve_stream_table",
     "stream_table_oid",

@@ -108,6 +108,27 @@ def discard(
     drop_idle_logs(conn, parents)
 
 
+def discard_by_id(session: Session, stream_table_id: int) -> None:
+    """Forget a stream table whose table is gone.
+
+    Raises:
+        DependentsExist: stream tables read it.
+    """
+    found = stream_tables.fetch(session.conn, stream_table_id)
+    if found is None:
+        return
+    dependents = _descendants(session.conn, found)
+    if dependents:
+        raise DependentsExist(
+            "Other stream tables depend on it.",
+            object_name=found.name,
+            detail=", ".join(dependent.name for dependent in dependents),
+            hint="Drop them first.",
+        )
+    discard(session, found, None)
+    record_definition(session, found, "forgotten: its table was dropped")
+
+
 def drop_idle_logs(conn: db.Connection, stream_table_ids: Sequence[int]) -> None:
     """Drop the output logs of stream tables that have no dependents any more."""
     for stream_table_id in sorted(set(stream_table_ids)):

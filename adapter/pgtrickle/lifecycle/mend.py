@@ -92,6 +92,22 @@ def repair(session: Session, relid: int, policy: db.LockPolicy | None = None) ->
     return refresh_group(session, Request(relids=(relid,), full=True, prelude=prelude), policy)
 
 
+def repair_by_id(session: Session, stream_table_id: int) -> None:
+    """`repair`; nothing if it is gone."""
+    found = stream_tables.fetch(session.conn, stream_table_id)
+    if found is not None:
+        repair(session, found.relid)
+
+
+def rebuild(session: Session, stream_table_id: int, reason: str) -> None:
+    """Compile, capture, build guard, state and content anew; the table keeps its OID.
+
+    Raises:
+        RefreshError: the query does not work any more.
+    """
+    _mend(session, stream_table_id, reason, None)
+
+
 def _mend_all(
     session: Session,
     needed: NeedsReanalysis,

@@ -314,3 +314,27 @@ def test_columns_may_have_the_names_of_what_counts_the_parts(
     conn.execute("DELETE FROM c WHERE part = 7")
     assert engine.refresh_stream_table("s").action == "DIFFERENTIAL"
     oracle(conn, "s", "SELECT part, done, written, own, source, unmet FROM c")
+
+
+def test_a_consumer_that_is_let_go_holds_back_nothing_and_comes_back_with_a_recompute(
+    conn: psycopg.Connection[Any], limited: PgTrickle, oracle: Callable[..., None]
+) -> None:
+    limited.create_stream_table("above", "SELECT sum(n) AS n FROM s", refresh_mode="DIFFERENTIAL")
+    for name in ("s", "above"):
+        limited.suspend(name)
+    insert(conn, 0, 100)
+    capture.trim(limited.conn)
+    assert conn.execute("SELECT count(*) FROM pgtrickle_changes.b_1").fetchone() == (100,)
+    limited.let_go("s")
+    assert conn.execute("SELECT count(*) FROM pgtrickle_changes.b_1").fetchone() == (0,)
+    row = conn.execute("SELECT consumers, demoted, furthest_behind FROM pgtrickle.change_buffers").fetchone()
+    assert row == (1, 1, None)
+    insert(conn, 1000, 100)
+    for name in ("s", "above"):
+        limited.resume(name)
+    assert limited.refresh_stream_table("above").action == "DIFFERENTIAL"
+    oracle(conn, "s", QUERY)
+    insert(conn, 2000, 100)
+    limited.refresh_stream_table("above")
+    oracle(conn, "above", "SELECT count(*)::numeric AS n FROM t")
+    assert limited.verify("s").proven

@@ -17,7 +17,8 @@ from pgtrickle.errors import InvalidOption
 from pgtrickle.results import RefreshResult, VerifyResult
 
 VERBS = (
-    "init create alter drop suspend resume refresh verify status health history explain validate plan dag run uninstall"
+    "init create alter drop suspend resume let-go refresh verify status health doctor history explain validate plan dag"
+    " run uninstall"
 )
 
 
