@@ -20,6 +20,8 @@ WAITS = """
     FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
     WHERE NOT l.granted AND a.application_name = 'storm writer' AND a.datname = current_database()
 """
+#: Half of what writers wait at most, milliseconds.
+LONG_MS = 750
 ENGINES = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'pgtrickle%' AND datname = current_database()"
 #: A SERIALIZABLE writer that reads something of ours could be made to fail by another one that writes there.
 PREDICATES = """
@@ -56,7 +58,7 @@ class Blame:
     natural: frozenset[str]
     #: Backends of the engine, past ones too.
     engines: set[int] = field(default_factory=set)
-    #: Writer -> backends of the engine that it waited for when we last looked.
+    #: Writer -> backends of the engine that it had waited for, for long, when we last looked.
     waiting: dict[int, list[int]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -66,8 +68,10 @@ class Blame:
             self.engines.update(pid for (pid,) in conn.execute(ENGINES))
             seen = {}
             for pid, locktype, mode, relation, milliseconds, blockers in conn.execute(WAITS).fetchall():
-                # Who wants a table for himself waits for its readers, and a refresh is one.
-                seen[pid] = [] if mode == "AccessExclusiveLock" else blockers
+                # Who wants a table for himself waits for its readers, and a refresh is one. A short wait says nothing
+                # about the next one, which is where the time-out of the writer struck.
+                long = (milliseconds or 0) > LONG_MS
+                seen[pid] = blockers if long and mode != "AccessExclusiveLock" else []
                 if blockers:
                     what = f"{locktype} {mode} {relation}".strip()
                     self.log.most("longest waits of writers for the engine, ms", what, milliseconds or 0)
