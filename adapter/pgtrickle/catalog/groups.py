@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from psycopg.sql import SQL, Composed, Literal
@@ -153,10 +154,10 @@ def begin(
     """
     return _BEGIN.format(
         engine=Literal(engine),
-        settings=_object(settings),
+        settings=_settings(tuple(settings.items())),
         ids=_ids(ids),
         running=_ids(running),
-        known=SQL("NULL") if known is None else SQL("{}::pg_catalog.text[]").format(Literal(list(known))),
+        known=SQL("NULL") if known is None else _texts(tuple(known)),
         wanted=_json(wanted),
     )
 
@@ -241,6 +242,19 @@ def fail(
 
 def _object(values: Mapping[str, Any]) -> Composed:
     return SQL("{}::pg_catalog.jsonb").format(Literal(Jsonb(dict(values))))
+
+
+# What nearly every refresh sends again takes longer to be printed than to be looked up.
+
+
+@lru_cache(maxsize=256)
+def _settings(settings: tuple[tuple[str, str], ...]) -> SQL:
+    return SQL(cast("LiteralString", _object(dict(settings)).as_string(None)))
+
+
+@lru_cache(maxsize=4096)
+def _texts(values: tuple[str, ...]) -> SQL:
+    return SQL(cast("LiteralString", SQL("{}::pg_catalog.text[]").format(Literal(list(values))).as_string(None)))
 
 
 def _ids(values: Sequence[int]) -> SQL:

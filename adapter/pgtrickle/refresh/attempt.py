@@ -107,12 +107,11 @@ def attempt(session: Session, members: Sequence[Member], request: Request) -> Se
     _check_shapes(running)
     _check_fingerprints(running)
     exclude_orphans(members)
-    wanted = _windows(members, request)
-    if request.prelude is None and _asked(wanted) <= _asked(counted):
+    if request.prelude is None and not any(map(_was_refreshed, running)):
         found = {member.row.id: told(member.need_locked().windows) for member in running}
     else:
-        # The definition is another one, or costs are, because somebody else has refreshed it since the group was read.
-        found = fetch_windows(session.conn, wanted)
+        # Another definition has other windows, and other costs may let them be counted further.
+        found = fetch_windows(session.conn, _windows(members, request))
         session.statements += 1
     _check_overflows(found)
     _move(session, members, request, found)
@@ -273,8 +272,10 @@ def _windows(members: Sequence[Member], request: Request) -> list[WindowOf]:
     return [one for member in members if member.running for one in _windows_of(member, request)]
 
 
-def _asked(windows: Sequence[WindowOf]) -> set[tuple[int, int, int | None]]:
-    return {(window.stream_table_id, window.relid, window.cap) for window in windows}
+def _was_refreshed(member: Member) -> bool:
+    """Whether somebody else has refreshed it since the group was read."""
+    locked = member.need_locked()
+    return locked.is_populated != member.row.is_populated or locked.cost != member.row.cost
 
 
 def _windows_of(member: Member, request: Request) -> list[WindowOf]:

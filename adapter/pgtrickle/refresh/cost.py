@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 #: With fewer changes the fixed cost of a differential refresh dominates: it says nothing about the cost per change.
@@ -54,11 +54,14 @@ class CostHistory:
     changes_seen: int = 0
     smalls_seen: int = 0
 
+    def stored(self) -> dict[str, Any]:
+        """For the catalog."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> CostHistory:
         """As the catalog has it; keys of other versions are ignored."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{key: value for key, value in stored.items() if key in known})
+        return cls(**{key: value for key, value in stored.items() if key in cls.__slots__})
 
 
 def crossover(history: CostHistory, source_rows: int) -> int:

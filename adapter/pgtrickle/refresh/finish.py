@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from psycopg.sql import SQL
@@ -67,7 +66,7 @@ def _frontier(member: Member) -> dict[str, Any]:
         "consumed": {str(relid): number for relid, number in member.consumed.items()}
         if member.moved
         else dict(locked.consumed),
-        "cost": asdict(_learned(member)),
+        "cost": _learned(member).stored(),
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
 
 from psycopg.sql import SQL, Identifier, Literal
 
@@ -14,6 +16,9 @@ from pgtrickle.db import Query
 from pgtrickle.refresh.member import Member
 from pgtrickle.refresh.session import Session
 from pgtrickle.refresh.windows import WindowOf, asked
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
 
 #: One wait for one lock, milliseconds, unless deadlocks are looked for earlier. Autovacuum and lifecycle hold theirs
 #: for less.
@@ -107,8 +112,13 @@ def _source_locks(members: Sequence[Member]) -> list[Query]:
     names += sorted(above - set(names))
     if not names:
         return []
+    return [_shared_lock(tuple(names))]
+
+
+@lru_cache(maxsize=1024)
+def _shared_lock(names: tuple[tuple[str, str], ...]) -> SQL:
     listed = SQL(", ").join(Identifier(*name) for name in names)
-    return [SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed)]
+    return SQL(cast("LiteralString", SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed).as_string(None)))
 
 
 def lock_timeout(conn: db.Connection, milliseconds: int) -> Query:

@@ -638,19 +638,18 @@ BEGIN
 END
 $$;
 
--- What a change buffer holds after a snapshot, for `groups.begin`: the number of rows, counted up to `cap` (NULL: all), whether
--- there is a mark among them, and whether capture has overflowed.
-CREATE FUNCTION pgtrickle.count_window(source bigint, buffer text, since pg_snapshot, cap bigint) RETURNS jsonb
+-- What a change buffer holds after a snapshot: the number of rows, counted up to `cap` (NULL: all), whether there is a mark among
+-- them, and as given whether capture has overflowed.
+CREATE FUNCTION pgtrickle.count_window(buffer text, since pg_snapshot, cap bigint, overflowed boolean) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     found jsonb;
 BEGIN
     -- The first arm is a range of the index, the others are single values: no function is called per row.
     EXECUTE concat('
-        SELECT jsonb_build_array(count(*), coalesce(bool_or(w.__w = 0), false),
-                                 EXISTS (SELECT FROM pgtrickle.overflows o WHERE o.source_id = $4))
+        SELECT jsonb_build_array(count(*), coalesce(bool_or(w.__w = 0), false), $4)
         FROM (SELECT b.__w FROM ', buffer, ' b WHERE b.__x >= $1 OR b.__x = ANY ($2) LIMIT $3) w')
-    INTO found USING pg_snapshot_xmax(since), ARRAY (SELECT pg_snapshot_xip(since)), cap, source;
+    INTO found USING pg_snapshot_xmax(since), ARRAY (SELECT pg_snapshot_xip(since)), cap, overflowed;
     RETURN found;
 END
 $$;
@@ -683,7 +682,8 @@ BEGIN
                to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
                NULL::jsonb, found = known, NULL::jsonb, found[array_position(ids, st.id)],
                CASE WHEN found = known THEN
-                   (SELECT jsonb_object_agg(w.relid, pgtrickle.count_window(w.source_id, w.buffer, f.snapshot, w.cap))
+                   (SELECT jsonb_object_agg(w.relid, pgtrickle.count_window(w.buffer, f.snapshot, w.cap,
+                EXISTS (SELECT FROM pgtrickle.overflows o WHERE o.source_id = w.source_id)))
                     FROM jsonb_to_recordset(wanted) AS w (id bigint, relid bigint, source_id bigint, buffer text, cap bigint)
                     WHERE w.id = st.id AND f.snapshot IS NOT NULL) END
         FROM pgtrickle.frontiers f
@@ -701,7 +701,8 @@ BEGIN
            CASE WHEN NOT c.same THEN st.fingerprint END, c.same,
            CASE WHEN NOT c.same OR jsonb_path_exists(p.facts, '$.relations.*.family ? (@ != null)') THEN p.facts END,
            found[array_position(ids, st.id)],
-           (SELECT jsonb_object_agg(w.relid, pgtrickle.count_window(w.source_id, w.buffer, f.snapshot, w.cap))
+           (SELECT jsonb_object_agg(w.relid, pgtrickle.count_window(w.buffer, f.snapshot, w.cap,
+                EXISTS (SELECT FROM pgtrickle.overflows o WHERE o.source_id = w.source_id)))
             FROM jsonb_to_recordset(wanted) AS w (id bigint, relid bigint, source_id bigint, buffer text, cap bigint)
             WHERE w.id = st.id AND f.snapshot IS NOT NULL)
     FROM pgtrickle.frontiers f
