@@ -12,7 +12,9 @@ _WRITING = re.compile(
     r"| :isNatural (?:true|false)"  # the server has made USING of it
     r"| :(?:alias|eref) (?:<>|\{ALIAS(?:\\.|[^\\}])*\})"
     r"| :(?:resname|aliasname) (?:\\.|[^\\ ])+"
-    r"| :colnames \((?:\"(?:\\.|[^\"\\])*\" ?)*\)"
+    # Only which privileges it takes: a column of a whole row is printed as the column.
+    r"| :selectedCols \(b[\d ]*\)"
+    r"| :(?:colnames|usingClause) \((?:\"(?:\\.|[^\"\\])*\" ?)*\)"
 )
 _OWN_OID = re.compile(r":relid (\d+)")
 _TOKEN = re.compile(r"\\.|[{}()]|[^\\{}()]+", re.DOTALL)

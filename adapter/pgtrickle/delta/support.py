@@ -102,7 +102,7 @@ SUPPORT: tuple[Support, ...] = (
     ),
     Support("FETCH FIRST ... WITH TIES, OFFSET without LIMIT", True, _KEYS, "all rows are one partition"),
     Support("LIMIT without ORDER BY", False, _REFUSED, "taken where only one row is possible, and in EXISTS"),
-    Support("GROUPING SETS, CUBE, ROLLUP, GROUPING()", True, _STATE, "one grouping per set"),
+    Support("GROUPING SETS, CUBE, ROLLUP, GROUPING()", True, _STATE, "one grouping per set; a constant as a key: FULL"),
     Support("INTERSECT ALL, EXCEPT ALL", True, _STATE),
     Support("WITH RECURSIVE", True, _RECURSION, "a window function or LIMIT over the recursion itself: as a whole"),
     Support("WITH RECURSIVE ... UNION of types of which equal values look different", True, _ALL),

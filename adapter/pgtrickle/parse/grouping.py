@@ -9,6 +9,7 @@ from itertools import combinations
 
 from pglast import ast, enums
 
+from pgtrickle.errors import UnsupportedQuery
 from pgtrickle.ir.expr import Expr, Ref, col, text
 from pgtrickle.ir.operators import Aggregate, AggregateCall, GroupingSets, Operator, Project
 from pgtrickle.ir.schema import INT4, Column, Type
@@ -49,12 +50,22 @@ class Grouping:
         below = {column.name: column for column in child.columns}
         grouping = cls(expressions, scope, unknown, below, {}, {})
         if any(isinstance(node, ast.GroupingSet) for node in stmt.groupClause or ()):
-            exprs = grouping_sets(stmt.groupClause, lambda node: grouping.key(_target(stmt, node)))
+            constants: list[ast.Node] = []
+
+            def convert(node: ast.Node) -> Expr:
+                target = _target(stmt, node)
+                if _is_constant(target):
+                    constants.append(target)
+                return grouping.key(target)
+
+            exprs = grouping_sets(stmt.groupClause, convert)
             grouping.sets = tuple(tuple(grouping.add_key(expr).name for expr in one) for one in exprs)
             if stmt.groupDistinct:
                 grouping.sets = tuple(dict.fromkeys(tuple(sorted(one)) for one in grouping.sets))
             if len(grouping.sets) == 1:
                 grouping.sets = ()
+            elif constants:
+                _refuse_constant(constants[0])
             return grouping
         for node in stmt.groupClause or ():
             grouping.add_key(grouping.key(_target(stmt, node)))
@@ -239,6 +250,23 @@ def _target(stmt: ast.SelectStmt, node: ast.Node) -> ast.Node:
     if isinstance(node, ast.A_Const) and isinstance(node.val, ast.Integer):
         return stmt.targetList[node.val.ival - 1].val
     return node
+
+
+def _is_constant(node: ast.Node) -> bool:
+    return isinstance(node, ast.A_Const) or (isinstance(node, ast.TypeCast) and _is_constant(node.arg))
+
+
+def _refuse_constant(node: ast.Node) -> None:
+    """A constant column is NULL in the sets without it, the same constant inside an expression is not.
+
+    PostgreSQL knows which is which, and prints one as ``1::integer``, the other as ``1``.
+    """
+    raise UnsupportedQuery(
+        "a constant is a key of some of several grouping sets",
+        clause="GROUP BY",
+        detail=print_node(node),
+        hint="Leave it out of the grouping sets; until then AUTO runs the query FULL.",
+    )
 
 
 def _takes_the_least(node: ast.FuncCall) -> bool:
