@@ -95,9 +95,6 @@ def _consumed_by(plan: refresh.MemberPlan) -> int:
 class PgTrickle:
     """One connection to one database with the engine's calls on it. Not to be shared between threads.
 
-    Attributes:
-        conn: the connection, for what is not the engine's business.
-
     >>> with PgTrickle.connect("dbname=shop") as trickle:                          # doctest: +SKIP
     ...     trickle.create_stream_table("public.totals", "SELECT k, sum(v) FROM orders GROUP BY k")
     ...     trickle.refresh_stream_table("public.totals")
@@ -107,7 +104,7 @@ class PgTrickle:
         self, conn: db.Connection, *, initiated_by: str = "manual", plans: refresh.Plans | None = None
     ) -> None:
         """Work on a connection of ``pgtrickle.db.connect``, which ``close`` closes."""
-        self.conn = conn
+        self._conn = conn
         memory = refresh.Memory(usable=db.is_ours(conn))
         self._session = refresh.Session(conn, initiated_by, plans=plans or refresh.Plans(), memory=memory)
         self._checked = False
@@ -143,13 +140,25 @@ class PgTrickle:
         conn = db.connect(make_conninfo(dsn, **params), role=role, query_comment=query_comment)
         return cls(conn, initiated_by=initiated_by, plans=plans)
 
+    @property
+    def conn(self) -> db.Connection:
+        """The connection, for what is not the engine's business: names are looked up along the user's search_path."""
+        self._conn.lend()
+        return self._conn
+
+    @property
+    def own_conn(self) -> db.Connection:
+        """The connection, for parts of the engine: nothing of the user's is searched for names."""
+        self._conn.take_back()
+        return self._conn
+
     def close(self) -> None:
         """Close the connection."""
-        self.conn.close()
+        self._conn.close()
 
     def cancel(self) -> None:
         """Cancel what the connection is doing; the only call that another thread may make."""
-        self.conn.cancel()
+        self._conn.cancel()
 
     def __enter__(self) -> Self:
         return self
@@ -170,10 +179,10 @@ class PgTrickle:
             CatalogError: the extension pg_trickle is installed, or the catalog is newer than this package.
             PermissionDenied: CREATE on the database is missing.
         """
-        applied = installation.install(self.conn)
-        lifecycle.rebind(self.conn)
+        applied = installation.install(self.own_conn)
+        lifecycle.rebind(self._conn)
         if applied:
-            capture.renew(self.conn)
+            capture.renew(self._conn)
         return applied
 
     def uninstall(self, *, drop_stream_tables: bool = False) -> tuple[str, ...]:
@@ -187,7 +196,7 @@ class PgTrickle:
         """
         self._check()
         names = tuple(row.name for row in self.status())
-        capture.uninstall(self.conn, drop_stream_tables=drop_stream_tables)
+        capture.uninstall(self._conn, drop_stream_tables=drop_stream_tables)
         self._checked = self._bound = False
         return names
 
@@ -221,7 +230,8 @@ class PgTrickle:
         """
         self._check(again=True)
         configuration = _configuration(schedule, refresh_mode, initialize, options)
-        return lifecycle.create(self._session, name, query, configuration)
+        with lifecycle.explained(self._conn, name, query):
+            return lifecycle.create(self._session, name, query, configuration)
 
     def create_stream_table_if_not_exists(
         self,
@@ -234,7 +244,7 @@ class PgTrickle:
     ) -> CreateResult:
         """As ``create_stream_table``; an existing stream table is left as it is (``created`` is False)."""
         self._check()
-        target = lifecycle.resolve(self.conn, name)
+        target = lifecycle.resolve(self._conn, name)
         found = target.stream_table
         if found is None or target.vanished:
             return self.create_stream_table(name, query, schedule, refresh_mode, initialize, **options)
@@ -269,7 +279,8 @@ class PgTrickle:
         """
         self._check(again=True)
         configuration = _configuration(schedule, refresh_mode, initialize, options)
-        return lifecycle.create_or_replace(self._session, name, query, configuration, full_refresh=full_refresh)
+        with lifecycle.explained(self._conn, name, query):
+            return lifecycle.create_or_replace(self._session, name, query, configuration, full_refresh=full_refresh)
 
     def preview_stream_table(
         self,
@@ -305,7 +316,8 @@ class PgTrickle:
         """
         self._check(again=True)
         configuration = _configuration(schedule, refresh_mode, True, {**options, "status": status})
-        return lifecycle.alter(self._session, name, query, configuration)
+        with lifecycle.explained(self._conn, name, query):
+            return lifecycle.alter(self._session, name, query, configuration)
 
     def drop_stream_table(self, name: str, cascade: bool = False, *, if_exists: bool = False) -> DropResult:
         """Drop a stream table with its triggers, buffers and state as far as nobody else needs them.
@@ -365,12 +377,13 @@ class PgTrickle:
         """
         self._check()
         before = self._session.statements
-        try:
-            relid, members = self._refresh_named(name, full=full)
-        except StreamTableNotFound:
-            # Dropped meanwhile, or the database was restored under this connection and the name stands for another OID.
-            relid, members = self._refresh_named(name, full=full)
-        result = refresh.result(self._session, members, relid, self._session.statements - before)
+        with lifecycle.explained(self._conn, name, None):
+            try:
+                relid, members = self._refresh_named(name, full=full)
+            except StreamTableNotFound:
+                # Dropped meanwhile, or the database was restored under this connection and the name has another OID.
+                relid, members = self._refresh_named(name, full=full)
+            result = refresh.result(self._session, members, relid, self._session.statements - before)
         self._consumed += sum(_consumed_by(member.need_plan()) for member in members if member.moved)
         if self._consumed >= TRIM_AFTER * self._patience:
             # Who has waited has waited for other stream tables' sources, too.
@@ -382,7 +395,7 @@ class PgTrickle:
         if relid is not None:
             with suppress(refresh.Forgotten):
                 return relid, lifecycle.refresh_group(self._session, refresh.Request((relid,), sure=False))
-        relid = lifecycle.stream_table_oid(self.conn, name)
+        relid = lifecycle.stream_table_oid(self._conn, name)
         self._session.statements += 1
         return relid, lifecycle.refresh_group(self._session, refresh.Request((relid,), full=full))
 
@@ -393,9 +406,9 @@ class PgTrickle:
         """
         self._check()
         if names is None:
-            relids = [table.relid for table in stream_tables.fetch_all(self.conn)]
+            relids = [table.relid for table in stream_tables.fetch_all(self._conn)]
         else:
-            relids = [lifecycle.resolve_stream_table(self.conn, name).relid for name in names]
+            relids = [lifecycle.resolve_stream_table(self._conn, name).relid for name in names]
         results = self._refresh_groups(relids, manual=True, full=full)
         self._trim()
         return results
@@ -424,7 +437,7 @@ class PgTrickle:
             repair: if they differ, recompute by difference and commit.
         """
         self._check()
-        found = lifecycle.resolve_stream_table(self.conn, name)
+        found = lifecycle.resolve_stream_table(self._conn, name)
         result = lifecycle.verify(self._session, found.relid)
         if repair and result.proven is False:
             lifecycle.repair(self._session, found.relid)
@@ -451,7 +464,7 @@ class PgTrickle:
     def is_stream_table(self, name: str) -> bool:
         """Whether this name is a registered stream table; False for anything else, also for what does not exist."""
         self._check(writes=False)
-        target = lifecycle.resolve(self.conn, name)
+        target = lifecycle.resolve(self._conn, name)
         return target.stream_table is not None and not target.vanished
 
     def status(self, name: str | None = None) -> tuple[StatusRow, ...]:
@@ -462,14 +475,14 @@ class PgTrickle:
         """
         self._check(writes=False)
         if name is None:
-            return overview.fetch(self.conn)
-        return overview.fetch(self.conn, lifecycle.resolve_stream_table(self.conn, name).id)
+            return overview.fetch(self._conn)
+        return overview.fetch(self._conn, lifecycle.resolve_stream_table(self._conn, name).id)
 
     def history(self, name: str | None = None, limit: int = 20) -> tuple[HistoryRow, ...]:
         """The last refreshes, newest first."""
         self._check(writes=False)
-        stream_table_id = None if name is None else lifecycle.resolve_stream_table(self.conn, name).id
-        return tuple(_history_row(entry) for entry in history.fetch(self.conn, stream_table_id, limit=limit))
+        stream_table_id = None if name is None else lifecycle.resolve_stream_table(self._conn, name).id
+        return tuple(_history_row(entry) for entry in history.fetch(self._conn, stream_table_id, limit=limit))
 
     def explain(self, name: str) -> Explanation:
         """How a stream table is maintained: operators, rules, rewrites, delta SQL, tables, costs, gates.
@@ -477,7 +490,7 @@ class PgTrickle:
         ``pgtrickle.api.render_explanation`` shows it as text or as a picture.
         """
         self._check(writes=False)
-        return explain.explain_stream_table(self.conn, name)
+        return explain.explain_stream_table(self._conn, name)
 
     def validate_query(self, query: str, refresh_mode: str = "AUTO") -> Explanation:
         """All that ``explain`` tells, of a query, without creating anything.
@@ -486,7 +499,7 @@ class PgTrickle:
             InvalidQuery: PostgreSQL refuses it.
             UnsupportedQuery: mode DIFFERENTIAL and it cannot be maintained incrementally.
         """
-        return explain.explain_query(self.conn, query, check_mode(refresh_mode))
+        return explain.explain_query(self.own_conn, query, check_mode(refresh_mode))
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -499,17 +512,18 @@ class PgTrickle:
             writes: the caller is going to write.
             again: ask also if it was asked before: it may have been migrated since. Refreshes ask by themselves.
         """
+        self._conn.take_back()
         if not again and (self._bound or (self._checked and not writes)):
             return
         try:
-            installation.check(self.conn)
+            installation.check(self._conn)
             self._checked = True
-            lifecycle.rebind(self.conn)
+            lifecycle.rebind(self._conn)
             self._bound = True
         except PermissionDenied as error:
             if self._checked and not writes:
                 return
-            error.hint = error.hint or overview.missing_grant(self.conn)
+            error.hint = error.hint or overview.missing_grant(self._conn)
             raise
         except (CatalogError, StatementFailed):
             # Who only reads can read a copy that is restored or read-only.
@@ -521,14 +535,14 @@ class PgTrickle:
         consumed, self._consumed = self._consumed, 0
         # Somebody else is at work on a buffer; what is left now goes with the next trim.
         with suppress(LockTimeout, TransactionConflict):
-            little = capture.trim(self.conn, only_for).deleted < consumed // TRIM_PATIENCE
+            little = capture.trim(self._conn, only_for).deleted < consumed // TRIM_PATIENCE
             self._patience = min(self._patience * TRIM_PATIENCE, _MOST_PATIENT) if little else 1
 
     def _refresh_groups(self, relids: Sequence[int], *, manual: bool, full: bool) -> tuple[RefreshResult, ...]:
         """Refresh what belongs together in one transaction, one group after the other."""
-        known = {table.relid: table.name for table in stream_tables.fetch_all(self.conn)}
+        known = {table.relid: table.name for table in stream_tables.fetch_all(self._conn)}
         done: list[RefreshResult] = []
-        for group in Dag(known, overview.edges(self.conn), known).groups(relid for relid in relids if relid in known):
+        for group in Dag(known, overview.edges(self._conn), known).groups(relid for relid in relids if relid in known):
             try:
                 done += self._refresh_group(group, manual=manual, full=full)
             except StreamTableNotFound as error:
@@ -551,8 +565,8 @@ class PgTrickle:
             raise
         except PgTrickleError as error:
             # What is missing may be missing because somebody has migrated the catalog.
-            installation.check(self.conn)
-            found = [stream_tables.fetch_by_relid(self.conn, relid) for relid in group]
+            installation.check(self._conn)
+            found = [stream_tables.fetch_by_relid(self._conn, relid) for relid in group]
             return tuple(RefreshResult(one.name, "FAILED", fallback_reason=error.message) for one in found if one)
         return refresh.results(self._session, members, self._session.statements - before)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from psycopg.sql import SQL
@@ -121,7 +122,7 @@ def compile_query(
     """
     parse_query(query)  # before any of it reaches the server
     settings = dict(pinned_settings(conn))
-    with rolled_back(conn):
+    with rolled_back(conn), _path_of_user(conn, settings["search_path"]):
         found = _learn(conn, query, settings)
         found.check, found.proven = check and not proven, proven
         plan = _plan(found, query, mode)
@@ -200,7 +201,20 @@ def _choose_search_path(found: _Compilation, query: str) -> None:
 
 
 def _set_search_path(conn: db.Connection, path: str) -> None:
-    db.execute(conn, SQL("SELECT pg_catalog.set_config('search_path', {}, true)").format(path))
+    """For text of the user's; our own statements are executed under the safe path all the same."""
+    with db.wrapped():
+        conn.execute(db.use_path(path))
+    conn.behind = path
+
+
+@contextmanager
+def _path_of_user(conn: db.Connection, path: str) -> Iterator[None]:
+    before = conn.behind
+    _set_search_path(conn, path)
+    try:
+        yield
+    finally:
+        conn.behind = before
 
 
 def _reads_the_same(found: _Compilation, query: str, like: str | None = None) -> bool:

@@ -64,16 +64,25 @@ class Probe:
 
 
 def pinned_settings(conn: db.Connection) -> Mapping[str, str]:
-    """The session's settings that belong to the query."""
+    """The settings that belong to a query: the transaction's; where the search_path is ours, the user's instead."""
     rows = db.fetch_all(conn, _QUERIES["pinned_settings"], dict, {"names": list(PINNED_SETTINGS)})
-    return {row["name"]: row["setting"] for row in rows}
+    found = {row["name"]: row["setting"] for row in rows}
+    if conn.behind is not None:
+        found["search_path"] = conn.behind
+    elif found["search_path"] == db.SAFE_PATH:
+        found["search_path"] = conn.user_path
+    return found
 
 
 @contextmanager
 def rolled_back(conn: db.Connection) -> Iterator[None]:
-    """A transaction (or savepoint) that leaves nothing behind."""
-    with db.wrapped(), conn.transaction(force_rollback=True):
-        yield
+    """A transaction (or savepoint) that leaves nothing behind; the search_path is undone with it."""
+    before = conn.behind
+    try:
+        with db.wrapped(), conn.transaction(force_rollback=True):
+            yield
+    finally:
+        conn.behind = before
 
 
 def probe(conn: db.Connection, query: str, name: str, *, catalog_path: bool) -> Probe:
@@ -97,7 +106,9 @@ def probe(conn: db.Connection, query: str, name: str, *, catalog_path: bool) -> 
     except StatementFailed as error:
         raise _refused(error) from error
     if catalog_path:
-        db.execute(conn, _QUERIES["use_catalog_search_path"])
+        with db.wrapped():
+            conn.execute(db.use_path("pg_catalog"))
+        conn.behind = None
     relid = db.fetch_value(conn, SQL("SELECT {}::pg_catalog.regclass::pg_catalog.oid").format("pg_temp." + name))
     columns = db.fetch_all(conn, _QUERIES["view_columns"], ProbeColumn, {"relid": relid})
     if not columns:

@@ -3,9 +3,6 @@ SELECT name, setting
 FROM pg_catalog.pg_settings
 WHERE name = ANY (%(names)s)
 
--- name: use_catalog_search_path
-SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)
-
 -- name: view_text
 SELECT pg_catalog.pg_get_viewdef(%(relid)s::pg_catalog.oid)
 

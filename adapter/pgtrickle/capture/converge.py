@@ -291,6 +291,8 @@ def _apply(conn: db.Connection, source: Source, target: _Target, gap: Gap) -> No
         db.execute(conn, statement)
     for statement in (*gap.alter_buffer, *gap.index_buffer):
         db.execute(conn, statement)
+    if bodies or gap.create_buffer:
+        installation.hand_over(conn)
     if gap.overflowed:
         sources.end_overflow(conn, source.id)
 

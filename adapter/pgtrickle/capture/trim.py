@@ -64,7 +64,7 @@ def trim(conn: db.Connection, only_for: Sequence[int] | None = None) -> TrimResu
     asked = {"only_for": None if only_for is None else list(only_for)}
     deleted, demoted, removed = 0, set[int](), []
     while True:
-        report = db.fetch_value(conn, _TRIM, asked)
+        report = db.fetch_value(conn, _TRIM, asked, alone=True)
         known = {source.id: source for source in sources.fetch_all(conn)} if _has_work(report) else {}
         removed += [
             source_id for source_id in report["unread"] if source_id in known and _remove(conn, known[source_id])
@@ -97,7 +97,7 @@ def _shrink(conn: db.Connection, source: Source, trimmed: Mapping[str, Any], lim
     deleted, file_bytes = trimmed["deleted"], trimmed["bytes"]
     many = deleted >= _MANY_ROWS or (deleted and file_bytes > limit // 2)
     if (many and not trimmed["emptied"]) or (deleted and 0 < file_bytes <= _SMALL_BYTES):
-        db.execute(conn, SQL("VACUUM (SKIP_LOCKED) {}").format(buffer_name(source.id)))
+        db.execute(conn, SQL("VACUUM (SKIP_LOCKED) {}").format(buffer_name(source.id)), alone=True)
     if many and trimmed["unindexed"]:
         settle(conn, source, policy=db.LockPolicy(give_up_after_s=0))
 

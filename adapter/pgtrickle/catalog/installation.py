@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -14,7 +16,7 @@ import pgtrickle
 from pgtrickle import db
 from pgtrickle.catalog import access
 from pgtrickle.catalog.model import Installation
-from pgtrickle.errors import CatalogError
+from pgtrickle.errors import CatalogError, PermissionDenied
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
@@ -32,6 +34,14 @@ _TABLES = SQL(
 )
 _BOOTSTRAP = (
     SQL("CREATE SCHEMA pgtrickle"),
+    # Default privileges may have opened it: errors that are kept here can quote rows.
+    SQL("""DO $$ DECLARE statement text; BEGIN
+        FOR statement IN
+            SELECT pg_catalog.format('REVOKE ALL ON SCHEMA pgtrickle FROM %s', CASE a.grantee WHEN 0 THEN 'PUBLIC'
+                                     ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END)
+            FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) a
+            WHERE n.nspname = 'pgtrickle' AND a.grantee <> n.nspowner
+        LOOP EXECUTE statement; END LOOP; END $$"""),
     SQL(
         "CREATE TABLE pgtrickle.schema_migrations (version integer PRIMARY KEY, name text NOT NULL,"
         " applied_at timestamptz NOT NULL DEFAULT pg_catalog.now())"
@@ -100,9 +110,10 @@ def install(conn: db.Connection, *, buffer_limit_bytes: int | None = None) -> tu
     db.refuse_extension(conn)
     tables = [row["oid"] for row in db.fetch_all(conn, _TABLES, dict)]
     # Refreshes read and write what a migration changes: none of them waits for it longer than the lock_timeout.
-    return db.under_lock_timeout(
-        conn, lambda: _install(conn, buffer_limit_bytes), relids=tables, object_name="pgtrickle"
-    )
+    with _explained(conn):
+        return db.under_lock_timeout(
+            conn, lambda: _install(conn, buffer_limit_bytes), relids=tables, object_name="pgtrickle"
+        )
 
 
 def _install(conn: db.Connection, buffer_limit_bytes: int | None) -> tuple[str, ...]:
@@ -125,6 +136,15 @@ def _install(conn: db.Connection, buffer_limit_bytes: int | None) -> tuple[str, 
     access.run(conn, "record_installation", engine_version=pgtrickle.__version__, limit=buffer_limit_bytes)
     access.run(conn, "plant_canary")
     return tuple(migration.name for migration in missing)
+
+
+@contextmanager
+def _explained(conn: db.Connection) -> Iterator[None]:
+    try:
+        yield
+    except PermissionDenied as error:
+        error.hint = error.hint or access.value(conn, "missing_create")
+        raise
 
 
 def check(conn: db.Connection) -> Installation:
@@ -180,3 +200,8 @@ def rebind(conn: db.Connection) -> bool:
 def fetch(conn: db.Connection) -> Installation | None:
     """The installation row, without any check."""
     return access.row(conn, "fetch_installation", Installation)
+
+
+def hand_over(conn: db.Connection) -> None:
+    """Give buffers, state and trigger functions that this role has just made to the engine's role."""
+    access.run(conn, "hand_over")

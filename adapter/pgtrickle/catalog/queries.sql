@@ -417,3 +417,10 @@ DELETE FROM pgtrickle.dependencies
 
 -- name: fingerprint
 SELECT stream_table_id, facts FROM pgtrickle.fingerprint(%(ids)s::bigint[])
+
+-- name: hand_over
+SELECT pgtrickle.hand_over()
+
+-- name: missing_create
+SELECT pg_catalog.format('GRANT CREATE ON DATABASE %%I TO %%I', pg_catalog.current_database(), current_user)
+WHERE NOT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')

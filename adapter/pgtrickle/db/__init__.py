@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgtrickle.db.batch import batch, batch_sets
 from pgtrickle.db.connection import (
     READ_ONLY,
+    SAFE_PATH,
     Connection,
     cancel_all,
     connect,
@@ -12,6 +13,7 @@ from pgtrickle.db.connection import (
     refuse_extension,
     refuse_read_only,
     shorter_than_deadlocks,
+    use_path,
 )
 from pgtrickle.db.errors import translate, wrapped
 from pgtrickle.db.locking import LockPolicy, ddl, under_lock_timeout
@@ -19,6 +21,7 @@ from pgtrickle.db.statements import Query, execute, fetch_all, fetch_one, fetch_
 
 __all__ = [
     "READ_ONLY",
+    "SAFE_PATH",
     "Connection",
     "LockPolicy",
     "Query",
@@ -38,5 +41,6 @@ __all__ = [
     "transaction",
     "translate",
     "under_lock_timeout",
+    "use_path",
     "wrapped",
 ]

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from psycopg import Cursor
+from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row, dict_row
 from psycopg.sql import SQL, Composable
 
-from pgtrickle.db.connection import Connection
+from pgtrickle.db.connection import USE_SAFE_PATH, Connection
 from pgtrickle.db.errors import wrapped
 
 Row = TypeVar("Row")
@@ -20,7 +21,7 @@ def batch(
 ) -> tuple[Row, ...]:
     """Send statements by the simple protocol; the rows of the last one.
 
-    They have no parameters (values are literals) and may contain BEGIN and COMMIT. The first error ends the batch; a
+    They have no parameters (values are literals) and may end with COMMIT. The first error ends the batch; a
     transaction that it opened stays open and aborted.
 
     Args:
@@ -29,6 +30,8 @@ def batch(
         row: what a row of the last statement becomes (its fields are the columns); ``dict`` works.
         object_name: for errors.
     """
+    if conn.shared and conn.info.transaction_status == TransactionStatus.IDLE:
+        statements = [USE_SAFE_PATH, *statements]
     with wrapped(object_name), conn.cursor(row_factory=class_row(row)) as cursor:
         cursor.execute(SQL(";\n").join(statements))
         while cursor.nextset():
@@ -39,7 +42,10 @@ def batch(
 def batch_sets(
     conn: Connection, statements: Sequence[Composable], *, object_name: str | None = None
 ) -> list[list[dict[str, Any]]]:
-    """As `batch`, but the rows of every statement: one list per statement, empty where it returns none."""
+    """As `batch`, but the rows of every statement: one list per statement, empty where it returns none.
+
+    Outside a transaction they begin with BEGIN and see to the search_path themselves.
+    """
     with wrapped(object_name), conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(SQL(";\n").join(statements))
         sets = [cursor.fetchall() if _has_rows(cursor) else []]

@@ -3,21 +3,74 @@
 from __future__ import annotations
 
 import os
+import re
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Composed, Identifier
 from typing_extensions import LiteralString
 
 from pgtrickle.db.errors import wrapped
 from pgtrickle.errors import CatalogError, StatementFailed
 
-Connection: TypeAlias = psycopg.Connection[TupleRow]
+#: Where names that the engine writes are looked up: nobody else can create anything there. Of functions and operators
+#: not the first one is taken but the one that matches best, so the user's schemas may not even come behind
+#: (CVE-2018-1058).
+SAFE_PATH = "pg_catalog, pg_temp"
+
+
+def use_path(path: str) -> Composed:
+    """The statement that makes a ``search_path`` the transaction's."""
+    return SQL("SELECT pg_catalog.set_config('search_path', {}, true)").format(path)
+
+
+USE_SAFE_PATH = use_path(SAFE_PATH)
+
+_SESSION_PATH = SQL("SELECT pg_catalog.set_config('search_path', %s, false)")
+_NAME = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
+
+
+class Connection(psycopg.Connection[TupleRow]):
+    """A connection of the engine.
+
+    Attributes:
+        user_path: the ``search_path`` that the user's names are looked up along; the session's own is `SAFE_PATH`.
+        behind: a path that the transaction has instead, for text of the user's; None: it has the safe one.
+        shared: other clients use the same backend between two transactions, so nothing can be set for the session.
+        lent: the session's path is the user's, because the connection is out of our hands.
+    """
+
+    user_path: str = ""
+    behind: str | None = None
+    shared: bool = False
+    lent: bool = False
+
+    def lend(self) -> None:
+        """Give the session the user's path, for statements of the user's."""
+        if not (self.shared or self.lent or self.closed):
+            self.execute(_SESSION_PATH, (self.user_path,))
+            self.lent = True
+
+    def take_back(self) -> None:
+        """Give the session the safe path again; what the user has made of the path meanwhile is kept."""
+        if self.lent and not self.closed and self.info.transaction_status != TransactionStatus.INERROR:
+            with wrapped():
+                found = self.execute("SELECT pg_catalog.current_setting('search_path')").fetchone()
+                self.user_path = self.user_path if found is None else found[0]
+                self.execute(_SESSION_PATH, (SAFE_PATH,))
+            self.lent = False
+
+    def schemas(self) -> list[str]:
+        """The schemas of ``user_path``, in order, as they are written; ``$user`` stands for the current role."""
+        found = _NAME.finditer(self.user_path)
+        return [one[1].replace('""', '"') if one[1] is not None else one[2].lower() for one in found]
+
 
 #: The driver prepares by itself what was executed this often.
 _ONLY_WHEN_ASKED = 2**31
@@ -30,9 +83,10 @@ _live: weakref.WeakSet[Connection] = weakref.WeakSet()
 #: What ``deadlock_timeout`` is unless somebody changed it, milliseconds.
 _USUAL_DEADLOCK_MS = 1000
 _deadlock_ms: weakref.WeakKeyDictionary[Connection, int] = weakref.WeakKeyDictionary()
+#: Asked under a search_path that is not ours yet: no operator but one of text.
 _START = SQL(
-    "SELECT pg_catalog.pg_backend_pid(), (1000 * extract(epoch FROM pg_catalog.current_setting("
-    "'deadlock_timeout')::pg_catalog.interval))::pg_catalog.int4"
+    "SELECT pg_catalog.pg_backend_pid(), s.setting::pg_catalog.int4, pg_catalog.current_setting('search_path')"
+    " FROM pg_catalog.pg_settings AS s WHERE s.name = 'deadlock_timeout'"
 )
 
 
@@ -67,7 +121,7 @@ def connect(
         with wrapped(role):
             conn.execute(SQL("SET ROLE {}").format(Identifier(role)))
     _read_times(conn)
-    _keep_plans(conn)
+    _own_session(conn)
     return conn
 
 
@@ -79,8 +133,8 @@ def _open(conninfo: str, keywords: dict[str, Any]) -> Connection:
     if several and not chosen:
         with suppress(psycopg.OperationalError):
             wanted = {**keywords, "target_session_attrs": "read-write"}
-            return psycopg.connect(conninfo, autocommit=True, prepare_threshold=None, **wanted)
-    return psycopg.connect(conninfo, autocommit=True, prepare_threshold=None, **keywords)
+            return Connection.connect(conninfo, autocommit=True, prepare_threshold=None, **wanted)
+    return Connection.connect(conninfo, autocommit=True, prepare_threshold=None, **keywords)
 
 
 def is_ours(conn: Connection) -> bool:
@@ -88,19 +142,22 @@ def is_ours(conn: Connection) -> bool:
     return conn.prepare_threshold is not None
 
 
-def _keep_plans(conn: Connection) -> None:
-    """Let statements be prepared where they ask for it, if the session is ours.
+def _own_session(conn: Connection) -> None:
+    """Learn whether the session is ours. If so, plans may be kept in it, and its search_path is the safe one.
 
     Behind a pooler in transaction mode the next transaction may run in another backend, which knows nothing of what was
     prepared in this one. A pooler answers for its backends with a key of its own, so it does not tell their pid.
     """
     with wrapped():
         found = conn.execute(_START).fetchone()
-    if found is None:
-        return
-    _deadlock_ms[conn] = found[1]
-    if found[0] == conn.info.backend_pid:
-        conn.prepare_threshold = _ONLY_WHEN_ASKED
+        if found is None:
+            return
+        _deadlock_ms[conn] = found[1]
+        conn.user_path = found[2]
+        conn.shared = found[0] != conn.info.backend_pid
+        if not conn.shared:
+            conn.prepare_threshold = _ONLY_WHEN_ASKED
+            conn.execute(_SESSION_PATH, (SAFE_PATH,))
 
 
 def shorter_than_deadlocks(conn: Connection, milliseconds: int) -> int:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
-from psycopg import IsolationLevel
+from psycopg import Cursor, IsolationLevel
 from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
 from psycopg.sql import SQL, Composed
 
-from pgtrickle.db.connection import Connection
+from pgtrickle.db.connection import USE_SAFE_PATH, Connection, use_path
 from pgtrickle.db.errors import wrapped
 
 Query: TypeAlias = SQL | Composed
@@ -19,10 +19,35 @@ Params: TypeAlias = Mapping[str, Any] | Sequence[Any] | None
 Row = TypeVar("Row")
 
 
-def execute(conn: Connection, query: Query, params: Params = None, *, object_name: str | None = None) -> int:
-    """Run one statement; the number of rows it reports (-1 where it reports none)."""
-    with wrapped(object_name):
-        return conn.execute(query, params).rowcount
+def _run(
+    conn: Connection, cursor: Cursor[Any], query: Query, params: Params, *, prepare: bool = False, alone: bool = False
+) -> None:
+    """Execute a statement of ours; where the search_path is not the safe one, together with that."""
+    status = conn.info.transaction_status
+    if conn.shared and status == TransactionStatus.IDLE and not alone:
+        # Up to the end of the pipeline it is one transaction.
+        with conn.pipeline():
+            conn.execute(USE_SAFE_PATH)
+            cursor.execute(query, params, prepare=prepare)
+    elif conn.behind is not None and status == TransactionStatus.INTRANS:
+        with conn.pipeline():
+            conn.execute(USE_SAFE_PATH)
+            cursor.execute(query, params, prepare=prepare)
+            conn.execute(use_path(conn.behind))
+    else:
+        cursor.execute(query, params, prepare=prepare)
+
+
+def execute(
+    conn: Connection, query: Query, params: Params = None, *, object_name: str | None = None, alone: bool = False
+) -> int:
+    """Run one statement; the number of rows it reports (-1 where it reports none).
+
+    ``alone``: it is one that may not be part of a transaction, and writes all its names in full.
+    """
+    with wrapped(object_name), conn.cursor() as cursor:
+        _run(conn, cursor, query, params, alone=alone)
+        return cursor.rowcount
 
 
 def fetch_all(
@@ -45,7 +70,8 @@ def fetch_all(
         prepare: keep its plan for the session, where the session is ours (`Connection`s through poolers have none).
     """
     with wrapped(object_name), conn.cursor(row_factory=class_row(row)) as cursor:
-        return tuple(cursor.execute(query, params, prepare=prepare).fetchall())
+        _run(conn, cursor, query, params, prepare=prepare)
+        return tuple(cursor.fetchall())
 
 
 def fetch_one(
@@ -63,11 +89,18 @@ def fetch_one(
 
 
 def fetch_value(
-    conn: Connection, query: Query, params: Params = None, *, object_name: str | None = None, prepare: bool = False
+    conn: Connection,
+    query: Query,
+    params: Params = None,
+    *,
+    object_name: str | None = None,
+    prepare: bool = False,
+    alone: bool = False,
 ) -> Any:
-    """The first column of the first row of a query, or None; arguments as for `fetch_all`."""
-    with wrapped(object_name):
-        found = conn.execute(query, params, prepare=prepare).fetchone()
+    """The first column of the first row of a query, or None; arguments as for `fetch_all` and `execute`."""
+    with wrapped(object_name), conn.cursor() as cursor:
+        _run(conn, cursor, query, params, prepare=prepare, alone=alone)
+        found = cursor.fetchone()
     return None if found is None else found[0]
 
 
@@ -82,7 +115,7 @@ def transaction(conn: Connection, *, repeatable_read: bool = False, object_name:
         repeatable_read: begin at REPEATABLE READ instead of READ COMMITTED, whatever the session's default.
         object_name: for errors.
     """
-    before = conn.isolation_level
+    before, behind = conn.isolation_level, conn.behind
     level = IsolationLevel.REPEATABLE_READ if repeatable_read else IsolationLevel.READ_COMMITTED
     with wrapped(object_name):
         outermost = conn.info.transaction_status == TransactionStatus.IDLE
@@ -90,7 +123,13 @@ def transaction(conn: Connection, *, repeatable_read: bool = False, object_name:
             conn.isolation_level = level
         try:
             with conn.transaction():
+                if outermost and conn.shared:
+                    conn.execute(USE_SAFE_PATH)
                 yield
+        except BaseException:
+            conn.behind = behind
+            raise
         finally:
+            conn.behind = None if outermost else conn.behind
             if outermost and not conn.closed:
                 conn.isolation_level = before

@@ -31,7 +31,7 @@ def consolidate(columns: tuple[Column, ...], weighted: Composable) -> Composable
     if all(column.type.equality is Equality.EXACT for column in columns):
         return SQL(
             "SELECT {}, pg_catalog.sum({})::pg_catalog.int8 AS {} FROM ({}) AS w"
-            " GROUP BY {} HAVING pg_catalog.sum({}) <> 0"
+            " GROUP BY {} HAVING pg_catalog.sum({}) <> 0.0"
         ).format(shown, WEIGHT, WEIGHT, weighted, shown, WEIGHT)
     images = commas(image(column, Name(column.name)) for column in columns)
     taken = frozenset(column.name for column in columns)

@@ -209,7 +209,9 @@ class _Refresh:
         if scan.columns:
             return consolidate(scan.columns, rows)
         total = SQL("pg_catalog.sum({})").format(WEIGHT)
-        return SQL("SELECT {}::pg_catalog.int8 AS {} FROM ({}) AS w HAVING {} <> 0").format(total, WEIGHT, rows, total)
+        return SQL("SELECT {}::pg_catalog.int8 AS {} FROM ({}) AS w HAVING {} <> 0.0").format(
+            total, WEIGHT, rows, total
+        )
 
     def _base(self) -> tuple[Composable, Composable] | None:
         """The rows that the base lost and those it found, with their numbers."""

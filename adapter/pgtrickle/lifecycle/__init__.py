@@ -7,6 +7,7 @@ from pgtrickle.lifecycle.drop import discard_by_id, drop, release
 from pgtrickle.lifecycle.mend import rebuild, refresh_group, repair, repair_by_id, verify
 from pgtrickle.lifecycle.options import Configuration, configure
 from pgtrickle.lifecycle.preview import preview
+from pgtrickle.lifecycle.privileges import explained
 from pgtrickle.lifecycle.replace import alter, create_or_replace
 from pgtrickle.lifecycle.restore import rebind
 from pgtrickle.lifecycle.target import Target, resolve, resolve_stream_table, stream_table_oid
@@ -20,6 +21,7 @@ __all__ = [
     "create_or_replace",
     "discard_by_id",
     "drop",
+    "explained",
     "preview",
     "rebind",
     "rebuild",

@@ -8,7 +8,7 @@ from typing import Any
 from psycopg.sql import SQL, Identifier
 
 from pgtrickle import capture, db, emit
-from pgtrickle.catalog import groups, messages, sources, stream_tables
+from pgtrickle.catalog import groups, installation, messages, sources, stream_tables
 from pgtrickle.catalog.model import StreamTable
 from pgtrickle.errors import InternalError
 from pgtrickle.lifecycle import storage
@@ -17,6 +17,7 @@ from pgtrickle.lifecycle.target import QUERIES, present_relation
 from pgtrickle.plan import Bindings, Plan, Relation, SourceNeed, StreamTableBinding, TableBinding
 from pgtrickle.refresh import Session
 from pgtrickle.refresh.bindings import stage_bindings
+from pgtrickle.refresh.compiled import under
 from pgtrickle.results import Notice
 
 #: Statements of the compiler are written for parameters, so that their percent signs are doubled.
@@ -61,6 +62,7 @@ def _ensure_log(conn: db.Connection, parent: StreamTable, policy: db.LockPolicy)
             db.execute(conn, storage.drop_log(parent.id))
         for statement in statements:
             db.execute(conn, statement, object_name=parent.name)
+        installation.hand_over(conn)
 
     db.under_lock_timeout(conn, work, policy=policy, object_name=parent.name)
 
@@ -78,10 +80,14 @@ def imagined_bindings(conn: db.Connection, plan: Plan, stream_table_id: int, tar
     return Bindings(tables, stream, stage_bindings(plan, stream_table_id, target))
 
 
-def build_stages(conn: db.Connection, stream_table_id: int, plan: Plan, bindings: Bindings) -> None:
-    """Create and record the tables that the stages own."""
-    for statement in emit.stage_tables(plan, bindings):
-        db.execute(conn, statement, _EMITTED)
+def build_stages(
+    conn: db.Connection, stream_table_id: int, plan: Plan, bindings: Bindings, settings: Mapping[str, str]
+) -> None:
+    """Create and record the tables that the stages own; ``settings`` are those of the definition."""
+    with under(conn, settings):
+        for statement in emit.stage_tables(plan, bindings):
+            db.execute(conn, statement, _EMITTED)
+    installation.hand_over(conn)
     register_stages(conn, stream_table_id, plan, bindings)
 
 

@@ -27,7 +27,7 @@ from pgtrickle.lifecycle.options import Configuration
 from pgtrickle.lifecycle.storage import analyze_tables
 from pgtrickle.lifecycle.target import Target, check_free, relid_of, resolve
 from pgtrickle.refresh import Request, Session
-from pgtrickle.refresh.compiled import Compiled
+from pgtrickle.refresh.compiled import Compiled, under
 from pgtrickle.results import CreateResult, Notice
 
 _log = logging.getLogger(__name__)
@@ -81,8 +81,9 @@ def _register(
     """Create the tables and the catalog's rows in one transaction; the id."""
     plan, relation = analysis.plan, target.relation
     with db.transaction(conn, object_name=target.quoted):
-        for statement in storage.create_table(relation, plan.canonical):
-            db.execute(conn, statement)
+        with under(conn, analysis.settings):
+            for statement in storage.create_table(relation, plan.canonical):
+                db.execute(conn, statement)
         relid = relid_of(conn, relation)
         stream_table_id = stream_tables.insert(
             conn,
@@ -103,7 +104,7 @@ def _register(
             ),
         )
         bindings = imagined_bindings(conn, plan, stream_table_id, relation)
-        build_stages(conn, stream_table_id, plan, bindings)
+        build_stages(conn, stream_table_id, plan, bindings, analysis.settings)
         register_objects(conn, stream_table_id, analysis)
     return stream_table_id
 

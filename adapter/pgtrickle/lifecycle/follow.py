@@ -141,7 +141,7 @@ def _with_columns(conn: db.Connection, found: StreamTable, query: str, renames: 
             for old, new in columns.items():
                 _rename_column(conn, f"{_COPY}{number}", old, new)
         # Under this path the copies are printed without a schema, and everything of the user's with one.
-        db.execute(conn, SQL("SET LOCAL search_path = pg_catalog"))
+        pin(conn, {"search_path": "pg_catalog"})
         relid = SQL("'pg_temp.pgtrickle_follow'::pg_catalog.regclass")
         text = db.fetch_value(conn, SQL("SELECT pg_catalog.pg_get_viewdef({})").format(relid))
     renamed = rename_objects(text, back)

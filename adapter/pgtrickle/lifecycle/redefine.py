@@ -150,7 +150,7 @@ def _replace(
     db.execute(conn, transaction.lock_timeout(conn, transaction.LOCK_TIMEOUT_MS))
     storage.drop_stage_tables(conn, stream_table.id)
     bindings = imagined_bindings(conn, plan, stream_table.id, relation)
-    build_stages(conn, stream_table.id, plan, bindings)
+    build_stages(conn, stream_table.id, plan, bindings, analysis.settings)
     register_objects(conn, stream_table.id, analysis)
     empty_if_needed(conn, stream_table, plan)
     build_locator(conn, plan, bindings)
@@ -214,8 +214,7 @@ def _change_columns(
     """Change the columns; what was done, and names of columns that stay where they are against the query's order."""
     old = storage.fetch_columns(conn, stream_table.relid)
     with db.transaction(conn):
-        pin(conn, analysis.settings)
-        new = storage.query_columns(conn, analysis.plan.canonical)
+        new = storage.query_columns(conn, analysis.plan.canonical, analysis.settings)
     exact = compare_columns(old, new)
     if exact.none:
         return exact, None

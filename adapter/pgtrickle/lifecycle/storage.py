@@ -17,6 +17,7 @@ from pgtrickle.lifecycle.columns import ColumnChanges, TableColumn
 from pgtrickle.lifecycle.target import QUERIES
 from pgtrickle.names import NUMBER_COLUMN, STATE_SCHEMA, WEIGHT_COLUMN, change_column, fit_identifier
 from pgtrickle.plan import Relation
+from pgtrickle.refresh.compiled import under
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
@@ -67,10 +68,11 @@ def fetch_columns(conn: db.Connection, relid: int) -> tuple[TableColumn, ...]:
     return db.fetch_all(conn, QUERIES["table_columns"], TableColumn, {"relid": relid})
 
 
-def query_columns(conn: db.Connection, canonical: str) -> tuple[TableColumn, ...]:
-    """The columns that a query gives a table; inside a transaction."""
+def query_columns(conn: db.Connection, canonical: str, settings: Mapping[str, str]) -> tuple[TableColumn, ...]:
+    """The columns that a query gives a table under its settings; inside a transaction."""
     probe = Identifier("pg_temp", "pgtrickle_probe")
-    db.execute(conn, SQL("CREATE TABLE {} AS {} WITH NO DATA").format(probe, query_text(canonical)))
+    with under(conn, settings):
+        db.execute(conn, SQL("CREATE TABLE {} AS {} WITH NO DATA").format(probe, query_text(canonical)))
     relid = db.fetch_value(conn, SQL("SELECT 'pg_temp.pgtrickle_probe'::pg_catalog.regclass::oid::bigint"))
     found = fetch_columns(conn, relid)
     db.execute(conn, SQL("DROP TABLE {}").format(probe))

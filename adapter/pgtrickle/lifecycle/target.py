@@ -72,7 +72,7 @@ def resolve(conn: db.Connection, name: str) -> Target:
         InvalidOption: it is no name, or has more than two parts.
     """
     try:
-        row = db.fetch_one(conn, QUERIES["resolve_name"], _Row, {"name": name})
+        row = db.fetch_one(conn, QUERIES["resolve_name"], _Row, {"name": name, "path": conn.schemas()})
     except StatementFailed as error:
         raise InvalidOption(
             f"Not a name: {name!r}.",
@@ -118,7 +118,8 @@ def stream_table_oid(conn: db.Connection, name: str) -> int:
     """
     # What is wrong with a name is the business of the slower way.
     with suppress(StatementFailed):
-        found = db.fetch_one(conn, QUERIES["stream_table_oid"], dict, {"name": name}, prepare=True)
+        params = {"name": name, "path": conn.schemas()}
+        found = db.fetch_one(conn, QUERIES["stream_table_oid"], dict, params, prepare=True)
         if found is not None:
             return found["relid"]
     return resolve_stream_table(conn, name).relid

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -212,7 +213,24 @@ def checker(conn: db.Connection) -> str:
 def pin(conn: db.Connection, settings: Mapping[str, str]) -> None:
     """Make these settings the transaction's."""
     if settings:
-        db.execute(conn, pinned(settings))
+        with db.wrapped():
+            conn.execute(pinned(settings))
+        path = settings.get("search_path", "pg_catalog")
+        conn.behind = None if path == "pg_catalog" else path
+
+
+@contextmanager
+def under(conn: db.Connection, settings: Mapping[str, str]) -> Iterator[None]:
+    """For statements with text of a query: its settings; the search_path is ours again afterwards."""
+    pin(conn, settings)
+    conn.behind = None
+    yield
+    db.execute(conn, db.use_path(db.SAFE_PATH))
+
+
+def own_path(settings: Mapping[str, str]) -> Mapping[str, str]:
+    """The same settings, but for statements of ours: none of the user's schemas is searched."""
+    return settings if settings.get("search_path") == "pg_catalog" else {**settings, "search_path": db.SAFE_PATH}
 
 
 def pinned(settings: Mapping[str, str]) -> Query:

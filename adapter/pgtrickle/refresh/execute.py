@@ -15,7 +15,7 @@ from pgtrickle.catalog.model import Snapshot
 from pgtrickle.db import Query
 from pgtrickle.errors import InternalError, PermissionDenied, PgTrickleError
 from pgtrickle.plan import InputKey, Stage
-from pgtrickle.refresh.compiled import Compiled, pinned
+from pgtrickle.refresh.compiled import Compiled, own_path, pinned
 from pgtrickle.refresh.member import Counts, Member
 from pgtrickle.refresh.plan import Action, MemberPlan, stage_changes
 from pgtrickle.refresh.session import Session
@@ -93,11 +93,15 @@ def enter(session: Session, member: Member, *, near: bool, few: bool = False) ->
 
 
 def leave(session: Session, member: Member) -> list[Query]:
-    """The statements, one at most, that make the transaction the engine's role again; to be sent with the next ones."""
-    if session.role is None:
-        return []
-    session.role = None
-    return [become(member.row.session_role)]
+    """The statements that make role and search_path the engine's again; to be sent with the next ones."""
+    statements: list[Query] = []
+    if session.pinned != own_path(session.pinned):
+        session.pinned = own_path(session.pinned)
+        statements.append(pinned(session.pinned))
+    if session.role is not None:
+        session.role = None
+        statements.append(become(member.row.session_role))
+    return statements
 
 
 def become(role: str) -> Query:

@@ -13,6 +13,7 @@ from pgtrickle import db
 from pgtrickle.catalog import groups, installation
 from pgtrickle.catalog.groups import LockedRow
 from pgtrickle.db import Query
+from pgtrickle.refresh.compiled import own_path
 from pgtrickle.refresh.member import Member
 from pgtrickle.refresh.session import Session
 from pgtrickle.refresh.windows import WindowOf, asked
@@ -71,7 +72,7 @@ def begin(session: Session, members: Sequence[Member], wanted: Sequence[WindowOf
         CatalogError: it was migrated meanwhile.
     """
     running = [member for member in members if member.running]
-    session.pinned = running[0].row.settings if running else {}
+    session.pinned = own_path(running[0].row.settings if running else {})
     session.role, session.near, session.few = None, True, True
     known = [member.known.versions for member in members if member.known is not None]
     start = groups.begin(

@@ -93,8 +93,8 @@ def sweep_job(lease_seconds: float) -> Job:
     """Delete old history and silent runners on a worker's connection."""
 
     def sweep(engine: Engine) -> tuple[RefreshResult, ...]:
-        pruned = history.prune(engine.conn)
-        silent = runners.delete_silent(engine.conn, older_than_s=SILENT_LEASES * lease_seconds)
+        pruned = history.prune(engine.own_conn)
+        silent = runners.delete_silent(engine.own_conn, older_than_s=SILENT_LEASES * lease_seconds)
         if pruned or silent:
             log.info("swept", history_rows=pruned, silent_runners=silent)
         return ()
@@ -103,7 +103,7 @@ def sweep_job(lease_seconds: float) -> Job:
 
 
 def _trim(engine: Engine) -> tuple[RefreshResult, ...]:
-    result = capture.trim(engine.conn)
+    result = capture.trim(engine.own_conn)
     if result.demoted:
         log.warning("demoted", stream_tables=result.demoted, reason="it holds back more changes than the limit allows")
     if result.deleted or result.removed:

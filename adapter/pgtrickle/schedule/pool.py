@@ -18,8 +18,10 @@ from pgtrickle.schedule import log
 class Engine(Protocol):
     """What a worker needs of the engine; ``pgtrickle.api.PgTrickle`` is one."""
 
-    conn: db.Connection
-    """The connection, for what is not the work of a refresh."""
+    @property
+    def own_conn(self) -> db.Connection:
+        """The connection, for what is not the work of a refresh."""
+        ...
 
     def refresh_due(self, relids: Iterable[int]) -> tuple[RefreshResult, ...]:
         """Refresh these stream tables and their stale ancestors; never raises for a failing one."""
@@ -105,7 +107,7 @@ class Pool:
                 results = job.run(engine)
             except ConnectionFailed as error:
                 # An abort ends statements too, but leaves the connection open; a lost one rolled everything back.
-                if not engine.conn.closed:
+                if not engine.own_conn.closed:
                     raise
                 log.debug("worker_reconnects", reason=error.message)
             else:

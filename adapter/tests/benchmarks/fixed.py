@@ -82,8 +82,8 @@ def _one(conn: psycopg.Connection[Any], engine: PgTrickle, name: str, repeats: i
 def round_trips(engine: PgTrickle) -> int:
     """How often one refresh waits for the server, counted in the protocol."""
     with tempfile.TemporaryFile("w+") as trace:
-        engine.conn.pgconn.trace(trace.fileno())
+        engine.own_conn.pgconn.trace(trace.fileno())
         engine.refresh_stream_table("public.st")
-        engine.conn.pgconn.untrace()
+        engine.own_conn.pgconn.untrace()
         trace.seek(0)
         return sum("ReadyForQuery" in line for line in trace)

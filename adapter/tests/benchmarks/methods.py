@@ -86,7 +86,7 @@ class Bench:
             return f"{result.action}{reason}"
 
         del created
-        return Method(name, run, f"SELECT * FROM {table}", self.engine.conn.info.backend_pid)
+        return Method(name, run, f"SELECT * FROM {table}", self.engine.own_conn.info.backend_pid)
 
     def _materialized(self, scenario: Scenario, name: str) -> Method | None:
         if name == CONCURRENTLY and not scenario.unique:

@@ -25,7 +25,7 @@ _ON = (
 
 def connection_of(bench: Bench, method: str) -> psycopg.Connection[Any] | None:
     """The session whose statements are worth a look; None for those that only run the query."""
-    return {DIFFERENTIAL: bench.engine.conn, AUTO: None, HAND: bench.conn}.get(method)
+    return {DIFFERENTIAL: bench.engine.own_conn, AUTO: None, HAND: bench.conn}.get(method)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ with PgTrickle.connect(sys.argv[1]) as engine:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     caught_up, result = spent(lambda: engine.refresh_stream_table("public.st"))
     full, _ = spent(lambda: engine.refresh_stream_table("public.st", full=True))
-    trimmed, _ = spent(lambda: capture.trim(engine.conn))
+    trimmed, _ = spent(lambda: capture.trim(engine.own_conn))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     engine.conn.execute("INSERT INTO src VALUES (0, 0, 0)")
     one, _ = spent(lambda: engine.refresh_stream_table("public.st"))

@@ -15,4 +15,5 @@ def storage(db: str) -> Iterator[engine_db.Connection]:
     """A connection of the engine to `db`, with the catalog installed."""
     with engine_db.connect(db) as connection:
         installation.install(connection)
+        connection.lend()
         yield connection

@@ -56,6 +56,7 @@ def test_trim_spares_what_a_loading_consumer_has_not_seen(storage: engine_db.Con
     conn.execute("CREATE TABLE s (k integer)")
     first = Consumer(storage, need_of(conn, "s")).install().load()
     with engine_db.connect(db) as other:
+        other.lend()
         second = Consumer(other, need_of(conn, "s")).install()
         with engine_db.transaction(other, repeatable_read=True):
             other.execute("SELECT count(*) FROM s")
@@ -173,6 +174,7 @@ def test_many_installs_at_once_on_the_same_sources_all_succeed(
     def one(columns: list[str]) -> None:
         try:
             with engine_db.connect(db) as own:
+                own.lend()
                 for name in ("a", "b"):
                     Consumer(own, need_of(own, name, columns)).install()
         except BaseException as error:  # noqa: BLE001  # a thread has nobody else to tell

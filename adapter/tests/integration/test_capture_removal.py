@@ -63,7 +63,7 @@ def test_uninstall_leaves_no_trace(db: str, tables: User) -> None:
 
 def test_uninstall_behind_a_writer_turns_capture_off_and_can_be_repeated(db: str, tables: User) -> None:
     before = everything(tables)
-    with engine_db.connect(db) as storage, engine_db.connect(db) as writer:
+    with engine_db.connect(db) as storage, psycopg.connect(db, autocommit=True) as writer:
         installation.install(storage)
         Consumer(storage, need_of(tables, "s")).install().load()
         writer.execute("BEGIN; INSERT INTO s VALUES (1, 'sad')")
@@ -115,7 +115,7 @@ def test_what_stays_locked_does_nothing_and_goes_with_the_next_trim(
 ) -> None:
     before = everything(tables)
     consumer = Consumer(storage, need_of(tables, "s")).install().load()
-    with engine_db.connect(db) as writer:
+    with psycopg.connect(db, autocommit=True) as writer:
         writer.execute("BEGIN; INSERT INTO s VALUES (1, 'sad')")
         (left,) = capture.release(storage, consumer.id, policy=IMPATIENT)
         assert left.table_name == "s"
@@ -132,7 +132,7 @@ def test_capture_comes_back_for_a_new_consumer_before_the_old_triggers_went(
     storage: engine_db.Connection, tables: User, db: str
 ) -> None:
     old = Consumer(storage, need_of(tables, "s")).install().load()
-    with engine_db.connect(db) as writer:
+    with psycopg.connect(db, autocommit=True) as writer:
         writer.execute("BEGIN; INSERT INTO s VALUES (1, 'sad')")
         capture.release(storage, old.id, policy=IMPATIENT)
         writer.execute("COMMIT")

@@ -24,7 +24,9 @@ pytestmark = pytest.mark.newest_only
 @pytest.fixture
 def engine_conn(db: str) -> engine_db.Connection:
     """A connection of the engine."""
-    return engine_db.connect(db)
+    found = engine_db.connect(db)
+    found.lend()
+    return found
 
 
 def test_connection_prepares_nothing_and_commits_by_itself(engine_conn: engine_db.Connection) -> None:

@@ -840,3 +840,47 @@ BEGIN
     END IF;
 END
 $$;
+
+-- Least privilege. What default privileges gave to others on the schemas of change buffers and state goes: buffers hold
+-- rows of every source, also of those that these others may not read.
+DO $$
+DECLARE
+    statement text;
+BEGIN
+    FOR statement IN
+        SELECT pg_catalog.format('REVOKE ALL ON SCHEMA %I FROM %s', n.nspname,
+                                 CASE a.grantee WHEN 0 THEN 'PUBLIC'
+                                 ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END)
+        FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) a
+        WHERE n.nspname IN ('pgtrickle_changes', 'pgtrickle_state') AND a.grantee <> n.nspowner
+    LOOP
+        EXECUTE statement;
+    END LOOP;
+END
+$$;
+
+-- Buffers, state and trigger functions belong to the engine's role, whichever of its members made them: the others have
+-- to work with them. To be called in the transaction that made them.
+CREATE FUNCTION pgtrickle.hand_over() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    me oid := (SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user);
+    ours oid := (SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'pgtrickle');
+    statement text;
+BEGIN
+    IF me = ours THEN
+        RETURN;
+    END IF;
+    FOR statement IN
+        SELECT format('ALTER TABLE %I.%I OWNER TO %I', n.nspname, c.relname, pg_get_userbyid(ours))
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname IN ('pgtrickle_changes', 'pgtrickle_state') AND c.relkind = 'r' AND c.relowner = me
+        UNION ALL
+        SELECT format('ALTER FUNCTION %I.%I() OWNER TO %I', n.nspname, p.proname, pg_get_userbyid(ours))
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = 'pgtrickle_changes' AND p.pronargs = 0 AND p.proowner = me
+    LOOP
+        EXECUTE statement;
+    END LOOP;
+END
+$$;
