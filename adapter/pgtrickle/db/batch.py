@@ -21,7 +21,8 @@ def batch(
 ) -> tuple[Row, ...]:
     """Send statements by the simple protocol; the rows of the last one.
 
-    They have no parameters (values are literals) and may end with COMMIT. The first error ends the batch; a
+    They have no parameters (values are literals) and may contain COMMIT; if they begin with BEGIN, they see to the
+    search_path themselves. The first error ends the batch; a
     transaction that it opened stays open and aborted.
 
     Args:
@@ -30,13 +31,17 @@ def batch(
         row: what a row of the last statement becomes (its fields are the columns); ``dict`` works.
         object_name: for errors.
     """
-    if conn.shared and conn.info.transaction_status == TransactionStatus.IDLE:
+    if conn.shared and conn.info.transaction_status == TransactionStatus.IDLE and not _begins(statements[0]):
         statements = [USE_SAFE_PATH, *statements]
     with wrapped(object_name), conn.cursor(row_factory=class_row(row)) as cursor:
         cursor.execute(SQL(";\n").join(statements))
         while cursor.nextset():
             pass
         return tuple(cursor.fetchall()) if _has_rows(cursor) else ()
+
+
+def _begins(statement: Composable) -> bool:
+    return statement.as_string(None).startswith("BEGIN")
 
 
 def batch_sets(
