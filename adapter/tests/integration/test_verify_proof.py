@@ -18,9 +18,9 @@ def s(conn, engine):
 
 
 def corrupt(conn, statement):
-    """Write past the guard, as only a superuser's replica session can."""
+    """Write past the guard, as only somebody who pretends to be a refresh can."""
     with conn.transaction():
-        conn.execute("SET LOCAL session_replication_role = replica")
+        conn.execute("SELECT set_config('pgtrickle.refreshing', pg_backend_pid()::text, true)")
         conn.execute(statement)
 
 
