@@ -411,6 +411,7 @@ class PgTrickle:
             relids = [lifecycle.resolve_stream_table(self._conn, name).relid for name in names]
         results = self._refresh_groups(relids, manual=True, full=full)
         self._trim()
+        self.tidy()
         return results
 
     def refresh_due(self, relids: Iterable[int]) -> tuple[RefreshResult, ...]:
@@ -500,6 +501,12 @@ class PgTrickle:
             UnsupportedQuery: mode DIFFERENTIAL and it cannot be maintained incrementally.
         """
         return explain.explain_query(self.own_conn, query, check_mode(refresh_mode))
+
+    def tidy(self) -> None:
+        """Finish drops that were interrupted; what somebody else is working on has another turn."""
+        self._check()
+        with suppress(LockTimeout, TransactionConflict):
+            lifecycle.finish_drops(self._session, db.LockPolicy(give_up_after_s=0))
 
     # --- inside -----------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from psycopg import errors, generators, pq
+from psycopg.pq.abc import PGresult
 from psycopg.sql import Composable
 
 from pgtrickle.analyze.equality import Equalities
@@ -50,18 +52,20 @@ def describe(conn: Connection, query: Composable) -> tuple[tuple[int, int], ...]
     """The result columns of a query that is analysed but not run."""
     with wrapped():
         text_of_query = query.as_bytes(conn).replace(b"%%", b"%")
-        prepared = conn.pgconn.prepare(b"", text_of_query)
-        _raise_if_failed(conn, prepared)
-        described = conn.pgconn.describe_prepared(b"")
-        _raise_if_failed(conn, described)
+        # Not by blocking calls of libpq: they hold up all threads, and signals, as long as a server does not answer.
+        conn.pgconn.send_prepare(b"", text_of_query)
+        _answer(conn)
+        conn.pgconn.send_describe_prepared(b"")
+        described = _answer(conn)
         return tuple((described.ftype(i), described.fmod(i)) for i in range(described.nfields))
 
 
-def _raise_if_failed(conn: Connection, result: object) -> None:
-    from psycopg import errors, pq
-
-    if getattr(result, "status", None) == pq.ExecStatus.FATAL_ERROR:
-        raise errors.error_from_result(result, encoding=conn.info.encoding)  # type: ignore[arg-type]
+def _answer(conn: Connection) -> PGresult:
+    """What the server says to the message that was sent."""
+    result = conn.wait(generators.execute(conn.pgconn))[-1]
+    if result.status == pq.ExecStatus.FATAL_ERROR:
+        raise errors.error_from_result(result, encoding=conn.info.encoding)
+    return result
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pgtrickle.lifecycle.create import create
-from pgtrickle.lifecycle.drop import discard_by_id, drop, release
+from pgtrickle.lifecycle.drop import discard_by_id, drop, finish_drops, release
 from pgtrickle.lifecycle.mend import rebuild, refresh_group, repair, repair_by_id, verify
 from pgtrickle.lifecycle.options import Configuration, configure
 from pgtrickle.lifecycle.preview import preview
@@ -22,6 +22,7 @@ __all__ = [
     "discard_by_id",
     "drop",
     "explained",
+    "finish_drops",
     "preview",
     "rebind",
     "rebuild",

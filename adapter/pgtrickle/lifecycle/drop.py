@@ -19,6 +19,10 @@ from pgtrickle.refresh import Session
 from pgtrickle.results import DropResult
 
 
+#: What the registration says between the two transactions of a drop; whoever finds it later finishes the drop.
+_DROPPING, _RELEASING = "being dropped", "being released"
+
+
 def drop(
     session: Session, name: str, *, cascade: bool, if_exists: bool, policy: db.LockPolicy | None = None
 ) -> DropResult:
@@ -90,7 +94,7 @@ def discard(
             db.execute(conn, statement)
         storage.drop_stage_tables(conn, stream_table.id)
         db.execute(conn, storage.drop_log(stream_table.id))
-        stream_tables.update(conn, stream_table.id, status="SUSPENDED", status_reason="being dropped")
+        stream_tables.update(conn, stream_table.id, status="SUSPENDED", status_reason=_RELEASING if keep_table else _DROPPING)
 
     try:
         db.under_lock_timeout(
@@ -127,6 +131,18 @@ def discard_by_id(session: Session, stream_table_id: int) -> None:
         )
     discard(session, found, None)
     record_definition(session, found, "forgotten: its table was dropped")
+
+
+def finish_drops(session: Session, policy: db.LockPolicy | None = None) -> None:
+    """Finish what somebody began who died: drops, releases, and the logs of those whose last dependent went so.
+
+    Nobody has to be dead: everything here may be done twice, and at the same time.
+    """
+    for stream_table in stream_tables.fetch_all(session.conn):
+        if stream_table.status == "SUSPENDED" and stream_table.status_reason in (_DROPPING, _RELEASING):
+            discard(session, stream_table, policy, keep_table=stream_table.status_reason == _RELEASING)
+            record_definition(session, stream_table, "dropped" if stream_table.status_reason == _DROPPING else "released")
+    drop_idle_logs(session.conn, [row["id"] for row in db.fetch_all(session.conn, QUERIES["idle_logs"], dict)])
 
 
 def drop_idle_logs(conn: db.Connection, stream_table_ids: Sequence[int]) -> None:

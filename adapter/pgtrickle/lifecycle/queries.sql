@@ -45,6 +45,14 @@ CROSS JOIN LATERAL (
     ORDER BY p.position LIMIT 1) c
 JOIN pgtrickle.stream_tables st ON st.relid = c.oid
 
+-- name: idle_logs
+-- Output logs that nobody reads.
+SELECT l.id FROM (
+    SELECT pg_catalog.substr(c.relname, 3)::bigint AS id FROM pg_catalog.pg_class c
+    WHERE c.relnamespace = pg_catalog.to_regnamespace('pgtrickle_changes') AND c.relkind = 'r'
+      AND c.relname ~ '^o_[0-9]+$') l
+WHERE NOT EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.source_stream_table_id = l.id)
+
 -- name: table_columns
 SELECT a.attnum::integer AS attnum, a.attname AS name, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
        a.atttypid::bigint AS type_oid, a.atttypmod AS typmod,

@@ -90,9 +90,10 @@ def trim_job() -> Job:
 
 
 def sweep_job(lease_seconds: float) -> Job:
-    """Delete old history and silent runners on a worker's connection."""
+    """Finish interrupted drops, delete old history and silent runners on a worker's connection."""
 
     def sweep(engine: Engine) -> tuple[RefreshResult, ...]:
+        engine.tidy()
         pruned = history.prune(engine.own_conn)
         silent = runners.delete_silent(engine.own_conn, older_than_s=SILENT_LEASES * lease_seconds)
         if pruned or silent:

@@ -27,6 +27,10 @@ class Engine(Protocol):
         """Refresh these stream tables and their stale ancestors; never raises for a failing one."""
         ...
 
+    def tidy(self) -> None:
+        """Finish what somebody left who died."""
+        ...
+
     def close(self) -> None:
         """Close the connection."""
         ...

@@ -39,7 +39,7 @@ def program(name: str, major: int = servers.EMBEDDED_MAJOR) -> Path:
     raise ProgramMissing(f"{name} of PostgreSQL {major} is not installed here")
 
 
-def run(name: str, *arguments: str, dsn: str | None = None, major: int = servers.EMBEDDED_MAJOR) -> str:
+def run(name: str, *arguments: str, dsn: str | None = None, major: int = servers.EMBEDDED_MAJOR, place: str = "/") -> str:
     """Run a client program as the user that servers run as; what it printed.
 
     Args:
@@ -47,6 +47,7 @@ def run(name: str, *arguments: str, dsn: str | None = None, major: int = servers
         arguments: as on a command line.
         dsn: the database it connects to, by the environment.
         major: of which version.
+        place: the directory that it works in.
 
     Raises:
         ProgramMissing, ProgramFailed
@@ -61,7 +62,7 @@ def run(name: str, *arguments: str, dsn: str | None = None, major: int = servers
         capture_output=True,
         text=True,
         check=False,
-        cwd="/",
+        cwd=place,
         env=environment,
         **servers.account().arguments(),  # pyright: ignore[reportCallIssue, reportArgumentType]
     )

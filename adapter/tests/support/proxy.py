@@ -65,6 +65,9 @@ class CuttingProxy:
             except OSError:
                 return
             server = socket.create_connection(self._server)
+            for one in (client, server):
+                # Small messages must not wait for each other's acknowledgement.
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             silent = threading.Event()
             threading.Thread(target=self._ask, args=(client, server, silent), daemon=True).start()
             threading.Thread(target=self._answer, args=(client, server, silent), daemon=True).start()

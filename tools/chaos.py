@@ -1,0 +1,191 @@
+"""Chaos: writers, runners and every fault there is, by chance; then everything has to be right without a human.
+
+    python tools/chaos.py --seconds 600 --seed 7
+
+Rounds of half a minute on a server of its own. After each round the faults stop, the runners catch up, every stream table
+is compared with its query and proven, and nothing may be left over. The report says what was done; the exit code is 1 if
+something was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import psycopg
+
+ADAPTER = Path(__file__).resolve().parent.parent / "adapter"
+sys.path.insert(0, str(ADAPTER))
+
+from pgtrickle.api import PgTrickle  # noqa: E402
+from tests.faults import faults, world  # noqa: E402
+from tests.support import servers  # noqa: E402
+from tests.support.runners import RunnerProcess  # noqa: E402
+
+ROUND_SECONDS = 25.0
+WRITERS = 2
+#: Two-phase transactions and rolled-back ones are part of a day's work.
+_ODD = 0.15
+
+
+class Chaos:
+    """One server, one world, two runners, and what happened to them."""
+
+    def __init__(self, seed: int) -> None:
+        self.report: Counter[str] = Counter()
+        self._chance = random.Random(seed)
+        self._server = servers.start(servers.EMBEDDED_MAJOR, settings={"synchronous_commit": "on"})
+        self._dsn = self._server.dsn()
+        with psycopg.connect(self._dsn, autocommit=True) as conn, PgTrickle.connect(self._dsn) as engine:
+            world.create(conn, engine, schedule="continuous")
+        self._runners = [RunnerProcess(self._dsn) for _ in range(2)]
+        for runner in self._runners:
+            runner.started()
+
+    def round(self, seconds: float) -> list[str]:
+        """Faults for so long, then peace; what is wrong afterwards."""
+        ended = threading.Event()
+        writers = [
+            threading.Thread(target=self._write, args=(self._chance.randrange(10**6), ended)) for _ in range(WRITERS)
+        ]
+        for writer in writers:
+            writer.start()
+        end = time.monotonic() + seconds
+        try:
+            while time.monotonic() < end:
+                self._harm()
+                time.sleep(self._chance.random())
+        finally:
+            ended.set()
+            for writer in writers:
+                writer.join()
+        return self._settle()
+
+    def close(self) -> None:
+        """End everything."""
+        for runner in self._runners:
+            runner.kill()
+        self._server.stop()
+
+    def _write(self, seed: int, ended: threading.Event) -> None:
+        chance = random.Random(seed)
+        while not ended.is_set():
+            with contextlib.suppress(psycopg.Error), psycopg.connect(self._dsn, autocommit=True) as conn:
+                conn.execute("SET default_transaction_read_only = off")
+                while not ended.is_set():
+                    if chance.random() < _ODD:
+                        self._write_oddly(conn, chance)
+                    else:
+                        self.report["changes"] += world.change(conn, chance.randrange(10**6), 3)
+            time.sleep(0.05)
+
+    def _write_oddly(self, conn: world.Connection, chance: random.Random) -> None:
+        how = chance.choice(("ROLLBACK", "COMMIT", "two phases"))
+        gid = f"chaos {chance.randrange(10**9)}"
+        level = chance.choice(("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"))
+        conn.execute(f"BEGIN ISOLATION LEVEL {level}")  # type: ignore[call-overload]
+        self.report["changes"] += world.change(conn, chance.randrange(10**6), 3)
+        time.sleep(chance.random() / 10)
+        if how != "two phases":
+            conn.execute("COMMIT" if how == "COMMIT" else "ROLLBACK")
+            return
+        conn.execute(f"PREPARE TRANSACTION '{gid}'")  # type: ignore[call-overload]
+        time.sleep(chance.random() / 10)
+        conn.execute(f"COMMIT PREPARED '{gid}'")  # type: ignore[call-overload]
+
+    def _harm(self) -> None:
+        kinds = [*faults.FAULTS, self._kill_runner, self._freeze_runner, self._crash_server, self._refresh_by_hand]
+        kind = self._chance.choice(kinds)
+        try:
+            done = kind(self._dsn, self._chance)
+        except psycopg.Error as error:
+            # The fault met another one.
+            self.report[f"{kind.__name__.strip('_')} failed: {type(error).__name__}"] += 1
+        else:
+            self.report[kind.__name__.strip("_")] += done
+
+    def _kill_runner(self, dsn: str, chance: random.Random) -> int:
+        number = chance.randrange(len(self._runners))
+        self._note(self._runners[number])
+        self._runners[number].kill()
+        self._runners[number] = RunnerProcess(dsn)
+        return 1
+
+    def _freeze_runner(self, dsn: str, chance: random.Random) -> int:
+        runner = chance.choice(self._runners)
+        runner.signal(signal.SIGSTOP)
+        time.sleep(1 + chance.random())
+        runner.signal(signal.SIGCONT)
+        return 1
+
+    def _crash_server(self, dsn: str, chance: random.Random) -> int:
+        self._server.crash()
+        time.sleep(chance.random() / 2)
+        self._server.restart()
+        return 1
+
+    def _refresh_by_hand(self, dsn: str, chance: random.Random) -> int:
+        with contextlib.suppress(Exception), PgTrickle.connect(dsn) as engine:
+            engine.refresh_all()
+        return 1
+
+    def _settle(self) -> list[str]:
+        for number, runner in enumerate(self._runners):
+            # A service manager starts what ended: a runner whose first connection fails says so and ends.
+            if runner.process.poll() is not None:
+                self._note(runner)
+                runner.kill()
+                self.report["runners that ended by themselves"] += 1
+                self._runners[number] = RunnerProcess(self._dsn)
+        with psycopg.connect(self._dsn, autocommit=True) as conn:
+            for (gid,) in conn.execute("SELECT gid FROM pg_prepared_xacts").fetchall():
+                conn.execute(f"COMMIT PREPARED '{gid}'")  # type: ignore[call-overload]
+            try:
+                world.follow(conn, self._runners[0], seconds=90)
+            except AssertionError as error:
+                return [str(error)]
+            with PgTrickle.connect(self._dsn) as engine:
+                return [
+                    f"{name} is not proven"
+                    for name, (_, mode) in world.STREAM_TABLES.items()
+                    if mode == "DIFFERENTIAL" and not engine.verify(f"public.{name}").proven
+                ]
+
+    def _note(self, runner: RunnerProcess) -> None:
+        for event in runner.events:
+            if event["event"] in ("refreshed", "failed", "job_failed", "connection_lost", "reconnected"):
+                self.report[f"runner: {event['event']}"] += 1
+
+
+def main() -> int:
+    """Rounds until the time is over."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    chaos, end, rounds = Chaos(args.seed), time.monotonic() + args.seconds, 0
+    wrong: list[str] = []
+    try:
+        while time.monotonic() < end and not wrong:
+            wrong = chaos.round(min(ROUND_SECONDS, max(1.0, end - time.monotonic())))
+            rounds += 1
+        for runner in chaos._runners:
+            chaos._note(runner)
+    finally:
+        chaos.close()
+    sys.stdout.write(f"seed {args.seed}, {rounds} rounds\n")
+    for what, number in sorted(chaos.report.items()):
+        sys.stdout.write(f"{number:8} {what}\n")
+    sys.stdout.write("\n".join(["WRONG:", *wrong]) + "\n" if wrong else "all is well\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
