@@ -8,7 +8,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest adapter/tests -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers check test test-all demo bench bench-quick soak mutate wheel clean
+.PHONY: help setup servers check test test-all demo bench bench-quick soak chaos mutate wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -53,6 +53,9 @@ bench-quick: $(STAMP) ## a few benchmarks on little data, under five minutes
 soak: $(STAMP) servers ## random queries and histories, then storms of writers, against the oracle; SECS=600 for each
 	$(BIN)/python tools/hunt.py --seconds $(or $(SECS),600) --start $$(date +%s)
 	$(BIN)/python tools/storm.py --seconds $(or $(SECS),600) --start $$(date +%s)
+
+chaos: $(STAMP) ## every fault there is, by chance, under load; SECS=600 SEED=1
+	$(BIN)/python tools/chaos.py --seconds $(or $(SECS),600) --seed $(or $(SEED),1)
 
 mutate: $(STAMP) ## break every rule of the compiler on purpose; MODULE=delta/join LIMIT=200
 	$(BIN)/python tools/mutate.py $(if $(MODULE),--module $(MODULE)) $(if $(LIMIT),--limit $(LIMIT))

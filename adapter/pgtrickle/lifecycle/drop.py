@@ -18,7 +18,6 @@ from pgtrickle.plan import Relation
 from pgtrickle.refresh import Session
 from pgtrickle.results import DropResult
 
-
 #: What the registration says between the two transactions of a drop; whoever finds it later finishes the drop.
 _DROPPING, _RELEASING = "being dropped", "being released"
 
@@ -94,7 +93,9 @@ def discard(
             db.execute(conn, statement)
         storage.drop_stage_tables(conn, stream_table.id)
         db.execute(conn, storage.drop_log(stream_table.id))
-        stream_tables.update(conn, stream_table.id, status="SUSPENDED", status_reason=_RELEASING if keep_table else _DROPPING)
+        stream_tables.update(
+            conn, stream_table.id, status="SUSPENDED", status_reason=_RELEASING if keep_table else _DROPPING
+        )
 
     try:
         db.under_lock_timeout(
@@ -141,7 +142,9 @@ def finish_drops(session: Session, policy: db.LockPolicy | None = None) -> None:
     for stream_table in stream_tables.fetch_all(session.conn):
         if stream_table.status == "SUSPENDED" and stream_table.status_reason in (_DROPPING, _RELEASING):
             discard(session, stream_table, policy, keep_table=stream_table.status_reason == _RELEASING)
-            record_definition(session, stream_table, "dropped" if stream_table.status_reason == _DROPPING else "released")
+            record_definition(
+                session, stream_table, "dropped" if stream_table.status_reason == _DROPPING else "released"
+            )
     drop_idle_logs(session.conn, [row["id"] for row in db.fetch_all(session.conn, QUERIES["idle_logs"], dict)])
 
 

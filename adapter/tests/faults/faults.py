@@ -95,7 +95,9 @@ def no_connections(dsn: str, chance: random.Random) -> int:
     with psycopg.connect(make_conninfo(dsn, dbname="postgres"), autocommit=True) as conn:
         conn.execute(SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(Identifier(database)))
         try:
-            ours = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND application_name LIKE %s"
+            ours = (
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND application_name LIKE %s"
+            )
             conn.execute(ours, (database, "pgtrickle%"))
             time.sleep(0.3 + chance.random())
         finally:

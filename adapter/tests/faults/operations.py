@@ -1,4 +1,4 @@
-"""What may be interrupted, each with what makes it possible, what a next run does without a human, and what undoes it."""
+"""What may be interrupted: each with what comes before, what a next run does without a human, and what undoes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ EXTRA = (
     " LEFT JOIN events e ON e.id = o.id"
 )
 NARROW = "SELECT id, customer, amount FROM big"
-WIDE = "SELECT b.id, b.customer, b.amount, e.n, sum(e.id) AS ids FROM big b JOIN events e ON e.n = b.id GROUP BY 1, 2, 3, 4"
+WIDE = (
+    "SELECT b.id, b.customer, b.amount, e.n, sum(e.id) AS ids FROM big b JOIN events e ON e.n = b.id"
+    " GROUP BY 1, 2, 3, 4"
+)
 
 Act = Callable[[PgTrickle], object]
 

@@ -72,7 +72,9 @@ def test_a_runner_follows_a_failover_and_lost_transactions_do_not_matter(
             with standby.connect() as conn:
                 arrived = "SELECT pg_last_wal_replay_lsn() >= %s"
                 eventually(lambda: conn.execute(arrived, lsn).fetchone() == (True,), "the standby has it all")
-                assert world.differences(conn) == []
+                # What reads UNLOGGED tables cannot be compared there.
+                shown = {name: query for name, query in world.QUERIES.items() if name != "lost"}
+                assert not any(world.compare(conn, f"public.{name}", query) for name, query in shown.items())
                 conn.execute("SELECT pg_wal_replay_pause()")
             with primary.connect() as conn:
                 # The standby never replays what follows, though the runner has worked on it.

@@ -33,7 +33,10 @@ def living(module_db: str) -> Iterator[tuple[str, Connection]]:
 
 @pytest.mark.parametrize(
     "fault",
-    [pytest.param(one, id=one.__name__, marks=() if one.__name__ in QUICK else pytest.mark.slow) for one in faults.FAULTS],
+    [
+        pytest.param(one, id=one.__name__, marks=() if one.__name__ in QUICK else pytest.mark.slow)
+        for one in faults.FAULTS
+    ],
 )
 def test_nothing_is_lost_or_stuck_after_a_fault(fault: faults.Fault, living: tuple[str, Connection]) -> None:
     dsn, conn = living

@@ -1,4 +1,4 @@
-"""The engine dies between any two of its statements: whatever it was doing, the next run finishes it without a human."""
+"""The engine dies between any two of its statements: what it was doing, the next run finishes without a human."""
 
 from __future__ import annotations
 

@@ -39,7 +39,9 @@ def program(name: str, major: int = servers.EMBEDDED_MAJOR) -> Path:
     raise ProgramMissing(f"{name} of PostgreSQL {major} is not installed here")
 
 
-def run(name: str, *arguments: str, dsn: str | None = None, major: int = servers.EMBEDDED_MAJOR, place: str = "/") -> str:
+def run(
+    name: str, *arguments: str, dsn: str | None = None, major: int = servers.EMBEDDED_MAJOR, place: str = "/"
+) -> str:
     """Run a client program as the user that servers run as; what it printed.
 
     Args:

@@ -1,7 +1,7 @@
 """A proxy that cuts a connection at an exact message: a client that is killed between any two statements.
 
-It reads PostgreSQL's protocol as far as needed: a message that asks for an answer (Query, Sync) is counted. Cut *before*,
-the server never sees the message; cut *after*, it carries the message out and nobody hears the answer.
+It reads PostgreSQL's protocol as far as needed: a message that asks for an answer (Query, Sync) is counted. Cut
+*before*, the server never sees the message; cut *after*, it carries the message out and nobody hears the answer.
 """
 
 from __future__ import annotations
