@@ -95,6 +95,7 @@ def test_a_runner_follows_a_failover_and_lost_transactions_do_not_matter(
         standby.stop()
 
 
+@pytest.mark.slow
 def test_an_older_backup_in_place_of_the_server_is_as_good_as_new(primary: servers.Server, elsewhere: Path) -> None:
     """Transaction ids go back, versions of definitions come again, and a process remembers both."""
     with RunnerProcess(primary.dsn()) as process:

@@ -21,7 +21,7 @@ Connection = psycopg.Connection[Any]
 pytestmark = pytest.mark.newest_only
 
 #: So many moments of each operation are tried by default, others in each version of the code; all with --run-slow.
-SAMPLE = 3
+SAMPLE = 2
 #: Whoever recovers is a process that lives on, as a runner is, and has compiled the definitions before.
 PLANS = Plans()
 
