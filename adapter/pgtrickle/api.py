@@ -429,17 +429,18 @@ class PgTrickle:
             # Some were dropped in the meantime, and perhaps the others do not belong together any more.
             return self._refresh_groups(list(wanted), manual=False, full=False)
 
-    def verify(self, name: str, *, repair: bool = False) -> VerifyResult:
+    def verify(self, name: str, *, repair: bool = False, state: bool = False) -> VerifyResult:
         """Prove that the stream table equals its query.
 
         Refreshes DIFFERENTIALLY inside its own transaction, compares on one snapshot, rolls back; works under load.
 
         Args:
-            repair: if they differ, recompute by difference and commit.
+            repair: if they differ, or if the state does, recompute by difference and commit.
+            state: also compare the state from which later refreshes go on, which takes as long as a recompute.
         """
         self._check()
         found = lifecycle.resolve_stream_table(self._conn, name)
-        result = lifecycle.verify(self._session, found.relid)
+        result = lifecycle.verify(self._session, found.relid, state=state or repair)
         if repair and result.proven is False:
             lifecycle.repair(self._session, found.relid)
             return replace(result, repaired=True)

@@ -18,6 +18,7 @@ _WORDS = {True: "EQUAL", False: "DIFFERENT", None: "NOT PROVEN"}
 def configure(parser: argparse.ArgumentParser) -> None:
     """Which ones."""
     add_names(parser, "verify")
+    parser.add_argument("--state", action="store_true", help="compare what refreshes keep as state, too")
     parser.add_argument("--repair", action="store_true", help="if one differs, recompute it by difference and commit")
 
 
@@ -30,7 +31,7 @@ def run(context: Context) -> Exit:
         names = [context.name(engine, name) for name in args.names] or [row.name for row in engine.status()]
         for name in names:
             with progress(f"verifying {name}"):
-                results.append(engine.verify(name, repair=args.repair))
+                results.append(engine.verify(name, repair=args.repair, state=args.state))
     if context.json:
         context.print_json(results)
     else:

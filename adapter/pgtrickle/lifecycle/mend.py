@@ -67,10 +67,10 @@ def _with_mended(members: tuple[Member, ...], mended: Mapping[int, tuple[Redefin
     return members
 
 
-def verify(session: Session, relid: int, policy: db.LockPolicy | None = None) -> VerifyResult:
+def verify(session: Session, relid: int, *, state: bool = False) -> VerifyResult:
     """``refresh.verify``; where a definition has to be compiled again, nothing is proven (a recompute is due)."""
     try:
-        return refresh.verify(session, relid)
+        return refresh.verify(session, relid, state=state)
     except NeedsReanalysis as needed:
         found = stream_tables.fetch_by_relid(session.conn, relid)
         name = found.name if found else str(relid)

@@ -7,9 +7,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from psycopg.sql import SQL, Identifier
+
 from pgtrickle import db
 from pgtrickle.catalog import groups
 from pgtrickle.errors import InternalError, LockTimeout, PermissionDenied, StatementFailed, TransactionConflict
+from pgtrickle.names import STATE_SCHEMA
 from pgtrickle.plan import MOMENTS, Plan
 from pgtrickle.refresh import own_writes, transaction
 from pgtrickle.refresh.attempt import ChangesRefused, NeedsRepair, attempt
@@ -33,14 +36,27 @@ _SKIPPED_HOUR = (
 )
 
 
+_SUM = SQL("pg_catalog.trim_scale(pg_catalog.sum({0}::pg_catalog.numeric))::text AS {0}")
+_EXACT = SQL(
+    "SELECT a.attname AS name FROM pg_catalog.pg_attribute a"
+    " WHERE a.attrelid = pg_catalog.to_regclass('pgtrickle_state.' || pg_catalog.quote_ident(%(table)s))"
+    " AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid IN (20, 21, 23, 1700)"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Difference:
     missing: int
     extra: int
 
 
-def verify(session: Session, relid: int) -> VerifyResult:
+def verify(session: Session, relid: int, *, state: bool = False) -> VerifyResult:
     """Compare a stream table with its query, as they are after a differential refresh that is rolled back.
+
+    Args:
+        session: the engine's.
+        relid: OID of the stream table.
+        state: also compare what is kept beside it, from which later refreshes go on, with what a recompute makes of it.
 
     Returns:
         ``proven`` is None with a reason where the comparison would not say anything about differential maintenance.
@@ -53,7 +69,7 @@ def verify(session: Session, relid: int) -> VerifyResult:
     deadline, pause = time.monotonic() + request.patience_s, _FIRST_PAUSE_S
     while True:
         try:
-            return _attempt(session, request)
+            return _attempt(session, request, state=state)
         except (NeedsRepair, ChangesRefused) as error:
             return VerifyResult(_name(session, relid), None, reason=f"a recompute is due: {error.message}")
         except (TransactionConflict, LockTimeout):
@@ -71,16 +87,16 @@ def _name(session: Session, relid: int) -> str:
     return next((row.quoted_name for row in rows if row.relid == relid), str(relid))
 
 
-def _attempt(session: Session, request: Request) -> VerifyResult:
+def _attempt(session: Session, request: Request, *, state: bool) -> VerifyResult:
     members = build_group(session, request)
     try:
-        return _proof(session, request, members)
+        return _proof(session, request, members, state=state)
     except PermissionDenied as error:
         explain_owner(error, members)
         raise
 
 
-def _proof(session: Session, request: Request, members: Sequence[Member]) -> VerifyResult:
+def _proof(session: Session, request: Request, members: Sequence[Member], *, state: bool) -> VerifyResult:
     wanted = next(member for member in members if member.requested)
     unproven = _before(wanted)
     if unproven is not None:
@@ -93,7 +109,9 @@ def _proof(session: Session, request: Request, members: Sequence[Member]) -> Ver
     unproven = _after(wanted)
     if unproven is not None:
         return VerifyResult(wanted.row.quoted_name, None, reason=unproven)
-    return _compare(session, wanted)
+    found = _compare(session, wanted)
+    differs = _state_differs(session, wanted) if state and found.proven else None
+    return found if differs is None else replace(found, proven=False, reason=differs)
 
 
 def _check_own_writes(session: Session, members: Sequence[Member]) -> None:
@@ -147,6 +165,37 @@ def _compare(session: Session, wanted: Member) -> VerifyResult:
     if not equal and doubt is not None and _is_recomputed_to_the_same(session, wanted):
         return VerifyResult(wanted.row.quoted_name, None, found.missing, found.extra, f"{reason}, but {doubt}")
     return VerifyResult(wanted.row.quoted_name, equal, found.missing, found.extra, reason)
+
+
+def _state_differs(session: Session, wanted: Member) -> str | None:
+    """What recomputing everything changes in the state and output tables of the stages, or None.
+
+    Compared are rows and sums of what is exact: representatives and floating-point numbers may differ and be right.
+    """
+    names = [name for stage in wanted.row.stages for name in (stage["output"], stage["state"]) if name]
+    db.batch(session.conn, [*leave(session, wanted), SQL("SELECT 1")], dict)
+    before = _sums(session, names)
+    wanted.plan = replace(wanted.need_plan(), action=Action.FULL)
+    try:
+        execute_member(session, wanted)
+    except CountMismatch as error:
+        return str(error.detail or error.message)
+    db.batch(session.conn, [*leave(session, wanted), SQL("SELECT 1")], dict)
+    after = _sums(session, names)
+    wrong = [name for name in names if before[name] != after[name]]
+    return f"it is equal, but its state is not what a recompute makes of it: {', '.join(wrong)}" if wrong else None
+
+
+def _sums(session: Session, names: Sequence[str]) -> dict[str, dict[str, str | None]]:
+    """The number of rows of tables of state and the sums of their exact columns, by table and column."""
+    found: dict[str, dict[str, str | None]] = {}
+    for name in names:
+        columns = [row["name"] for row in db.fetch_all(session.conn, _EXACT, dict, {"table": name})]
+        sums = [_SUM.format(Identifier(column)) for column in columns]
+        selected = SQL(", ").join([SQL("pg_catalog.count(*)::text AS rows"), *sums])
+        query = SQL("SELECT {} FROM {}").format(selected, Identifier(STATE_SCHEMA, name))
+        (found[name],) = db.fetch_all(session.conn, query, dict)
+    return found
 
 
 def _doubt(plan: Plan) -> str | None:

@@ -338,3 +338,46 @@ def test_a_consumer_that_is_let_go_holds_back_nothing_and_comes_back_with_a_reco
     limited.refresh_stream_table("above")
     oracle(conn, "above", "SELECT count(*)::numeric AS n FROM t")
     assert limited.verify("s").proven
+
+
+@pytest.mark.slow
+def test_nothing_grows_in_the_long_run_also_after_a_long_reader(
+    conn: psycopg.Connection[Any],
+    engine: PgTrickle,
+    oracle: Callable[..., None],
+    connect: Callable[..., psycopg.Connection[Any]],
+) -> None:
+    conn.execute("CREATE TABLE t (id int PRIMARY KEY, k int, v int) WITH (fillfactor = 50)")
+    conn.execute("INSERT INTO t SELECT n, n % 200, n FROM generate_series(1, 2000) n")
+    engine.create_stream_table("s", "SELECT k, count(*) AS n, sum(v) AS v FROM t GROUP BY k")
+    engine.create_stream_table("d", "SELECT k % 10 AS g, sum(v) AS v FROM s GROUP BY k % 10")
+
+    def cycles(number: int) -> dict[str, int]:
+        """Change, refresh, trim so many times; kilobytes of our tables then."""
+        for turn in range(number):
+            conn.execute("UPDATE t SET v = v + 1 WHERE id %% 4 = %s", (turn % 4,))
+            engine.refresh_stream_table("d")
+            if turn % 5 == 0:
+                capture.trim(engine.conn)
+        conn.execute("VACUUM")
+        return dict(
+            conn.execute(
+                "SELECT c.oid::regclass::text, pg_table_size(c.oid) / 1024 FROM pg_class c"
+                " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND n.nspname IN"
+                " ('pgtrickle', 'pgtrickle_changes', 'pgtrickle_state', 'public')"
+                " AND c.oid <> 'pgtrickle.refresh_history'::regclass"
+            ).fetchall()
+        )
+
+    with connect(autocommit=False) as reader:
+        reader.isolation_level = IsolationLevel.REPEATABLE_READ
+        reader.execute("SELECT count(*) FROM t")
+        under = cycles(100)
+    # What the reader held back is free space now, and is used again. Autovacuum comes to logs every few seconds.
+    after = cycles(20)
+    long_after = cycles(150)
+    assert {name: size for name, size in long_after.items() if size > after[name] + 2_000} == {}
+    assert max(under.values()) < 20_000
+    oracle(
+        conn, "d", "SELECT k % 10 AS g, sum(v) AS v FROM (SELECT k, sum(v) AS v FROM t GROUP BY k) q GROUP BY k % 10"
+    )

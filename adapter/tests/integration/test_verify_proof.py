@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
 import pytest
 
 pytestmark = pytest.mark.edges_only
@@ -97,3 +101,67 @@ def test_ancestors_move_too_inside_the_proof(conn, s):
     conn.execute("INSERT INTO t VALUES (100, 'new', 1)")
     assert s.verify("top").proven
     assert s.refresh_stream_table("top").action == "DIFFERENTIAL"
+
+
+CORRUPTED = {
+    "rows_of_the_target": "UPDATE {target} SET v = v + 1",
+    "a_missing_row_of_the_target": "DELETE FROM {target} WHERE k = 'k1'",
+    "rows_twice": "INSERT INTO {target} SELECT * FROM {target}",
+    "a_sum_in_the_state": "UPDATE {state} SET s1 = s1 + 1 WHERE c1 = 'k1'",
+    "a_group_in_the_state": "DELETE FROM {state} WHERE c1 = 'k1'",
+    "all_of_the_state": "DELETE FROM {state}",
+    "changes_that_a_dependent_has_not_read": "DELETE FROM {log}",
+}
+
+
+@pytest.mark.parametrize("what", sorted(CORRUPTED))
+def test_repair_mends_target_state_and_log_while_others_write(conn, s, oracle, db, what):
+    top = "SELECT count(*) AS groups, sum(v) AS v FROM s"
+    s.create_stream_table("top", top, refresh_mode="DIFFERENTIAL")
+    conn.execute("INSERT INTO t VALUES (50, 'k50', 1)")
+    s.refresh_stream_table("s")
+    names = {
+        "target": "s",
+        "state": "pgtrickle_state." + conn.execute("SELECT state_table FROM pgtrickle.stages").fetchone()[0],
+        "log": "pgtrickle_changes.o_1",
+    }
+    for (name,) in conn.execute("SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 's'::regclass"):
+        conn.execute(f"DROP INDEX {name}")
+    with conn.transaction():
+        conn.execute("SELECT set_config('pgtrickle.refreshing', pg_backend_pid()::text, true)")
+        conn.execute(CORRUPTED[what].format(**names))
+    over = threading.Event()
+
+    def write():
+        number = 0
+        with psycopg.connect(db, autocommit=True) as writer:
+            while number < 20 or not over.is_set():
+                number += 1
+                writer.execute("INSERT INTO t VALUES (%s, 'k' || %s %% 7, 1)", (1000 + number, number))
+                writer.execute("UPDATE t SET v = v + 1 WHERE id = %s", (1000 + number - 3,))
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(write)
+        try:
+            repaired = [s.verify(name, repair=True).repaired for name in ("s", "top")]
+            assert any(repaired)
+            for name in ("s", "top"):
+                s.refresh_stream_table(name)
+                assert s.verify(name, state=True).proven
+        finally:
+            over.set()
+        writer.result(timeout=60)
+    s.refresh_all()
+    oracle(conn, "s", QUERY)
+    oracle(conn, "top", f"SELECT count(*) AS groups, sum(v) AS v FROM ({QUERY}) q")
+    assert any(row.action == "RECOMPUTE" for row in s.history())
+
+
+def test_damage_of_the_state_is_seen_before_it_shows(conn, s):
+    (state,) = conn.execute("SELECT state_table FROM pgtrickle.stages").fetchone()
+    assert s.verify("s", state=True).proven
+    conn.execute(f"DELETE FROM pgtrickle_state.{state} WHERE c1 = 'k1'")
+    assert s.verify("s").proven
+    found = s.verify("s", state=True)
+    assert found.proven is False
+    assert state in (found.reason or "")
