@@ -164,9 +164,9 @@ def _intact(trigger: Trigger, actual: Mapping[tuple[int, str], InstalledTrigger]
     found = actual.get((trigger.table.relid, trigger.name))
     return (
         found is not None
-        and recorded is not None
         and found.function == trigger.function
-        and found.xmin == recorded.triggers.get(trigger.name)
+        # Before anything is recorded it is one of those that were made table by table.
+        and (found.xmin == recorded.triggers.get(trigger.name) if recorded is not None else found.is_whole)
     )
 
 
@@ -217,6 +217,7 @@ def _gap(source: Source, target: _Target, actual: _Actual) -> Gap:
         trigger
         for trigger in target.triggers
         if not _intact(trigger, existing, actual.recorded.get(trigger.table.relid))
+        or (actual.recorded and trigger.table.relid not in actual.recorded)
     ]
     names = {(trigger.table.relid, trigger.name) for trigger in target.triggers}
     # Somebody may have altered the function and left its body as it is.
@@ -250,7 +251,7 @@ def _lock(conn: db.Connection, found: Family) -> None:
     if not lockable:
         return
     try:
-        db.execute(conn, SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(comma_separated(lockable)))
+        db.lock_together(conn, SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(comma_separated(lockable)))
     except StatementFailed as error:
         if error.sqlstate != _UNDEFINED_TABLE:
             raise
@@ -328,11 +329,12 @@ def converge(conn: db.Connection, source: Source) -> Source:
         The source as it is recorded now; a higher ``generation`` says that changes may have been missed before.
     """
     db.execute(conn, SQL("SET LOCAL search_path = pg_catalog, pg_temp"))
-    target, _, gap = look(conn, source)
+    target, actual, gap = look(conn, source)
     if target.family.root is None:
         return source
     if gap.is_empty:
-        return source if gap.missed is None else _record(conn, source, target, gap.missed)
+        known = actual.recorded or not target.triggers
+        return source if gap.missed is None and known else _record(conn, source, target, gap.missed)
     relations.require_privileges(conn, target.family)
     if gap.overflowed:
         # Nobody may be reading what is about to be emptied; to be waited for before writers wait for us.
@@ -342,6 +344,23 @@ def converge(conn: db.Connection, source: Source) -> Source:
     target, _, gap = look(conn, source)
     _apply(conn, source, target, gap)
     return _record(conn, source, target, gap.missed)
+
+
+def prepare(conn: db.Connection, source: Source) -> tuple[Trigger, ...]:
+    """Make change buffer and functions of a source that has no triggers yet: nobody uses them, so nobody has to wait.
+
+    Returns:
+        The triggers that it needs; empty if some are recorded already.
+    """
+    db.execute(conn, SQL("SET LOCAL search_path = pg_catalog, pg_temp"))
+    if sources.lock(conn, source.id) is None:
+        return ()
+    target, actual, gap = look(conn, source)
+    if actual.recorded or actual.triggers or target.family.root is None:
+        return ()
+    relations.require_privileges(conn, target.family)
+    _apply(conn, source, replace(target, triggers=()), replace(gap, create=(), drop=()))
+    return target.triggers
 
 
 def retire(conn: db.Connection, source: Source) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pgtrickle import db
 from pgtrickle.capture import relations
 from pgtrickle.capture.converge import converge, remove, retire
+from pgtrickle.capture.gently import FEW_TABLES, hang, shed
 from pgtrickle.capture.relations import Family
 from pgtrickle.catalog import sources, stream_tables
 from pgtrickle.catalog.model import Dependency, Source
@@ -131,7 +132,7 @@ def _install_one(
     if root is None:
         raise InternalError("a source vanished while it was installed", object_name=str(need.relid))
 
-    def work() -> Source:
+    def register() -> Source:
         source = sources.upsert(conn, need.relid, root.schema_name, root.table_name)
         dependency = Dependency(
             stream_table_id=stream_table_id,
@@ -145,9 +146,14 @@ def _install_one(
             rows=need.rows,
         )
         sources.upsert_dependency(conn, dependency)
-        return converge(conn, source)
+        return source
+
+    def work() -> Source:
+        return converge(conn, register())
 
     relids = [table.relid for table in found.tables]
+    if len(relids) > FEW_TABLES:
+        hang(conn, db.under_lock_timeout(conn, register, policy=policy, object_name=root.name), policy)
     return db.under_lock_timeout(conn, work, policy=policy, relids=relids, object_name=root.name)
 
 
@@ -240,6 +246,8 @@ def settle(conn: db.Connection, source: Source, *, policy: db.LockPolicy | None 
             converge(conn, locked)
 
     try:
+        if sources.needs(conn, source.id).consumers == 0:
+            shed(conn, source, policy)
         db.under_lock_timeout(conn, work, policy=policy, object_name=f"{source.schema_name}.{source.table_name}")
     except LockTimeout:
         return False

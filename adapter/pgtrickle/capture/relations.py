@@ -102,6 +102,11 @@ class InstalledTrigger:
     xmin: str
     is_owned: bool
 
+    @property
+    def is_whole(self) -> bool:
+        """It fires for everybody, as far as we may say so."""
+        return self.enabled == ("A" if self.is_owned else "O")
+
 
 @dataclass(frozen=True, slots=True)
 class Family:

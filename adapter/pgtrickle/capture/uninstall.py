@@ -8,6 +8,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from pgtrickle import db
 from pgtrickle.capture.converge import remove, retire
+from pgtrickle.capture.gently import shed
 from pgtrickle.capture.relations import QUERIES
 from pgtrickle.catalog import access, sources, stream_tables
 from pgtrickle.catalog.model import Source
@@ -97,6 +98,7 @@ def _drop_stream_tables(conn: db.Connection, policy: db.LockPolicy | None) -> No
 def _remove(conn: db.Connection, source: Source, policy: db.LockPolicy | None) -> None:
     name = f"{source.schema_name}.{source.table_name}"
     try:
+        shed(conn, source, policy)
         db.under_lock_timeout(
             conn, lambda: remove(conn, source), policy=policy, relids=[source.relid], object_name=name
         )

@@ -94,9 +94,10 @@ DELETE FROM pgtrickle.sources WHERE id = %(id)s
 -- name: fetch_source_tables
 SELECT relid, place, attached, triggers FROM pgtrickle.source_tables WHERE source_id = %(id)s ORDER BY relid
 
--- name: upsert_source_table
+-- name: upsert_source_tables
 INSERT INTO pgtrickle.source_tables (source_id, relid, place, attached, triggers)
-VALUES (%(id)s, %(relid)s, %(place)s, %(attached)s, %(triggers)s)
+SELECT %(id)s, t.relid, t.place, t.attached, t.triggers
+FROM pg_catalog.jsonb_to_recordset(%(tables)s::jsonb) AS t (relid oid, place text, attached text, triggers jsonb)
 ON CONFLICT (source_id, relid) DO UPDATE
 SET place = excluded.place, attached = excluded.attached, triggers = excluded.triggers
 

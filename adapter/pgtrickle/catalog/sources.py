@@ -122,16 +122,7 @@ def tables(conn: db.Connection, source_id: int) -> tuple[SourceTable, ...]:
 def record_tables(conn: db.Connection, source_id: int, found: Sequence[SourceTable]) -> None:
     """Record these tables instead of the old ones."""
     access.run(conn, "delete_source_tables", id=source_id, keep=[table.relid for table in found])
-    for table in found:
-        access.run(
-            conn,
-            "upsert_source_table",
-            id=source_id,
-            relid=table.relid,
-            place=table.place,
-            attached=table.attached,
-            triggers=Jsonb(dict(table.triggers)),
-        )
+    access.run(conn, "upsert_source_tables", id=source_id, tables=Jsonb([asdict(table) for table in found]))
 
 
 def delete(conn: db.Connection, source_id: int) -> None:

@@ -16,7 +16,7 @@ from pgtrickle.db.connection import (
     use_path,
 )
 from pgtrickle.db.errors import translate, wrapped
-from pgtrickle.db.locking import LockPolicy, ddl, under_lock_timeout
+from pgtrickle.db.locking import LockPolicy, ddl, lock_together, under_lock_timeout
 from pgtrickle.db.statements import Query, execute, fetch_all, fetch_one, fetch_value, transaction
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "fetch_one",
     "fetch_value",
     "is_ours",
+    "lock_together",
     "refuse_extension",
     "refuse_read_only",
     "shorter_than_deadlocks",

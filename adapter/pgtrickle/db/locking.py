@@ -11,10 +11,12 @@ from typing import TypeVar
 from psycopg.sql import SQL, Composed, Literal
 
 from pgtrickle.db.connection import Connection, shorter_than_deadlocks
-from pgtrickle.db.statements import Query, execute, fetch_all, transaction
-from pgtrickle.errors import LockTimeout, TransactionConflict
+from pgtrickle.db.statements import Query, execute, fetch_all, fetch_value, transaction
+from pgtrickle.errors import LockTimeout, StatementFailed, TransactionConflict
 
 T = TypeVar("T")
+
+_CANCELED = "57014"
 
 _HOLDERS = SQL(
     """
@@ -123,6 +125,34 @@ def under_lock_timeout(
                 raise _give_up(error, holders, object_name, waited) from error
         time.sleep(pause * random.uniform(0.5, 1.5))  # jitter, no secret
         pause = min(pause * 1.5, 2.0)
+
+
+def lock_together(conn: Connection, statement: Query) -> None:
+    """Lock several tables by one statement that waits for all of them together no longer than for one.
+
+    ``lock_timeout`` counts for each lock anew, and meanwhile those that we have keep others waiting.
+
+    Args:
+        conn: inside `under_lock_timeout`.
+        statement: LOCK TABLE.
+
+    Raises:
+        LockTimeout: not within the lock_timeout in force.
+    """
+    limit = fetch_value(
+        conn,
+        SQL(
+            "SELECT pg_catalog.set_config('statement_timeout', s.setting, true)"
+            " FROM pg_catalog.pg_settings s WHERE s.name = 'lock_timeout'"
+        ),
+    )
+    try:
+        execute(conn, statement)
+    except StatementFailed as error:
+        if error.sqlstate != _CANCELED:
+            raise
+        raise LockTimeout("no lock on all tables together", detail=f"within {limit}") from error
+    execute(conn, SQL("SET LOCAL statement_timeout TO DEFAULT"))
 
 
 def ddl(

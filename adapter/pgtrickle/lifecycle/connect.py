@@ -113,6 +113,13 @@ def drop_locator(conn: db.Connection, relid: int) -> None:
         db.execute(conn, SQL("DROP INDEX {}").format(Identifier(relation.schema, row["name"])))
 
 
+def has_locators(conn: db.Connection, relid: int, plan: Plan, stream_table_id: int) -> bool:
+    """Whether a stream table has the indexes that refreshes find rows by; only by their number."""
+    bindings = Bindings(stages=stage_bindings(plan, stream_table_id, present_relation(conn, relid)))
+    found = db.fetch_all(conn, QUERIES["locators"], dict, {"relid": relid})
+    return len(found) == len(list(emit.locator_index(plan, bindings)))
+
+
 def build_locator(conn: db.Connection, plan: Plan, bindings: Bindings) -> None:
     """Create the indexes that refreshes find rows by; inside the transaction that changes the definition."""
     for statement in emit.locator_index(plan, bindings):

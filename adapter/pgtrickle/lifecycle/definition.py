@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,13 +10,14 @@ from typing import Any
 
 from psycopg.pq import TransactionStatus
 
-from pgtrickle import analyze, capture, db
+from pgtrickle import analyze, capture, db, emit
 from pgtrickle.analyze import Analysis
 from pgtrickle.catalog import sources, stages
 from pgtrickle.catalog.model import Dependency, StageTables
 from pgtrickle.errors import UnsupportedQuery
 from pgtrickle.lifecycle.target import QUERIES
-from pgtrickle.plan import Bindings, Plan
+from pgtrickle.plan import Bindings, Plan, Relation
+from pgtrickle.refresh.bindings import stage_bindings
 from pgtrickle.refresh.compiled import COMPILE_LOCK_TIMEOUT_MS, checker, pin, shape
 from pgtrickle.results import Notice
 
@@ -75,9 +77,17 @@ def definition_facts(conn: db.Connection, analysis: Analysis, version: int) -> d
         "checked": checker(conn),
         "version": version,
         "shape": shape(analysis.plan),
+        "locator": _locator(conn, analysis.plan),
         "columns": [column.name for column in analysis.plan.root.columns],
         "unwatched": analysis.plan.unwatched,
     }
+
+
+def _locator(conn: db.Connection, plan: Plan) -> str:
+    """A digest of the indexes that refreshes find rows by: the same ones need not be built again."""
+    bindings = Bindings(stages=stage_bindings(plan, 0, Relation("s", "t")))
+    texts = [statement.as_string(conn) for statement in emit.locator_index(plan, bindings)]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
 def register_stages(conn: db.Connection, stream_table_id: int, plan: Plan, bindings: Bindings) -> None:

@@ -21,6 +21,7 @@ from pgtrickle.lifecycle.connect import (
     build_stages,
     connect_sources,
     drop_locator,
+    has_locators,
     imagined_bindings,
     make_way,
 )
@@ -132,8 +133,14 @@ def _replace(
     stream_tables.update(conn, stream_table.id, recompute_reason=reason)
     db.execute(conn, transaction.lock_timeout(conn, _READERS_WAIT_MS))
     _put_back(conn, stream_table, relation)
-    drop_locator(conn, stream_table.relid)
-    columns, moved = _change_columns(conn, stream_table, analysis)
+    facts = definition_facts(conn, analysis, version)
+    exact, loose = _compare_columns(conn, stream_table, analysis)
+    # Dropping and adding keeps readers out until the recompute is committed.
+    same = exact.none and facts["locator"] == stream_table.definition.get("locator")
+    keeps = same and has_locators(conn, stream_table.relid, plan, stream_table.id)
+    if not keeps:
+        drop_locator(conn, stream_table.relid)
+    columns, moved = _change_columns(conn, stream_table, exact, loose)
     if moved:
         done.notices[:] = [one for one in done.notices if one.code != "column_order"]
         text = f"New columns of {stream_table.name} were appended, out of the query's order: other objects use {moved}."
@@ -153,7 +160,8 @@ def _replace(
     build_stages(conn, stream_table.id, plan, bindings, analysis.settings)
     register_objects(conn, stream_table.id, analysis)
     empty_if_needed(conn, stream_table, plan)
-    build_locator(conn, plan, bindings)
+    if not keeps:
+        build_locator(conn, plan, bindings)
     stream_tables.update(
         conn,
         stream_table.id,
@@ -162,7 +170,7 @@ def _replace(
             "effective_mode": plan.mode,
             "mode_reason": plan.full_reason,
             "settings": analysis.settings,
-            "definition": definition_facts(conn, analysis, version),
+            "definition": facts,
             "recompute_reason": reason,
             "schema_name": relation.schema,
             "table_name": relation.name,
@@ -208,17 +216,22 @@ def _put_back(conn: db.Connection, stream_table: StreamTable, relation: Relation
         request_dependents(conn, stream_table, "lost its output log")
 
 
-def _change_columns(
+def _compare_columns(
     conn: db.Connection, stream_table: StreamTable, analysis: Analysis
-) -> tuple[ColumnChanges, str | None]:
-    """Change the columns; what was done, and names of columns that stay where they are against the query's order."""
+) -> tuple[ColumnChanges, ColumnChanges]:
+    """What has to be done to the columns for the query's order, and what without."""
     old = storage.fetch_columns(conn, stream_table.relid)
     with db.transaction(conn):
         new = storage.query_columns(conn, analysis.plan.canonical, analysis.settings)
-    exact = compare_columns(old, new)
+    return compare_columns(old, new), compare_columns(old, new, keep_order=False)
+
+
+def _change_columns(
+    conn: db.Connection, stream_table: StreamTable, exact: ColumnChanges, loose: ColumnChanges
+) -> tuple[ColumnChanges, str | None]:
+    """Change the columns; what was done, and names of columns that stay where they are against the query's order."""
     if exact.none:
         return exact, None
-    loose = compare_columns(old, new, keep_order=False)
     try:
         with db.transaction(conn):
             _apply(conn, stream_table, exact)
