@@ -359,7 +359,7 @@ class PgTrickle:
             LockTimeout: it is being refreshed all the time.
         """
         self._check(again=True)
-        capture.let_go(self.conn, lifecycle.resolve_stream_table(self.conn, name).id)
+        capture.let_go(self._conn, lifecycle.resolve_stream_table(self._conn, name).id)
         self._trim()
 
     # --- refresh ----------------------------------------------------------------------------------------------------
@@ -456,10 +456,10 @@ class PgTrickle:
             What is wrong, the worst first; with ``fix`` also what is not any more. Empty: nothing is wrong.
         """
         # Nothing is bound to this database or migrated by looking at it.
-        installation.check(self.conn)
+        installation.check(self.own_conn)
         if fix:
             return doctor.treat(self._session)
-        return tuple(one.finding for one in doctor.examine(self.conn))
+        return tuple(one.finding for one in doctor.examine(self._conn))
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

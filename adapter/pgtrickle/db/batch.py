@@ -22,8 +22,7 @@ def batch(
     """Send statements by the simple protocol; the rows of the last one.
 
     They have no parameters (values are literals) and may contain COMMIT; if they begin with BEGIN, they see to the
-    search_path themselves. The first error ends the batch; a
-    transaction that it opened stays open and aborted.
+    search_path themselves. The first error ends the batch; a transaction that it opened stays open and aborted.
 
     Args:
         conn: an autocommit connection.
