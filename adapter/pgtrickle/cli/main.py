@@ -33,6 +33,7 @@ from pgtrickle.cli import (
 )
 from pgtrickle.cli.context import Context
 from pgtrickle.cli.exits import MEANINGS, Exit
+from pgtrickle.cli.secrecy import hide_password
 from pgtrickle.config import LOG_FORMATS, Arguments, Settings, load_settings
 from pgtrickle.errors import InvalidOption, PgTrickleError
 
@@ -69,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         An exit code of ``pgtrickle.cli.exits``. argparse itself exits with 2 for a wrong command line.
     """
+    if argv is None:
+        hide_password(sys.argv[1:])
     args = build_parser().parse_args(argv)
     try:
         module = COMMANDS[args.command]

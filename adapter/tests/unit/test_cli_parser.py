@@ -12,6 +12,7 @@ from pgtrickle.cli.context import read_options
 from pgtrickle.cli.exits import MEANINGS, Exit
 from pgtrickle.cli.main import build_parser
 from pgtrickle.cli.render import age, table, to_json
+from pgtrickle.cli.secrecy import without_password
 from pgtrickle.cli.verify import exit_code
 from pgtrickle.errors import InvalidOption
 from pgtrickle.results import RefreshResult, VerifyResult
@@ -137,3 +138,15 @@ def test_verify_tells_the_worst() -> None:
     assert exit_code([]) == exit_code([equal]) == Exit.OK
     assert exit_code([equal, unproven]) == Exit.NOT_PROVEN
     assert exit_code([unproven, different]) == Exit.DIFFERENT
+
+
+@pytest.mark.parametrize("dsn", ["postgresql://me:s3cret@host:5433/shop", "host=host password=s3cret dbname=shop"])
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_password_is_taken_off_the_command_line(dsn: str, joined: bool) -> None:
+    option = [f"--dsn={dsn}"] if joined else ["--dsn", dsn]
+    shown, password = without_password([*option, "status"])
+    assert password == "s3cret"
+    assert "s3cret" not in " ".join(shown)
+    assert "dbname=shop" in " ".join(shown)
+    assert shown[-1] == "status"
+    assert without_password(shown) == (shown, None)
