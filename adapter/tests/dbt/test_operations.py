@@ -162,7 +162,10 @@ class TestFreshnessGate(WithItems):
 
     def test_wrong_content_is_found(self, project: Any) -> None:
         run_dbt(["run"])
-        project.run_sql("set session_replication_role = replica; update {schema}.totals set total = total + 1")
+        project.run_sql(
+            "select set_config('pgtrickle.refreshing', pg_backend_pid()::text, false);"
+            " update {schema}.totals set total = total + 1"
+        )
         results = run_dbt(["test", "--select", "test_name:stream_table_matches_query"], expect_pass=False)
         assert results[0].status == "fail"
         run_dbt(["run", "--full-refresh"])

@@ -22,6 +22,9 @@ from tests.storm.world import EXTRAS
 
 #: Others are at it: to be tried again.
 PATIENCE = (TransactionConflict, LockTimeout, RefreshBusy, StreamTableNotFound)
+#: A lock time-out that strikes at the moment when the lock is granted ends the next wait, and PostgreSQL takes it for a
+#: cancellation by somebody.
+CANCELLED = "57014"
 #: One attempt of a refresh may end so; the next one knows what to do.
 AGAIN = (*PATIENCE, NeedsCare, NeedsRepair, NeedsReanalysis)
 
@@ -109,6 +112,9 @@ def define_at_random(engine: PgTrickle, dice: Dice, log: Log) -> None:
     except PATIENCE as error:
         log.count("begun again", f"{what}: {type(error).__name__} {error.sqlstate or ''}".strip())
     except PgTrickleError as error:
+        if error.sqlstate == CANCELLED:
+            log.count("begun again", f"{what}: {error.sqlstate}")
+            return
         log.violation(f"{what} {name} failed: {type(error).__name__} {error.sqlstate} {error}")
 
 
