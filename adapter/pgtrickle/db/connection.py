@@ -54,7 +54,8 @@ class Connection(psycopg.Connection[TupleRow]):
     def lend(self) -> None:
         """Give the session the user's path, for statements of the user's."""
         if not (self.shared or self.lent or self.closed):
-            self.execute(_SESSION_PATH, (self.user_path,))
+            with wrapped():
+                self.execute(_SESSION_PATH, (self.user_path,))
             self.lent = True
 
     def take_back(self) -> None:

@@ -78,7 +78,7 @@ def _widen(engine: PgTrickle) -> None:
 
 
 def _trim(engine: PgTrickle) -> None:
-    capture.trim(engine.conn)
+    capture.trim(engine.own_conn)
 
 
 def _verify(engine: PgTrickle) -> None:

@@ -68,7 +68,7 @@ def test_a_runner_follows_a_failover_and_lost_transactions_do_not_matter(
             with primary.connect() as conn:
                 world.change(conn, 2)
                 world.follow(conn, process)
-                lsn = conn.execute("SELECT pg_current_wal_lsn()").fetchone()
+                lsn = conn.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
             with standby.connect() as conn:
                 arrived = "SELECT pg_last_wal_replay_lsn() >= %s"
                 eventually(lambda: conn.execute(arrived, lsn).fetchone() == (True,), "the standby has it all")
