@@ -94,7 +94,7 @@ def test_one_statement_of_many_rows_passes_the_limit_by_little(
 def test_a_statement_in_parts_leaves_out_and_repeats_nothing(
     conn: psycopg.Connection[Any], engine: PgTrickle, oracle: Callable[..., None]
 ) -> None:
-    conn.execute("UPDATE pgtrickle.installation SET buffer_limit_bytes = 20_000_000")
+    conn.execute("UPDATE pgtrickle.installation SET buffer_limit_bytes = 20000000")
     conn.execute("CREATE TABLE t (id bigint PRIMARY KEY, k int, pad text)")
     engine.create_stream_table("s", QUERY, refresh_mode="DIFFERENTIAL")
     part = 20_000_000 // 1024
