@@ -576,7 +576,7 @@ $$;
 
 -- Says for each stream table, in the order of `ids`, which versions of which rows what a refresh knows of it was read from:
 -- its own rows of the catalog, and the rows of PostgreSQL's that `fingerprint` and `group_members` read. As long as it is the
--- same text, they would answer the same, and it takes a third of the time. Rows are told by the transaction that wrote
+-- same text, they would answer the same, and it takes two thirds of the time. Rows are told by the transaction that wrote
 -- them; whatever is printed by the names of other things is in it as printed. NULL: it cannot be said so shortly.
 -- A fact that `fingerprint` learns has to be learned here, too.
 CREATE FUNCTION pgtrickle.versions(ids bigint[])
