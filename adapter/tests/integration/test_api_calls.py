@@ -87,11 +87,18 @@ def test_a_refresh_says_what_it_did(conn, s):
     assert row.initiated_by == "manual"
 
 
-def test_a_refresh_of_a_join_aggregate_takes_five_messages_and_an_empty_one_four(conn, s):
-    s.refresh_stream_table("s")
-    assert s.refresh_stream_table("s").statements == 4
-    conn.execute("INSERT INTO t VALUES (100, 0, 5); UPDATE d SET name = 'x' WHERE k = 1")
-    assert s.refresh_stream_table("s").statements == 5
+def test_a_refresh_of_a_join_aggregate_takes_five_messages_and_four_where_the_session_has_just_made_one(conn, s, db):
+    change = "UPDATE t SET v = v + 1 WHERE id = 1; UPDATE d SET name = name || 'x' WHERE k = 1"
+    taken = []
+    for _ in range(3):
+        conn.execute(change)
+        taken.append(s.refresh_stream_table("s").statements)
+    assert max(taken) <= 5
+    assert taken[-1] <= 4, taken
+    assert s.refresh_stream_table("s").statements == 3
+    conn.execute(change)
+    with PgTrickle.connect(db) as another:
+        assert another.refresh_stream_table("s").statements <= 5
 
 
 def test_an_explicit_full_refresh_writes_only_differences(conn, s, oracle):
