@@ -91,7 +91,7 @@ def cases() -> Iterator[Any]:
             yield pytest.param(kind, change, id=f"{name}-{kind}", marks=pytest.mark.slow if slow else ())
 
 
-@pytest.mark.parametrize(("world", "change"), cases(), indirect=["world"])
+@pytest.mark.parametrize(("world", "change"), list(cases()), indirect=["world"])
 def test_a_change_is_seen_before_anything_is_applied(world: World, change: Change) -> None:
     before = {table: world.content(table) for table in QUERIES}
     world.execute(*change.statements)

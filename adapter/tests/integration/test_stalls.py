@@ -164,14 +164,18 @@ def test_behind_an_old_transaction_nobody_waits_for_long(
             "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = 't'::regclass"
         ).fetchone() == (0,)
         old.rollback()
-        engine.create_stream_table("s", QUERY)
-    installing.thread.join()
+        installing = Background(lambda: engine.create_stream_table("s", QUERY))
+    installing.done()
     old.rollback()
     old.execute(statement)
-    engine.drop_stream_table("s", if_exists=True)
-    if holder != "index":
-        others.execute("INSERT INTO t VALUES (300, 1)")
+    dropping = Background(lambda: engine.drop_stream_table("s"))
+    # The table is gone before the triggers are, which wait for the old transaction and keep nobody waiting.
+    until(lambda: conn.execute("SELECT to_regclass('s') IS NULL").fetchone() == (True,))
+    for _ in range(10 if holder != "index" else 0):
+        others.execute("INSERT INTO t VALUES (300, 1); DELETE FROM t WHERE id = 300")
     old.rollback()
+    dropping.done()
+    assert conn.execute(TRIGGERS).fetchone() == (0,)
 
 
 LOCKS = """

@@ -346,7 +346,7 @@ MATRIX: Mapping[str, Change] = {
         "ALTER TABLE app.t DROP COLUMN note",
         ERROR,
         ("s_full", "s_rows"),
-        'column "note" does not exist',
+        "note",
         remedy="ALTER TABLE app.t ADD COLUMN note text DEFAULT 'back'",
     ),
     "drop_table": Change(
