@@ -56,6 +56,11 @@ _BEGIN = SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE")
 _SETTINGS = {**SESSION, "plan_cache_mode": "force_generic_plan"}
 
 
+def _since_17(conn: db.Connection) -> Mapping[str, str]:
+    """One more time-out that a role may carry."""
+    return {"transaction_timeout": "0"} if conn.info.server_version >= 170000 else {}
+
+
 def begin(session: Session, members: Sequence[Member], wanted: Sequence[WindowOf], *, keep: bool) -> None:
     """Open the transaction: lock the sources before there is a snapshot, then the frontiers; fill ``member.locked``.
 
@@ -77,7 +82,7 @@ def begin(session: Session, members: Sequence[Member], wanted: Sequence[WindowOf
     known = [member.known.versions for member in members if member.known is not None]
     start = groups.begin(
         installation.known_version(),
-        {**session.pinned, **_SETTINGS},
+        {**session.pinned, **_SETTINGS, **_since_17(session.conn)},
         [member.row.id for member in members],
         [member.row.id for member in running],
         known if keep else None,

@@ -98,6 +98,9 @@ class Pool:
             try:
                 engine, results = self._run(job, engine)
                 done = Done(job, time.monotonic() - started, results=results)
+                if any(result.action == "FAILED" for result in results):
+                    # A session keeps the settings that its role and database had when it began.
+                    engine = _closed(engine)
             except Exception as error:  # noqa: BLE001  # whatever it is, the other stream tables go on
                 done = Done(job, time.monotonic() - started, error=error)
                 engine = _closed(engine)

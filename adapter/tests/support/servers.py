@@ -76,6 +76,7 @@ class Server:
         port: TCP port on 127.0.0.1.
         password: of the superuser ``postgres``; None if everybody is trusted.
         temporary: removed when the server stops; holds data, log and the unix socket of a server nobody keeps.
+        settings: besides `SETTINGS`; also after a restart.
     """
 
     major: int
@@ -84,6 +85,7 @@ class Server:
     password: str | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     temporary: Path | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def log(self) -> Path:
@@ -126,7 +128,7 @@ class Server:
 
     def restart(self) -> None:
         """Start a stopped or crashed server again on its data and port."""
-        self.process = _spawn(installation(self.major), self, _account(), {}, detached=False)
+        self.process = _spawn(installation(self.major), self, _account(), self.settings, detached=False)
         _wait_until_ready(self)
 
 
@@ -174,7 +176,9 @@ def start(
     if not (directory / "PG_VERSION").is_file():
         _initialise(home, directory, account, password)
     for attempt in range(5):
-        server = Server(major, directory, port or _free_port(), password, temporary=temporary)
+        server = Server(
+            major, directory, port or _free_port(), password, temporary=temporary, settings=dict(settings or {})
+        )
         server.process = _spawn(home, server, account, settings or {}, detached=detached)
         try:
             _wait_until_ready(server)
