@@ -43,7 +43,9 @@ class Chaos:
         self.report: Counter[str] = Counter()
         self._chance = random.Random(seed)
         self._server = servers.start(servers.EMBEDDED_MAJOR, settings={"synchronous_commit": "on"})
-        self._dsn = self._server.dsn()
+        with self._server.connect() as admin:
+            admin.execute("CREATE DATABASE chaos")
+        self._dsn = self._server.dsn("chaos")
         with psycopg.connect(self._dsn, autocommit=True) as conn, PgTrickle.connect(self._dsn) as engine:
             world.create(conn, engine, schedule="continuous")
         self._runners = [RunnerProcess(self._dsn) for _ in range(2)]
