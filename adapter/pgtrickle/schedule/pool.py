@@ -14,6 +14,9 @@ from pgtrickle.errors import ConnectionFailed
 from pgtrickle.results import RefreshResult
 from pgtrickle.schedule import log
 
+#: How long a worker leaves the server alone that had no connection for it, seconds.
+_REST_SECONDS = 1.0
+
 
 class Engine(Protocol):
     """What a worker needs of the engine; ``pgtrickle.api.PgTrickle`` is one."""
@@ -68,6 +71,8 @@ class Pool:
         self._open_engine = open_engine
         self._report = report
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._connected: set[str] = set()
+        self._closing = threading.Event()
         self._threads = [
             # Daemons: after an abort the process must not wait for a statement that does not end.
             threading.Thread(target=self._work, name=f"pgtrickle-worker-{number}", daemon=True)
@@ -86,6 +91,7 @@ class Pool:
         Args:
             timeout: seconds to wait for each; None: as long as it takes.
         """
+        self._closing.set()
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
@@ -93,33 +99,48 @@ class Pool:
 
     def _work(self) -> None:
         engine: Engine | None = None
+        me = threading.current_thread().name
         while (job := self._jobs.get()) is not None:
             started = time.monotonic()
             try:
+                if engine is None:
+                    engine = self._open_engine()
+                    self._connected.add(me)
                 engine, results = self._run(job, engine)
                 done = Done(job, time.monotonic() - started, results=results)
                 if any(result.action == "FAILED" for result in results):
                     # A session keeps the settings that its role and database had when it began.
                     engine = _closed(engine)
             except Exception as error:  # noqa: BLE001  # whatever it is, the other stream tables go on
+                if engine is None and isinstance(error, ConnectionFailed) and self._leave_to_others(job, error):
+                    continue
                 done = Done(job, time.monotonic() - started, error=error)
                 engine = _closed(engine)
+                self._connected.discard(me)
             self._report(done)
         _closed(engine)
 
-    def _run(self, job: Job, engine: Engine | None) -> tuple[Engine, tuple[RefreshResult, ...]]:
+    def _leave_to_others(self, job: Job, error: ConnectionFailed) -> bool:
+        """The server has no connection left for this worker: whoever has one does its job, and it rests."""
+        if not self._connected or self._closing.is_set():
+            return False
+        log.warning("worker_without_connection", reason=error.message, connected=len(self._connected))
+        self._jobs.put(job)
+        self._closing.wait(_REST_SECONDS)
+        return True
+
+    def _run(self, job: Job, engine: Engine) -> tuple[Engine, tuple[RefreshResult, ...]]:
         """Run a job; a connection that died while nobody used it is replaced."""
-        if engine is not None:
-            try:
-                results = job.run(engine)
-            except ConnectionFailed as error:
-                # An abort ends statements too, but leaves the connection open; a lost one rolled everything back.
-                if not engine.own_conn.closed:
-                    raise
-                log.debug("worker_reconnects", reason=error.message)
-            else:
-                return engine, results
-            _closed(engine)
+        try:
+            results = job.run(engine)
+        except ConnectionFailed as error:
+            # An abort ends statements too, but leaves the connection open; a lost one rolled everything back.
+            if not engine.own_conn.closed:
+                raise
+            log.debug("worker_reconnects", reason=error.message)
+        else:
+            return engine, results
+        _closed(engine)
         fresh = self._open_engine()
         try:
             return fresh, job.run(fresh)
