@@ -82,6 +82,8 @@ class Chaos:
         while not ended.is_set():
             with contextlib.suppress(psycopg.Error), psycopg.connect(self._dsn, autocommit=True) as conn:
                 conn.execute("SET default_transaction_read_only = off")
+                # A prepared transaction whose writer met a fault holds its locks until the end of the round.
+                conn.execute("SET lock_timeout = '2s'")
                 while not ended.is_set():
                     if chance.random() < _ODD:
                         self._write_oddly(conn, chance)
