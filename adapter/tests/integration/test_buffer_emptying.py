@@ -157,7 +157,7 @@ def test_a_refresh_with_a_snapshot_from_before_begins_again(
     capture.trim(engine.conn)
     assert buffered(conn) == 0
     with pytest.raises(psycopg.errors.SerializationFailure):
-        late.execute("SELECT * FROM pgtrickle.lock_group(ARRAY[1]::bigint[], ARRAY[1]::bigint[])")
+        late.execute("SELECT * FROM pgtrickle.lock_group(ARRAY[1]::bigint[], ARRAY[1]::bigint[], NULL, '[]')")
     late.execute("ROLLBACK")
     oracle(conn, "t", "SELECT k, v FROM s")
 
@@ -173,6 +173,7 @@ def test_a_refresh_with_a_snapshot_from_before_it_was_given_up_begins_again(
     assert capture.trim(consumer.conn).deleted > ROWS
     with pytest.raises(psycopg.errors.SerializationFailure):
         late.execute(
-            "SELECT * FROM pgtrickle.lock_group(ARRAY[%(id)s]::bigint[], ARRAY[]::bigint[])", {"id": consumer.id}
+            "SELECT * FROM pgtrickle.lock_group(ARRAY[%(id)s]::bigint[], ARRAY[]::bigint[], NULL, '[]')",
+            {"id": consumer.id},
         )
     late.execute("ROLLBACK")

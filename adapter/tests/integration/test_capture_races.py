@@ -32,12 +32,15 @@ def in_background(work: Callable[[], object]) -> threading.Thread:
 
 
 def test_writer_waiting_in_the_old_trigger_cannot_lose_a_new_column(
-    storage: engine_db.Connection, conn: User, connect: Connect
+    storage: engine_db.Connection, conn: User, connect: Connect, db: str
 ) -> None:
     conn.execute("CREATE TABLE s (k integer, v integer)")
     Consumer(storage, need_of(conn, "s", ["k"])).install().load()
     conn.execute("BEGIN; INSERT INTO s VALUES (1, 10)")
-    second = Consumer(storage, need_of(conn, "s", ["v"]))
+    # Where deadlocks are looked for late, a wait for a lock may be so long that a writer comes to stand behind it.
+    patient = engine_db.connect(f"{db} options='-c deadlock_timeout=60s'")
+    patient.lend()
+    second = Consumer(patient, need_of(conn, "s", ["v"]))
     installing = in_background(lambda: second.install(policy=engine_db.LockPolicy(lock_timeout_ms=5000)))
     time.sleep(0.3)
     late = connect()
@@ -50,6 +53,7 @@ def test_writer_waiting_in_the_old_trigger_cannot_lose_a_new_column(
     late.execute("COMMIT")
     second.assert_exact()
     assert second.content[("20",)] == 1
+    patient.close()
 
 
 def test_trim_spares_what_a_loading_consumer_has_not_seen(storage: engine_db.Connection, conn: User, db: str) -> None:

@@ -1,5 +1,4 @@
 -- What faults, schema changes and dead runners need from the catalog.
-SELECT 'the sections of this migration follow' WHERE false;
 
 -- What capture has not met: the tables with rows below a source as statements of this moment reach them, whatever the
 -- snapshot of the transaction. No query of pg_inherits shows what was attached after a REPEATABLE READ transaction took
@@ -126,6 +125,8 @@ DECLARE
     trimmed jsonb := '[]';
     log_rows bigint := 0;
 BEGIN
+    -- A procedure with COMMIT has no settings of its own, and behind a pooler the session's path is anybody's.
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     INSERT INTO pgtrickle.canary (token) VALUES (pg_catalog.gen_random_uuid()::text) ON CONFLICT DO NOTHING;
     SELECT pg_catalog.array_agg(pg_catalog.jsonb_build_object('id', s.id, 'name', c.oid::pg_catalog.regclass) ORDER BY s.id)
     INTO several
@@ -138,6 +139,7 @@ BEGIN
     FOREACH one IN ARRAY coalesce(several, '{}') LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
         gone := 0;
         emptied := false;
         BEGIN
@@ -178,6 +180,7 @@ BEGIN
             EXIT WHEN block IS NULL OR block >= blocks;
             COMMIT;
             SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
             PERFORM FROM pgtrickle.sources s WHERE s.id = (one ->> 'id')::bigint FOR UPDATE SKIP LOCKED;
             EXIT WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
         END LOOP;
@@ -190,6 +193,7 @@ BEGIN
     END LOOP;
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     SELECT pg_catalog.array_agg(pg_catalog.jsonb_build_object('id', l.id, 'name', l.oid::pg_catalog.regclass, 'own', l.own)
                                 ORDER BY l.id)
     INTO several
@@ -210,6 +214,7 @@ BEGIN
     FOREACH one IN ARRAY coalesce(several, '{}') LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
         BEGIN
             EXECUTE pg_catalog.concat('SELECT pg_catalog.count(*) FROM (
                 SELECT FROM ', one ->> 'name', ' LIMIT 200000) AS s') INTO worth;
@@ -249,6 +254,7 @@ BEGIN
             EXIT WHEN block IS NULL OR block >= blocks;
             COMMIT;
             SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
             PERFORM FROM pgtrickle.stream_tables st WHERE st.id = (one ->> 'id')::bigint FOR NO KEY UPDATE SKIP LOCKED;
             EXIT WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
         END LOOP;
