@@ -17,6 +17,7 @@ from pgtrickle.errors import LockTimeout, StatementFailed, TransactionConflict
 T = TypeVar("T")
 
 _CANCELED = "57014"
+_NOT_AVAILABLE = "55P03"
 
 _HOLDERS = SQL(
     """
@@ -148,11 +149,14 @@ def lock_together(conn: Connection, statement: Query) -> None:
     )
     try:
         execute(conn, statement)
+        # A time-out that comes when the lock is granted ends the next statement.
+        execute(conn, SQL("SET LOCAL statement_timeout TO DEFAULT"))
     except StatementFailed as error:
         if error.sqlstate != _CANCELED:
             raise
-        raise LockTimeout("no lock on all tables together", detail=f"within {limit}") from error
-    execute(conn, SQL("SET LOCAL statement_timeout TO DEFAULT"))
+        late = LockTimeout("no lock on all tables together", detail=f"within {limit}")
+        late.sqlstate = _NOT_AVAILABLE
+        raise late from error
 
 
 def ddl(
