@@ -160,6 +160,9 @@ def _plan(found: _Compilation, query: str, mode: str) -> Plan:
     try:
         if not found.proven:
             _choose_search_path(found, query)
+        elif found.settings["search_path"] != "pg_catalog":
+            # What was chosen then: operators of the user's types are looked up there, too.
+            _set_search_path(found.conn, found.settings["search_path"])
         if mode == "FULL":
             return _full(found, "refresh_mode is FULL")
         return _differential(found)

@@ -117,10 +117,10 @@ def _fill(
     if (configuration.schedule or "calculated") == "calculated":
         text = f"{target.quoted} has no dependents yet: until then 'calculated' means the runner's default schedule."
         notices.append(Notice("calculated_without_dependents", text))
-    session.compiled[stream_table_id] = Compiled(1, plan)
     found = stream_tables.fetch(conn, stream_table_id)
     if found is None:
         raise InternalError("the stream table vanished while it was created", object_name=target.quoted)
+    session.compiled[stream_table_id] = Compiled(found.definition.get("version"), plan)
     rows = 0
     if configuration.initialize:
         request = Request(relids=(found.relid,), patience_s=LOAD_PATIENCE_S, override=True)

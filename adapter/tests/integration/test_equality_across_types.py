@@ -88,3 +88,17 @@ def test_a_wrong_row_does_not_hide_behind_a_skipped_hour(engine: PgTrickle, conn
         conn.execute("SELECT set_config('pgtrickle.refreshing', pg_backend_pid()::text, true)")
         conn.execute("INSERT INTO st VALUES (2)")
     assert engine.verify("st").proven is False
+
+
+def test_another_session_finds_the_same_operators_when_it_compiles_again(
+    engine: PgTrickle, conn: psycopg.Connection[Any], db: str
+) -> None:
+    """What was proven is compiled without being checked: `=` of citext is in a schema of the user's all the same."""
+    conn.execute("CREATE EXTENSION citext; CREATE TABLE l (id int PRIMARY KEY, v citext); CREATE TABLE r (v citext)")
+    query = "SELECT v, id FROM l FULL JOIN r USING (v)"
+    engine.create_stream_table("s", query, refresh_mode="DIFFERENTIAL")
+    conn.execute("INSERT INTO l VALUES (1, 'a'), (2, 'bc'); INSERT INTO r VALUES ('A'), ('Bc'), ('zz')")
+    with PgTrickle.connect(db) as another:
+        assert another.refresh_stream_table("s").action == "DIFFERENTIAL"
+        assert another.verify("s").proven
+    assert conn.execute("SELECT count(*) FROM s").fetchone() == (3,)
