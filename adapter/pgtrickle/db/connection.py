@@ -53,7 +53,8 @@ class Connection(psycopg.Connection[TupleRow]):
 
     def lend(self) -> None:
         """Give the session the user's path, for statements of the user's."""
-        if not (self.shared or self.lent or self.closed):
+        failed = self.info.transaction_status == TransactionStatus.INERROR
+        if not (self.shared or self.lent or self.closed or failed):
             with wrapped():
                 self.execute(_SESSION_PATH, (self.user_path,))
             self.lent = True

@@ -48,11 +48,13 @@ def test_a_copy_recovers_with_its_first_refresh(copy: copies.Copy, db: str, targ
     with psycopg.connect(target, autocommit=True) as conn, PgTrickle.connect(target) as engine:
         # Applications may be faster than any runner.
         world.change(conn, 3)
-        assert "restored or copied" in fetch_health(engine.conn).problems[0].text
+        assert "restored or copied" in fetch_health(engine.own_conn).problems[0].text
         assert engine.status("public.totals")[0].is_populated
-        assert {problem.hint for problem in fetch_health(engine.conn).problems} >= {"pgtrickle refresh public.totals"}
+        assert {problem.hint for problem in fetch_health(engine.own_conn).problems} >= {
+            "pgtrickle refresh public.totals"
+        }
         world.assert_well(conn, engine)
-        assert [problem.object_name for problem in fetch_health(engine.conn).problems] == ["runner"]
+        assert [problem.object_name for problem in fetch_health(engine.own_conn).problems] == ["runner"]
 
 
 @pytest.mark.slow

@@ -112,6 +112,7 @@ def learn(dsn: str, battery: Sequence[Item], targets: frozenset[str]) -> dict[st
     found: dict[str, Baseline | None] = {}
     queries = [item for item in battery if item.query is not None]
     with connect(dsn) as conn:
+        conn.lend()
         conn.execute("CREATE SCHEMA p")
         for statement in schema() if queries else ():
             conn.execute(statement)  # pyright: ignore[reportArgumentType, reportCallIssue]

@@ -78,24 +78,24 @@ def prove(engine: PgTrickle, log: Log, names: Sequence[str], queries: dict[str, 
     Raises:
         PgTrickleError: whatever a refresh may raise when others are at it; nothing is left open.
     """
-    session = refresh.Session(engine.conn)
+    session = refresh.Session(engine.own_conn)
     relids = [row.relid for row in engine.status() if row.table in names]
     request = refresh.Request(tuple(relids))
     try:
         members = attempt(session, build_group(session, request), request)
         shown = [member for member in members if member.error is None and member.skipped is None]
         # The queries were written for the search_path of those who write queries.
-        engine.conn.execute("SET LOCAL search_path = public")
+        engine.own_conn.execute("SET LOCAL search_path = public")
         for member in shown:
             name = member.row.table_name or ""
-            difference = compare(engine.conn, name, queries[name]) if name in queries else None
+            difference = compare(engine.own_conn, name, queries[name]) if name in queries else None
             if difference is not None:
                 log.violation(f"in the snapshot of its refresh ({member.need_plan().action}): {difference}")
             log.count("verified snapshots", "before commit")
         if commit and shown:
             finish(session, request, members)
     finally:
-        transaction.rollback(engine.conn)
+        transaction.rollback(engine.own_conn)
 
 
 def compare_in_a_calm(engine: PgTrickle, conn: psycopg.Connection[Any], log: Log, queries: dict[str, str]) -> None:

@@ -60,7 +60,7 @@ def refresh_at_random(engine: PgTrickle, dice: Dice, log: Log, queries: dict[str
             case "prove":
                 prove(engine, log, dice.sample(names, dice.randint(1, 4)), queries, commit=dice.happens(0.7))
             case _:
-                capture.trim(engine.conn)
+                capture.trim(engine.own_conn)
         log.count("calls", what)
     except AGAIN as error:
         log.count("begun again", f"{type(error).__name__} {error.sqlstate or ''}".strip())
