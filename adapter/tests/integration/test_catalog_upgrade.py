@@ -25,6 +25,7 @@ RELEASED = {
     "0001_initial.sql": "6294067a2374b429",
     "0002_refresh.sql": "8658fa01fc89478b",
     "0003_families.sql": "0ec404b7f938da71",
+    "0004_nothing_lost.sql": "43efd842dc7a11e9",
 }
 
 QUERIES = {
