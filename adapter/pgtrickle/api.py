@@ -105,7 +105,7 @@ class PgTrickle:
     ) -> None:
         """Work on a connection of ``pgtrickle.db.connect``, which ``close`` closes."""
         self._conn = conn
-        memory = refresh.Memory(usable=db.is_ours(conn))
+        memory = refresh.Memory(usable=not conn.shared)
         self._session = refresh.Session(conn, initiated_by, plans=plans or refresh.Plans(), memory=memory)
         self._checked = False
         self._bound = False

@@ -139,11 +139,6 @@ def _open(conninfo: str, keywords: dict[str, Any]) -> Connection:
     return Connection.connect(conninfo, autocommit=True, prepare_threshold=None, **keywords)
 
 
-def is_ours(conn: Connection) -> bool:
-    """Whether all transactions of a connection of `connect` come to one backend, which knows what was before."""
-    return conn.prepare_threshold is not None
-
-
 def _own_session(conn: Connection) -> None:
     """Learn whether the session is ours. If so, plans may be kept in it, and its search_path is the safe one.
 

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from pgtrickle.api import PgTrickle
+from tests.support.guard import past_guard
 
 #: The versions in between run it with --run-slow.
 pytestmark = pytest.mark.edges_only
@@ -104,9 +105,7 @@ def test_a_wrong_row_does_not_hide_behind_sums_that_cancel(
     conn.execute("INSERT INTO points VALUES (1, 0, 1e20), (2, 0, -1e20)")
     engine.create_stream_table("st", CANCELLING[what], refresh_mode="DIFFERENTIAL")
     column = "s" if "AS s" in CANCELLING[what] else "n"
-    with conn.transaction():
-        conn.execute("SELECT set_config('pgtrickle.refreshing', pg_backend_pid()::text, true)")
-        conn.execute(f"UPDATE st SET {column} = {column} + 1".encode())
+    past_guard(conn, f"UPDATE st SET {column} = {column} + 1")
     found = engine.verify("st")
     assert found.proven is False, found
     assert engine.verify("st", repair=True).repaired

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from tests.support.guard import past_guard
+
 pytestmark = pytest.mark.edges_only
 
 QUERY = "SELECT k, count(*) AS n, sum(v) AS v FROM t GROUP BY k"
@@ -19,13 +21,6 @@ def s(conn, engine):
     conn.execute("INSERT INTO t SELECT n, 'k' || n % 3, n FROM generate_series(1, 10) n")
     engine.create_stream_table("s", QUERY, refresh_mode="DIFFERENTIAL")
     return engine
-
-
-def corrupt(conn, statement):
-    """Write past the guard, as only somebody who pretends to be a refresh can."""
-    with conn.transaction():
-        conn.execute("SELECT set_config('pgtrickle.refreshing', pg_backend_pid()::text, true)")
-        conn.execute(statement)
 
 
 def test_equality_is_proven_with_changes_pending_and_nothing_is_kept(conn, s):
@@ -53,7 +48,7 @@ def test_every_kind_of_difference_is_seen_and_repaired(conn, s, oracle, statemen
         "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 's'::regclass"
     ).fetchall():
         conn.execute(f"DROP INDEX {name}")
-    corrupt(conn, statement)
+    past_guard(conn, statement)
     found = s.verify("s")
     assert (found.proven, found.missing, found.extra) == (False, missing, extra)
     repaired = s.verify("s", repair=True)
@@ -63,7 +58,7 @@ def test_every_kind_of_difference_is_seen_and_repaired(conn, s, oracle, statemen
 
 
 def test_a_refresh_that_meets_a_foreign_hand_recomputes_and_says_so(conn, s, oracle):
-    corrupt(conn, "DELETE FROM s WHERE k = 'k1'")
+    past_guard(conn, "DELETE FROM s WHERE k = 'k1'")
     conn.execute("INSERT INTO t VALUES (100, 'k1', 1)")
     assert s.verify("s").proven is False
     result = s.refresh_stream_table("s")
@@ -127,9 +122,7 @@ def test_repair_mends_target_state_and_log_while_others_write(conn, s, oracle, d
     }
     for (name,) in conn.execute("SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 's'::regclass"):
         conn.execute(f"DROP INDEX {name}")
-    with conn.transaction():
-        conn.execute("SELECT set_config('pgtrickle.refreshing', pg_backend_pid()::text, true)")
-        conn.execute(CORRUPTED[what].format(**names))
+    past_guard(conn, CORRUPTED[what].format(**names))
     over = threading.Event()
 
     def write():
