@@ -140,8 +140,8 @@ def project(request: pytest.FixtureRequest, copy: Callable[[str], Path], module_
     assert prepared.sql("SELECT count(*) FROM pgtrickle.stream_tables_info") == [(0,)]
 
 
-class Life:
-    """The life of a project, step by step."""
+class Beginning:
+    """The first steps in the life of a project: what depends on how the macros were found."""
 
     INSTALLED = ""
 
@@ -174,6 +174,10 @@ class Life:
         assert "DIFFERENTIAL" in shown
         project.dbt("run-operation", "check_freshness")
         project.dbt("test")
+
+
+class Life(Beginning):
+    """The whole life of a project, step by step."""
 
     def test_partial_runs_and_offline_commands_leave_definitions_alone(self, project: Project) -> None:
         before = project.sql("SELECT relid, query, refresh_no FROM pgtrickle.stream_tables_info ORDER BY relid")
@@ -269,5 +273,10 @@ class TestAsPackage(Life):
     INSTALLED = "package"
 
 
+class TestBeginningWithTheWheelAlone(Beginning):
+    INSTALLED = "wheel"
+
+
+@pytest.mark.slow
 class TestWithTheWheelAlone(Life):
     INSTALLED = "wheel"
