@@ -100,6 +100,7 @@ def _target(conn: db.Connection, source: Source, found: Family) -> _Target:
         known=tuple(table.relid for table in found.own),
         links=sum(table.links for table in parents),
         routes=found.is_partitioned,
+        alone=len(found.own) == 1,
     )
     return _Target(
         family=found,

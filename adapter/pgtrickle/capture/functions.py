@@ -71,6 +71,7 @@ class Shape:
         known: OIDs of the tables that it has met.
         links: how many tables there are directly below ``parents``, each counted for each of its parents.
         routes: INSERT puts rows into tables below the one that it names.
+        alone: the functions for its own rows fire for no other table.
     """
 
     source_id: int
@@ -86,6 +87,7 @@ class Shape:
     known: tuple[int, ...] = ()
     links: int = 0
     routes: bool = False
+    alone: bool = False
 
     @property
     def data(self) -> tuple[Column, ...]:
@@ -126,8 +128,8 @@ def _images_differ(old: str, new: str, columns: Sequence[Column]) -> Composable:
     return SQL("NOT {} OPERATOR(pg_catalog.*=) {}").format(*rows)
 
 
-def _updated(columns: Sequence[Column], *, filtered: bool) -> Composable:
-    """The first query of an UPDATE: ``fits``, and whether it changed what is captured; NULL if it were several rows.
+def _updated(columns: Sequence[Column], *, filtered: bool, checked: bool) -> Composable:
+    """The first query of an UPDATE: whether it changed what is captured, NULL if it were several rows; and ``fits``.
 
     Rows that were updated to the same image cancel out sooner or later. One statement, one row is what applications
     do all the time, and needs no key to tell which old row belongs to which new one.
@@ -135,35 +137,40 @@ def _updated(columns: Sequence[Column], *, filtered: bool) -> Composable:
     Args:
         columns: what is captured.
         filtered: a row that leaves its partition changes it, even if nothing that is captured does.
+        checked: ``fits`` is known already.
     """
-    fits = _fits("r", columns)
+    fits = SQL("true") if checked else _fits("r", columns)
     if filtered or not columns:
         return SQL("SELECT {}, {} INTO fits, changed FROM new_rows AS r LIMIT 1").format(fits, Literal(filtered))
     # One plan of few nodes: starting them is most of what a statement of one row costs. Several rows make four pairs.
+    found, into = (SQL(""), SQL("changed")) if checked else (SQL("pg_catalog.bool_and(p.f), "), SQL("fits, changed"))
     return SQL(
-        "SELECT pg_catalog.bool_and(p.f), CASE WHEN pg_catalog.count(*) = 1 THEN pg_catalog.bool_or(p.c) END"
-        " INTO fits, changed FROM (SELECT {fits} AS f, {changed} AS c FROM new_rows AS r"
+        "SELECT {found}CASE WHEN pg_catalog.count(*) = 1 THEN pg_catalog.bool_or(p.c) END"
+        " INTO {into} FROM (SELECT {fits} AS f, {changed} AS c FROM new_rows AS r"
         " LEFT JOIN old_rows AS o ON true LIMIT 2) AS p"
-    ).format(fits=fits, changed=_images_differ("o", "r", columns))
+    ).format(found=found, into=into, fits=fits, changed=_images_differ("o", "r", columns))
 
 
 def _several_changed(columns: Sequence[Column], key: Sequence[str]) -> Composable:
-    """Whether an UPDATE of several rows changed what is captured; False only where that is sure.
+    """Finds out whether an UPDATE of several rows changed what is captured; not so only where that is sure.
 
     Rows are paired by a key: they are the same if no pair differs, no row is without a partner, and there are as many
-    pairs as rows, which is not so where the key was dropped meanwhile and is not one any more.
+    pairs as rows, which is not so where the key was dropped meanwhile and is not one any more. Only full joins, which
+    are never nested loops: a plan that was made for two rows serves a million rows in the same session.
     """
     if not columns or not key:
-        return SQL("true")
+        return SQL("changed := true;")
     on = SQL(" AND ").join(
         SQL("{} OPERATOR(pg_catalog.=) {}").format(Identifier("o", name), Identifier("n", name)) for name in key
     )
-    return SQL(
+    old, new = Identifier("o", key[0]), Identifier("n", key[0])
+    differ = SQL(
         "(CASE WHEN EXISTS (SELECT FROM old_rows AS o FULL JOIN new_rows AS n ON {on}"
         " WHERE {old} IS NULL OR {new} IS NULL OR {differ}) THEN true"
-        " ELSE (SELECT pg_catalog.count(*) FROM old_rows AS o JOIN new_rows AS n ON {on})"
+        " ELSE (SELECT pg_catalog.count(*) FROM old_rows AS o FULL JOIN new_rows AS n ON {on})"
         " <> (SELECT pg_catalog.count(*) FROM old_rows) END)"
-    ).format(on=on, old=Identifier("o", key[0]), new=Identifier("n", key[0]), differ=_images_differ("o", "n", columns))
+    ).format(on=on, old=old, new=new, differ=_images_differ("o", "n", columns))
+    return _template("several_changed").format(pairs_differ=differ)
 
 
 def _fill(template: str, shape: Shape, **holes: Composable) -> Composed:
@@ -211,23 +218,44 @@ def _statement(shape: Shape, *, partition: str | None = None) -> Composed:
     # Qualified by the function's name, because rows may have columns of any name.
     own = Identifier(changes_function(shape.source_id), "tg_relid")
     tableoid = own if shape.level == "mixed" else SQL("{}::pg_catalog.oid").format(Literal(str(shape.relid)))
+    source, filtered = _regclass(shape.relid), partition is not None
     return _fill(
         "statement_rows",
         shape,
-        updated=_updated(shape.data, filtered=partition is not None),
-        may_meet=_may_meet_strangers(shape, above=partition is not None),
+        look=_look(shape, source, filtered=filtered),
+        may_meet=_may_meet_strangers(shape, above=filtered),
         links=Literal(shape.links),
         parents=_oids(shape.parents),
         known=_oids(shape.known),
-        source=_regclass(shape.relid),
+        source=source,
         parent_tables=SQL("ARRAY[{}]::pg_catalog.regclass[]").format(comma_separated(map(_regclass, shape.parents))),
-        several_changed=_several_changed(shape.data, shape.key),
-        fits=_fits("r", shape.data),
         new_values=_values(1, "r", shape.columns, tableoid),
         old_values=_values(-1, "r", shape.columns, tableoid),
         new_filter=filtered_by,
         old_filter=filtered_by,
     )
+
+
+def _look(shape: Shape, source: Composable, *, filtered: bool) -> Composed:
+    """What a function does first: sets ``fits`` and ``changed``.
+
+    Where it fires for one table only, its plan knows the columns of that table. Others look at the first row.
+    """
+    several = _several_changed(shape.data, shape.key)
+    if filtered or not shape.alone:
+        updated = _updated(shape.data, filtered=filtered, checked=False)
+        return _template("look_at_rows").format(fits=_fits("r", shape.data), updated=updated, several_changed=several)
+    return _template("look_ahead").format(
+        source=source,
+        names=_array([column.name for column in shape.data], "text"),
+        types=_array([str(column.type_oid) for column in shape.data], "regtype"),
+        updated=_updated(shape.data, filtered=False, checked=True),
+        several_changed=several,
+    )
+
+
+def _array(elements: Sequence[str], type_name: LiteralString) -> Composable:
+    return SQL("ARRAY[{}]::pg_catalog." + type_name + "[]").format(comma_separated(map(Literal, elements)))
 
 
 def _row(shape: Shape) -> Composed:
@@ -272,12 +300,11 @@ def bodies(shape: Shape, *, has_ancestors: bool) -> Mapping[str, str]:
 def create_function(name: str, body: str) -> Composed:
     """``CREATE OR REPLACE`` of a trigger function that runs with our rights and a fixed search_path.
 
-    A plan that was made for two rows serves a million rows in the same session, so that rows are never paired by
-    looking at each one for each other. Up to version 17 what is disabled is made so dear that it would be compiled.
+    A plan that was made for ten million rows serves one row in the same session: it must not be compiled each time.
     """
     return SQL(
         "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
-        " SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off AS {}"
+        " SET search_path = pg_catalog, pg_temp SET jit = off AS {}"
     ).format(qualified(CHANGES_SCHEMA, name), Literal(body))
 
 

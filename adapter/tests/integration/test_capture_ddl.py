@@ -12,7 +12,7 @@ from pgtrickle import db as engine_db
 from pgtrickle.capture import Severity
 from pgtrickle.catalog import sources
 from pgtrickle.catalog.model import Dependency
-from tests.support.consumers import Consumer, need_of, relid_of
+from tests.support.consumers import Changes, Consumer, need_of, relid_of
 
 pytestmark = pytest.mark.edges_only
 
@@ -116,6 +116,52 @@ def test_writers_go_on_after_ddl_on_captured_columns_and_leave_a_mark(
     conn.execute("UPDATE t SET id = id + 1000; DELETE FROM t WHERE id < 1003")
     assert consumer.changes().marked
     conn.execute("TRUNCATE t")
+
+
+@pytest.mark.parametrize(("ddl", "insert"), BREAKING.values(), ids=BREAKING.keys())
+def test_writers_with_a_snapshot_of_before_the_ddl_go_on_too(
+    ddl: str, insert: str, consumer: Consumer, conn: User, db: str
+) -> None:
+    with psycopg.connect(db) as writer:
+        writer.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        writer.execute("SELECT")
+        conn.execute(ddl)
+        writer.execute(insert)
+        writer.execute("UPDATE t SET id = id + 1000")
+        writer.execute("DELETE FROM t")
+    assert consumer.changes().marked
+
+
+@pytest.mark.parametrize(("ddl", "insert"), BREAKING.values(), ids=BREAKING.keys())
+def test_ddl_in_the_transaction_of_the_writer_is_met_and_forgotten_with_it(
+    ddl: str, insert: str, consumer: Consumer, conn: User
+) -> None:
+    conn.execute("INSERT INTO t (id, v) VALUES (49, 1)")
+    with conn.transaction(force_rollback=True):
+        conn.execute(ddl)
+        conn.execute(insert)
+        assert conn.execute("SELECT count(*) FROM pgtrickle_changes.b_1 WHERE __w = 0").fetchone() == (1,)
+    conn.execute("INSERT INTO t (id, v) VALUES (51, 2)")
+    conn.execute("UPDATE t SET v = v + 1")
+    consumer.assert_exact()
+
+
+def test_statements_without_rows_leave_no_mark_where_columns_do_not_fit(consumer: Consumer, conn: User) -> None:
+    conn.execute("ALTER TABLE t ALTER v TYPE text")
+    conn.execute("INSERT INTO t SELECT WHERE false; UPDATE t SET v = 1 WHERE false; DELETE FROM t WHERE false")
+    assert not consumer.changes().marked
+
+
+def test_a_schema_that_is_renamed_is_nothing_to_its_writers(storage: engine_db.Connection, conn: User) -> None:
+    conn.execute('CREATE SCHEMA "a b"; CREATE TABLE "a b"."t %" (id integer PRIMARY KEY, v text)')
+    consumer = Consumer(storage, need_of(conn, '"a b"."t %"')).install().load()
+    conn.execute("""INSERT INTO "a b"."t %" VALUES (1, 'a')""")
+    conn.execute('ALTER SCHEMA "a b" RENAME TO "c d"')
+    conn.execute("""INSERT INTO "c d"."t %" VALUES (2, 'b')""")
+    conn.execute('ANALYZE "c d"."t %"')
+    conn.execute("""INSERT INTO "c d"."t %" VALUES (3, 'c')""")
+    conn.execute("""UPDATE "c d"."t %" SET v = 'd' WHERE id < 3""")
+    assert consumer.changes() == Changes(rows=7, marked=False)
 
 
 def test_wider_varchar_and_numeric_still_give_rows(storage: engine_db.Connection, conn: User) -> None:

@@ -228,6 +228,19 @@ def test_update_of_one_row_that_changes_nothing_captured_writes_nothing(
     consumer.assert_exact()
 
 
+def test_update_of_a_column_that_was_added_later_writes_nothing(storage: engine_db.Connection, conn: User) -> None:
+    conn.execute("CREATE TABLE k (id integer PRIMARY KEY, v text); INSERT INTO k VALUES (1, 'a'), (2, 'b')")
+    consumer = Consumer(storage, need_of(conn, "k")).install().load()
+    conn.execute("UPDATE k SET v = 'c' WHERE id = 1")
+    assert consumer.changes().rows == 2
+    conn.execute("ALTER TABLE k ADD COLUMN unread text")
+    conn.execute("UPDATE k SET unread = 'x' WHERE id = 1")
+    conn.execute("UPDATE k SET unread = 'y'")
+    assert consumer.changes().rows == 2
+    conn.execute("UPDATE k SET v = 'd', unread = 'z'")
+    consumer.assert_exact()
+
+
 def test_update_writes_nothing_where_only_rows_are_counted(storage: engine_db.Connection, conn: User) -> None:
     conn.execute("CREATE TABLE k (id integer); INSERT INTO k SELECT generate_series(1, 9)")
     consumer = Consumer(storage, need_of(conn, "k", [])).install().load()
@@ -255,7 +268,9 @@ def test_update_of_many_rows_writes_nothing_where_a_key_shows_that_nothing_captu
 
 
 def test_a_key_that_is_none_any_more_hides_no_change(storage: engine_db.Connection, conn: User) -> None:
-    conn.execute("CREATE TABLE k (id integer PRIMARY KEY, v text); INSERT INTO k VALUES (1, 'a'), (2, 'b')")
+    conn.execute(
+        "CREATE TABLE k (id integer PRIMARY KEY, v text, unread text); INSERT INTO k VALUES (1, 'a'), (2, 'b')"
+    )
     consumer = Consumer(storage, need_of(conn, "k", ["id", "v"])).install().load()
     conn.execute("ALTER TABLE k DROP CONSTRAINT k_pkey; INSERT INTO k VALUES (1, 'a')")
     # Every old row finds an equal new one, and every new one an equal old one; still a row has turned into another.

@@ -8,6 +8,9 @@ from pgtrickle.catalog.model import Snapshot
 
 COLUMN = Column(2, 'a "b" %', 23, 23, "pg_catalog", "int4", None, None, 0)
 
+#: Of the tables that capture has not met.
+_CATALOG_JOINS = 2
+
 
 def shape(**changes: object) -> Shape:
     """A shape with one column."""
@@ -53,8 +56,29 @@ def test_snapshot_reads_what_the_server_writes() -> None:
         assert str(Snapshot.parse(text)) == text
 
 
-def test_plans_that_avoid_nested_loops_are_not_compiled() -> None:
-    # Before version 18 a disabled node costs ten billion, which is far beyond jit_above_cost: 60 ms for one row.
-    text = create_function("f_7", "BEGIN END").as_string(None)
-    assert "SET enable_nestloop = off" in text
-    assert "SET jit = off" in text
+def test_plans_of_trigger_functions_are_not_compiled() -> None:
+    # A plan that was made for ten million rows is kept, and would be compiled for each statement of one row.
+    assert "SET jit = off" in create_function("f_7", "BEGIN END").as_string(None)
+
+
+def test_rows_are_paired_by_full_joins_only() -> None:
+    # Other joins may be nested loops, which a plan made for two rows is, for a million rows too.
+    body = bodies(shape(key=("k",), alone=True), has_ancestors=False)["f_7"]
+    assert (
+        body.count("FULL JOIN") == body.count("JOIN") - body.count("LEFT JOIN old_rows AS o ON true") - _CATALOG_JOINS
+    )
+
+
+def test_the_first_part_of_a_statement_has_no_parameters() -> None:
+    # With them, PostgreSQL plans the statement anew each time.
+    body = bodies(shape(alone=True), has_ancestors=False)["f_7"]
+    assert "LIMIT 10000;" in body.split("WHILE")[0]
+    assert "own." not in body.split("WHILE")[0]
+
+
+def test_a_function_that_fires_for_one_table_asks_the_planner_for_its_columns() -> None:
+    alone, several = (bodies(shape(alone=alone), has_ancestors=False)["f_7"] for alone in (True, False))
+    assert "columns_fit('16400'::pg_catalog.regclass" in alone
+    assert "pg_typeof" not in alone
+    assert "columns_fit" not in several
+    assert 'pg_typeof("r"."a ""b"" %")' in several
