@@ -88,8 +88,8 @@ _MOST_PATIENT = 32
 
 
 def _consumed_by(plan: refresh.MemberPlan) -> int:
-    """Change rows that a refresh has consumed. Of a window that was too long for its delta not all are counted."""
-    return TRIM_AFTER if plan.action is refresh.Action.FULL else plan.changes
+    """Change rows that a refresh has consumed; where it made no delta, not all are counted, or none."""
+    return TRIM_AFTER if plan.action in (refresh.Action.FULL, refresh.Action.RECOMPUTE) else plan.changes
 
 
 class PgTrickle:

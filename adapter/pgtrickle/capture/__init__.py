@@ -12,7 +12,7 @@ from pgtrickle.capture.fingerprint import (
     fingerprint,
     partitions_changed,
 )
-from pgtrickle.capture.install import InstalledSource, install, release, renew, repair, settle
+from pgtrickle.capture.install import InstalledSource, install, narrow, release, renew, repair, settle
 from pgtrickle.capture.relations import restrictions
 from pgtrickle.capture.trim import TrimResult, let_go, rejoin, trim
 from pgtrickle.capture.uninstall import uninstall
@@ -30,6 +30,7 @@ __all__ = [
     "fingerprint",
     "install",
     "let_go",
+    "narrow",
     "output_log_of",
     "partitions_changed",
     "rejoin",

@@ -254,6 +254,14 @@ def settle(conn: db.Connection, source: Source, *, policy: db.LockPolicy | None 
     return True
 
 
+def narrow(conn: db.Connection, policy: db.LockPolicy | None = None) -> None:
+    """Capture no more than what is read, where somebody died who was about to see to that."""
+    wide = {row["id"] for row in db.fetch_all(conn, relations.QUERIES["too_wide"], dict)}
+    for source in sources.fetch_all(conn) if wide else ():
+        if source.id in wide:
+            settle(conn, source, policy=policy)
+
+
 def renew(conn: db.Connection, *, policy: db.LockPolicy | None = None) -> None:
     """Give every source the trigger functions of this engine: those of an earlier one may know less.
 

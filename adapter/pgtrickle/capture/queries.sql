@@ -100,6 +100,15 @@ SELECT pg_catalog.to_regclass(%(index)s) IS NOT NULL AS has_index, pg_catalog.pg
 FROM pg_catalog.pg_class c
 WHERE c.oid = pg_catalog.to_regclass(%(buffer)s)
 
+-- name: too_wide
+-- Sources of which more is captured than anybody reads.
+SELECT s.id
+FROM pgtrickle.sources s
+JOIN LATERAL (SELECT array_agg(c.attnum) AS columns, bool_or(d.rows) AS rows
+              FROM pgtrickle.dependencies d LEFT JOIN LATERAL pg_catalog.unnest(d.columns) AS c (attnum) ON true
+              WHERE d.source_id = s.id) n ON n.rows IS NOT NULL
+WHERE s.columns <> '{}' AND NOT (n.rows AND s.columns <@ n.columns)
+
 -- name: file_size
 SELECT pg_catalog.pg_relation_size(%(relid)s::oid)
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
 from pgtrickle import db
 from pgtrickle.catalog import access
 from pgtrickle.catalog.model import HistoryEntry
+
+
+def now(conn: db.Connection) -> datetime:
+    """The server's clock."""
+    return access.value(conn, "clock")
 
 
 def insert(conn: db.Connection, entry: HistoryEntry) -> int:

@@ -167,6 +167,9 @@ DELETE FROM pgtrickle.stages WHERE stream_table_id = %(id)s
 INSERT INTO pgtrickle.stages (stream_table_id, stage_no, strategy, output_table, state_table, log_table)
 VALUES (%(stream_table_id)s, %(stage_no)s, %(strategy)s, %(output_table)s, %(state_table)s, %(log_table)s)
 
+-- name: clock
+SELECT pg_catalog.clock_timestamp()
+
 -- name: insert_history
 INSERT INTO pgtrickle.refresh_history (stream_table_id, schema_name, table_name, refresh_no, group_id, started_at,
     finished_at, action, reason, rows_inserted, rows_updated, rows_deleted, changes, duration_ms, snapshot,
@@ -224,17 +227,22 @@ FROM pg_catalog.set_config('synchronous_commit', 'off', true) WHERE runner_id = 
 RETURNING pg_catalog.pg_current_snapshot()::text AS snapshot, pg_catalog.pg_current_xact_id()::text AS xid
 
 -- name: delete_runner
--- What it knew is kept: until then its stream tables were as their queries.
+-- What it knew is kept: until then its stream tables were as their queries. If the clock was set back, nothing is known.
 WITH gone AS (DELETE FROM pgtrickle.runners WHERE runner_id = %(runner_id)s RETURNING checked_at, unchecked)
 UPDATE pgtrickle.frontiers f SET last_refresh_at = g.checked_at, data_timestamp = greatest(data_timestamp, g.checked_at)
-FROM gone g WHERE f.last_refresh_at < g.checked_at AND f.stream_table_id <> ALL (g.unchecked)
+FROM gone g
+WHERE f.last_refresh_at < g.checked_at AND g.checked_at <= pg_catalog.clock_timestamp()
+  AND f.stream_table_id <> ALL (g.unchecked)
 
 -- name: delete_silent_runners
+-- A heartbeat of the future is one of before the clock was set back.
 DELETE FROM pgtrickle.runners
-WHERE heartbeat_at < pg_catalog.now() - pg_catalog.make_interval(secs => %(older_than_s)s)
+WHERE heartbeat_at NOT BETWEEN pg_catalog.now() - pg_catalog.make_interval(secs => %(older_than_s)s)
+                           AND pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => %(older_than_s)s)
 
 -- name: acquire_leases
--- A runner that was taken for dead gets none until it has said that it lives.
+-- A runner that was taken for dead gets none until it has said that it lives. A lease that was acquired later than now
+-- is one of before the clock was set back: it would last for ever.
 WITH me AS (
     SELECT FROM pgtrickle.runners WHERE runner_id = %(runner_id)s FOR KEY SHARE
 ), wanted AS (
@@ -244,6 +252,7 @@ WITH me AS (
 ), takeable AS (
     SELECT l.stream_table_id AS id FROM pgtrickle.leases l JOIN wanted w ON w.id = l.stream_table_id
     WHERE l.runner_id = %(runner_id)s OR l.expires_at < pg_catalog.now()
+       OR l.acquired_at > pg_catalog.clock_timestamp() + interval '1 second'
     ORDER BY l.stream_table_id FOR UPDATE OF l SKIP LOCKED
 ), taken AS (
     UPDATE pgtrickle.leases l
@@ -322,6 +331,7 @@ LEFT JOIN pgtrickle.stream_tables st ON true
 LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = st.relid
 LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
 LEFT JOIN pgtrickle.leases l ON l.stream_table_id = st.id
+     AND l.acquired_at <= pg_catalog.clock_timestamp() + interval '1 second'
 LEFT JOIN LATERAL (
     SELECT array_agg(DISTINCT p.kind) AS kinds,
            array_agg(DISTINCT p.source_id) FILTER (WHERE p.source_id IS NOT NULL) AS source_ids,
@@ -334,7 +344,8 @@ LEFT JOIN LATERAL (
 ORDER BY st.id
 
 -- name: count_live_runners
-SELECT count(*) FROM pgtrickle.runners WHERE heartbeat_at > pg_catalog.now() - interval '1 minute'
+SELECT count(*) FROM pgtrickle.runners
+WHERE heartbeat_at BETWEEN pg_catalog.now() - interval '1 minute' AND pg_catalog.clock_timestamp() + interval '1 minute'
 
 -- name: fetch_health_tables
 SELECT pg_catalog.format('%%I.%%I', coalesce(n.nspname, st.schema_name), coalesce(c.relname, st.table_name)) AS name,

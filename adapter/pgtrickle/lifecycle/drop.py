@@ -135,7 +135,7 @@ def discard_by_id(session: Session, stream_table_id: int) -> None:
 
 
 def finish_drops(session: Session, policy: db.LockPolicy | None = None) -> None:
-    """Finish what somebody began who died: drops, releases, and the logs of those whose last dependent went so.
+    """Finish what somebody began who died: drops, releases, and the logs and captured columns that nobody reads now.
 
     Nobody has to be dead: everything here may be done twice, and at the same time.
     """
@@ -146,6 +146,7 @@ def finish_drops(session: Session, policy: db.LockPolicy | None = None) -> None:
                 session, stream_table, "dropped" if stream_table.status_reason == _DROPPING else "released"
             )
     drop_idle_logs(session.conn, [row["id"] for row in db.fetch_all(session.conn, QUERIES["idle_logs"], dict)])
+    capture.narrow(session.conn, policy)
 
 
 def drop_idle_logs(conn: db.Connection, stream_table_ids: Sequence[int]) -> None:

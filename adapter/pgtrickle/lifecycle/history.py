@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
-
 from pgtrickle.catalog import history
 from pgtrickle.catalog.model import HistoryEntry, StreamTable
 from pgtrickle.refresh import Session
@@ -17,7 +15,8 @@ def record_definition(session: Session, stream_table: StreamTable, reason: str) 
         stream_table: to which.
         reason: what, in a few words.
     """
-    now = datetime.now(timezone.utc)
+    # All times in the catalog are the server's: ours may be another one.
+    now = history.now(session.conn)
     history.insert(
         session.conn,
         HistoryEntry(

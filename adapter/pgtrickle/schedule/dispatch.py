@@ -123,7 +123,7 @@ class Dispatcher:
         now = time.monotonic()
         passed, self._clock = timedelta(seconds=now - self._clock), now
         if self._situation is None or now >= self._reload_at:
-            idle = self._watch.beat(conn)
+            idle = self._watch.beat(conn, self._situation and self._situation.later(passed).now)
             if self._situation is None or not idle or self._touched:
                 self._calm_until = None
                 self._reload(conn)

@@ -17,6 +17,8 @@ from pgtrickle.schedule.text import next_due
 DEFAULT_PERIOD = timedelta(seconds=1)
 #: ``continuous`` cannot be told by changes when a source is one that no trigger can watch: it is looked at this often.
 UNWATCHED_PERIOD = timedelta(seconds=1)
+#: What was refreshed later than now, and by more than this, was refreshed before somebody set the server's clock back.
+CLOCK_TOLERANCE = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,9 @@ def _wanted(state: TableState, period: timedelta | None, now: datetime) -> tuple
     last = state.last_refresh
     if last is None or not state.populated:
         return now, "never loaded"
+    if last > now + CLOCK_TOLERANCE and not state.quiet:
+        # How old it is nobody knows; if it waited for its time, it would wait for as long as the clock was set back.
+        return now, "the server's clock was set back since its last refresh"
     if period == timedelta(0):
         if not state.watched:
             return last + UNWATCHED_PERIOD, "continuous, with a source that cannot be watched"

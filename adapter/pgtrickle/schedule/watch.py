@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 from pgtrickle import db
 from pgtrickle.catalog import runners
 from pgtrickle.catalog.model import Snapshot
 from pgtrickle.errors import LockTimeout
 from pgtrickle.schedule import housekeeping
+from pgtrickle.schedule.due import CLOCK_TOLERANCE
 from pgtrickle.schedule.housekeeping import Identity
 from pgtrickle.schedule.situation import Situation
 
@@ -17,6 +19,8 @@ from pgtrickle.schedule.situation import Situation
 PROOF_SECONDS = 10.0
 #: ... in this many stream tables at a time, so that thousands of them take turns.
 PROOFS_AT_ONCE = 10
+#: A message may be on its way for so long.
+_SLOW = timedelta(seconds=1)
 
 
 class Watch:
@@ -34,10 +38,16 @@ class Watch:
         self._proven: dict[int, float] = {}
         self._suspects: set[int] = set()
 
-    def beat(self, conn: db.Connection) -> bool:
-        """Say that the runner is alive; whether nothing has happened since the last time."""
+    def beat(self, conn: db.Connection, expected: datetime | None = None) -> bool:
+        """Say that the runner is alive; whether nothing has happened since the last time.
+
+        Args:
+            conn: the runner's own connection.
+            expected: what the server's clock should show by now; if it was set, something has happened.
+        """
         found = housekeeping.beat(conn, self._me, self._known)
-        same = found.snapshot == self._known
+        was_set = expected is not None and abs(found.now - expected) > _SLOW + CLOCK_TOLERANCE
+        same = found.snapshot == self._known and not was_set
         if not same:
             self._moved_at = time.monotonic()
         self._known = self._polled = after(found.snapshot, found.xid)

@@ -79,6 +79,47 @@ def test_refreshes_go_on_exactly_where_they_were_after_a_crash(own_server, oracl
 
 
 @pytest.mark.newest_only
+def test_a_transaction_that_survives_the_crash_which_empties_what_it_wrote_to_leaves_nothing_behind(own_server, oracle):
+    queries = {
+        "s": "SELECT k, count(*) AS n FROM u GROUP BY k",
+        "parts": "SELECT id FROM p",
+        "young": "SELECT id FROM c",
+    }
+    dsn = own_server.dsn()
+    with psycopg.connect(dsn, autocommit=True) as conn, PgTrickle.connect(dsn) as engine:
+        conn.execute("CREATE UNLOGGED TABLE u (id int, k int)")
+        conn.execute("CREATE TABLE p (id int, k int) PARTITION BY LIST (k)")
+        conn.execute("CREATE UNLOGGED TABLE p_1 PARTITION OF p FOR VALUES IN (1)")
+        conn.execute("CREATE TABLE p_2 PARTITION OF p FOR VALUES IN (2)")
+        conn.execute("CREATE TABLE c (id int)")
+        conn.execute("CREATE UNLOGGED TABLE c_1 () INHERITS (c)")
+        engine.install()
+        for table in ("u", "p"):
+            conn.execute(f"INSERT INTO {table} SELECT n, 1 + n % 2 FROM generate_series(1, 20) n".encode())
+        conn.execute("INSERT INTO c_1 VALUES (1); INSERT INTO c VALUES (2)")
+        for name, query in queries.items():
+            engine.create_stream_table(name, query, refresh_mode="DIFFERENTIAL")
+        for number in range(3):
+            with psycopg.connect(dsn) as prepared:
+                prepared.execute(f"INSERT INTO u VALUES (100, {number})".encode())
+                prepared.execute("DELETE FROM u WHERE id = %s", [number])
+                prepared.execute("INSERT INTO p VALUES (100, 1), (100, 2); INSERT INTO c_1 VALUES (100)")
+                prepared.execute(f"PREPARE TRANSACTION 'p{number}'".encode())
+        own_server.crash()
+    own_server.restart()
+    with psycopg.connect(dsn, autocommit=True) as conn, PgTrickle.connect(dsn) as engine:
+        for ending in ("SELECT 0", "COMMIT PREPARED 'p0'", "ROLLBACK PREPARED 'p1'", "COMMIT PREPARED 'p2'"):
+            conn.execute(ending.encode())
+            conn.execute("INSERT INTO u VALUES (3, 3); INSERT INTO p VALUES (3, 1); INSERT INTO c_1 VALUES (3)")
+            for name, query in queries.items():
+                engine.refresh_stream_table(name)
+                oracle(conn, name, query)
+        conn.execute("INSERT INTO u VALUES (4, 3); INSERT INTO p VALUES (4, 1); INSERT INTO c_1 VALUES (4)")
+        assert {engine.refresh_stream_table(name).action for name in queries} == {"DIFFERENTIAL"}
+        assert all(engine.verify(name).proven for name in queries)
+
+
+@pytest.mark.newest_only
 def test_what_a_runner_did_without_waiting_for_the_disk_is_done_again_after_a_crash(own_server, oracle):
     dsn = own_server.dsn()
     with psycopg.connect(dsn, autocommit=True) as conn:

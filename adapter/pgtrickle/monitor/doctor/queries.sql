@@ -165,7 +165,8 @@ WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 
 
 -- name: dead_runner
 SELECT r.runner_id AS object_name, r.heartbeat_at::timestamp(0)::text AS detail, r.runner_id AS target
-FROM pgtrickle.runners r WHERE r.heartbeat_at < now() - interval '10 minutes'
+FROM pgtrickle.runners r
+WHERE r.heartbeat_at NOT BETWEEN now() - interval '10 minutes' AND clock_timestamp() + interval '10 minutes'
 
 -- name: other_version
 SELECT r.runner_id AS object_name, r.engine_version AS detail, NULL AS target
