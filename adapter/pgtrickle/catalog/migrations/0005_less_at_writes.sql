@@ -43,3 +43,260 @@ BEGIN
     RETURN (SELECT count(*) FROM pg_inherits AS i WHERE i.inhparent = ANY (parents::oid[]));
 END
 $$;
+
+-- The server's clock may be set back: what was noted of a later time than now says nothing about how old content is, or who
+-- is alive. `now()` is when a transaction began, so that what others have done since may be later: the clock itself is asked.
+CREATE OR REPLACE VIEW pgtrickle.stream_tables_info AS
+SELECT st.id, coalesce(n.nspname, st.schema_name) AS schema, coalesce(c.relname, st.table_name) AS name, st.relid, st.status, st.status_reason,
+       st.requested_mode, st.effective_mode AS mode, st.mode_reason, st.schedule, st.is_populated,
+       st.recompute_reason, st.consecutive_errors, st.last_error ->> 'message' AS last_error, st.retry_at,
+       f.refresh_no, greatest(f.data_timestamp, k.checked_at) AS data_timestamp, f.last_refresh_at,
+       now() - greatest(p.last_refresh_at, k.checked_at) AS staleness,
+       CASE WHEN st.schedule_seconds IS NULL THEN NULL
+            ELSE coalesce(extract(epoch FROM now() - greatest(p.last_refresh_at, k.checked_at))
+                          > 2 * st.schedule_seconds, true)
+       END AS stale,
+       st.query, st.created_at, st.altered_at
+FROM pgtrickle.stream_tables st
+LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id
+LEFT JOIN LATERAL (
+    SELECT f.last_refresh_at WHERE f.last_refresh_at <= clock_timestamp() + interval '1 second') p ON true
+LEFT JOIN LATERAL (
+    SELECT max(r.checked_at) AS checked_at FROM pgtrickle.runners r
+    WHERE st.id <> ALL (r.unchecked) AND f.last_refresh_at IS NOT NULL
+      AND r.checked_at <= clock_timestamp() + interval '1 second') k ON true
+LEFT JOIN pg_catalog.pg_class c ON c.oid = st.relid
+LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;
+
+CREATE OR REPLACE VIEW pgtrickle.quick_health AS
+SELECT count(*) AS total_stream_tables,
+       count(*) FILTER (WHERE status = 'ACTIVE') AS active_tables,
+       count(*) FILTER (WHERE status = 'ERROR' OR consecutive_errors > 0) AS error_tables,
+       count(*) FILTER (WHERE status = 'SUSPENDED') AS suspended_tables,
+       count(*) FILTER (WHERE stale) AS stale_tables,
+       count(*) FILTER (WHERE NOT is_populated) AS unpopulated_tables,
+       (SELECT count(*) FROM pgtrickle.runners
+        WHERE heartbeat_at BETWEEN now() - interval '1 minute' AND clock_timestamp() + interval '1 minute') AS live_runners,
+       CASE WHEN count(*) = 0 THEN 'EMPTY'
+            WHEN bool_or(status IN ('SUSPENDED', 'ERROR')) THEN 'CRITICAL'
+            WHEN bool_or(coalesce(stale, false) OR consecutive_errors > 0 OR NOT is_populated) THEN 'WARNING'
+            ELSE 'OK' END AS status
+FROM pgtrickle.stream_tables_info;
+
+-- A transaction that was prepared before a crash is committed after it, and what it wrote to UNLOGGED tables is gone: its
+-- change rows are not. So the canary, which says that no crash was, also names the transactions that were begun before it
+-- was planted and are not over: when one of them ends, what reads UNLOGGED tables is recomputed.
+ALTER TABLE pgtrickle.canary ADD COLUMN planted xid8 NOT NULL DEFAULT pg_current_xact_id();
+
+-- NULL: nobody has planted one since the crash.
+CREATE FUNCTION pgtrickle.canary() RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT c.token || coalesce((SELECT string_agg(concat(' ', x.x), '') FROM pg_snapshot_xip(pg_current_snapshot()) AS x (x)
+                                WHERE x.x < c.planted), '')
+    FROM pgtrickle.canary c
+$$;
+
+CREATE OR REPLACE FUNCTION pgtrickle.fingerprint(stream_table_ids bigint[])
+RETURNS TABLE (stream_table_id bigint, facts jsonb)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT f.stream_table_id, jsonb_build_object(
+        'cluster', (SELECT s.system_identifier || '/' || d.oid FROM pg_control_system() s, pg_database d
+                    WHERE d.datname = current_database()),
+        'xmax', pg_snapshot_xmax(pg_current_snapshot())::text,
+        'frontier_xmax', pg_snapshot_xmax(f.snapshot)::text,
+        'canary', pgtrickle.canary(),
+        'relations', coalesce((
+            SELECT jsonb_object_agg(d.relid::text, jsonb_build_object(
+                'kind', d.kind,
+                'recorded_name', format('%I.%I', d.schema_name, d.object_name),
+                'name', CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END,
+                'named', to_regclass(format('%I.%I', d.schema_name, d.object_name))::oid::text,
+                'relkind', c.relkind,
+                -- A crash that empties one partition or child has changed the whole.
+                'persistence', CASE WHEN (c.relkind = 'p' OR c.relhassubclass) AND EXISTS (
+                    SELECT FROM pgtrickle.source_tables t JOIN pg_class p ON p.oid = t.relid
+                    WHERE t.source_id = d.source_id AND t.place = 'own' AND p.relpersistence = 'u')
+                    THEN 'u' ELSE c.relpersistence END,
+                'row_security', c.relrowsecurity::text || c.relforcerowsecurity::text,
+                'columns', coalesce((
+                    SELECT jsonb_object_agg(a.attnum::text, jsonb_build_object(
+                        'name', a.attname, 'type', a.atttypid::text, 'typmod', a.atttypmod,
+                        'collation', a.attcollation::text, 'not_null', a.attnotnull,
+                        -- Another expression of a virtual column changes all values, and nothing is written.
+                        'generated', CASE a.attgenerated WHEN 'v' THEN 'v ' || (
+                            SELECT pg_get_expr(g.adbin, g.adrelid) FROM pg_attrdef g
+                            WHERE g.adrelid = a.attrelid AND g.adnum = a.attnum) ELSE a.attgenerated::text END,
+                        'dropped', a.attisdropped, 'xmin', a.xmin::text,
+                        -- A partition or child may be given an expression of its own, which rewrites it alone.
+                        'below', CASE a.attgenerated WHEN 's' THEN (
+                            SELECT jsonb_object_agg(b.attrelid::text, b.xmin::text)
+                            FROM pgtrickle.source_tables t JOIN pg_attribute b ON b.attrelid = t.relid
+                            WHERE t.source_id = d.source_id AND t.relid <> d.relid AND b.attname = a.attname) END))
+                    FROM pg_attribute a WHERE a.attrelid = d.relid AND a.attnum = ANY (d.columns)), '{}'),
+                'keys', coalesce((
+                    SELECT jsonb_agg(k.columns ORDER BY k.columns)
+                    FROM (SELECT DISTINCT i.indkey::text || '/' || i.indnkeyatts AS columns FROM pg_index i
+                          WHERE i.indrelid = d.relid AND i.indisunique AND i.indisvalid AND i.indimmediate
+                            AND i.indpred IS NULL AND i.indexprs IS NULL
+                            -- A unique index of an inheritance parent says nothing about the rows of its children.
+                            AND (c.relkind = 'p' OR NOT EXISTS (
+                                SELECT FROM pg_inherits h WHERE h.inhparent = d.relid))) k), '[]'),
+                'family', CASE WHEN c.relkind = 'p' THEN (
+                    SELECT string_agg(t.relid::oid::text, ' ' ORDER BY t.relid::oid) FROM pg_partition_tree(c.oid) t) END,
+                -- tableoid is shown as a name: OIDs with the names that the tables of the family have.
+                'members', CASE WHEN -6 = ANY (d.columns) THEN (
+                    SELECT jsonb_object_agg(p.oid::text, format('%I.%I', m.nspname, p.relname))
+                    FROM pgtrickle.source_tables t JOIN pg_class p ON p.oid = t.relid
+                    JOIN pg_namespace m ON m.oid = p.relnamespace
+                    WHERE t.source_id = d.source_id AND t.place = 'own') END,
+                'files', coalesce((
+                    SELECT string_agg(p.relfilenode::text, ' ' ORDER BY p.oid)
+                    FROM pgtrickle.source_tables t JOIN pg_class p ON p.oid = t.relid
+                    WHERE t.source_id = d.source_id), c.relfilenode::text),
+                'generation', s.generation,
+                'captured', s.id IS NULL OR (
+                    s.partition_constraint IS NOT DISTINCT FROM
+                        CASE WHEN c.relispartition THEN pg_get_partition_constraintdef(c.oid) END
+                    AND NOT EXISTS (
+                        SELECT FROM pgtrickle.source_tables t CROSS JOIN jsonb_each_text(t.triggers) r
+                        LEFT JOIN pg_trigger g ON g.tgrelid = t.relid AND g.tgname = r.key
+                        LEFT JOIN pg_proc p ON p.oid = g.tgfoid
+                        WHERE t.source_id = s.id AND concat(g.xmin, ':', p.xmin) <> r.value)
+                    AND EXISTS (
+                        SELECT FROM pg_class b
+                        WHERE b.relname = concat('b_', s.id)::name
+                          AND b.relnamespace = to_regnamespace('pgtrickle_changes'))
+                    AND NOT EXISTS (
+                        WITH RECURSIVE own AS (
+                            SELECT d.relid
+                            UNION
+                            SELECT i.inhrelid FROM own o
+                            JOIN pg_inherits i ON i.inhparent = o.relid AND NOT i.inhdetachpending
+                        ), above AS (
+                            SELECT o.relid FROM own o
+                            UNION
+                            SELECT i.inhparent FROM above a
+                            JOIN pg_inherits i ON i.inhrelid = a.relid AND NOT i.inhdetachpending
+                        )
+                        SELECT FROM above a FULL JOIN (
+                            SELECT t.relid, t.attached FROM pgtrickle.source_tables t WHERE t.source_id = s.id) t
+                            ON t.relid = a.relid
+                        WHERE a.relid IS NULL OR t.relid IS NULL OR t.attached <> coalesce((
+                            SELECT string_agg(i.inhparent || ':' || i.xmin, ' ' ORDER BY i.inhparent)
+                            FROM pg_inherits i WHERE i.inhrelid = a.relid AND NOT i.inhdetachpending), ''))
+                    AND (s.trigger_level = 'row') = EXISTS (
+                        SELECT FROM pgtrickle.source_tables t JOIN pg_subscription_rel r ON r.srrelid = t.relid
+                        WHERE t.source_id = s.id AND t.place = 'own'))))
+            FROM pgtrickle.dependencies d
+            LEFT JOIN pg_class c ON c.oid = d.relid
+            LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+            LEFT JOIN pgtrickle.sources s ON s.id = d.source_id
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind IN ('table', 'stream_table', 'uncaptured')), '{}'),
+        -- Also the names of columns, so that they can be followed when they are renamed.
+        'views', coalesce((
+            SELECT jsonb_object_agg(v.name, jsonb_build_object(
+                'text', pg_get_viewdef(v.oid), 'oid', v.oid::bigint, 'columns', (
+                    SELECT jsonb_object_agg(a.attnum::text, a.attname) FROM pg_attribute a
+                    WHERE a.attrelid = v.oid AND a.attnum > 0)))
+            FROM pgtrickle.dependencies d
+            CROSS JOIN LATERAL (SELECT format('%I.%I', d.schema_name, d.object_name)) AS n (name)
+            CROSS JOIN LATERAL (SELECT n.name, to_regclass(n.name)::oid) AS v (name, oid)
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind = 'view'), '{}'),
+        'functions', coalesce((
+            SELECT jsonb_object_agg(d.relid::text, jsonb_build_array(
+                d.object_name, p.prosrc, p.probin, p.provolatile, p.proisstrict, p.proconfig, p.prolang::text,
+                pg_get_function_sqlbody(p.oid), jsonb_build_array(n.nspname, p.proname), p.oid IS NOT NULL))
+            FROM pgtrickle.dependencies d LEFT JOIN pg_proc p ON p.oid = d.relid
+            LEFT JOIN pg_namespace n ON n.oid = p.pronamespace
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind = 'function'), '{}'),
+        'types', coalesce((
+            SELECT jsonb_object_agg(d.relid::text, (
+                SELECT coalesce(jsonb_agg(e.enumlabel ORDER BY e.enumsortorder), '[]')
+                FROM pg_enum e WHERE e.enumtypid = d.relid))
+            FROM pgtrickle.dependencies d
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind = 'type'), '{}'),
+        -- The stream table itself.
+        'own', (
+            SELECT jsonb_build_object(
+                'name', CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END,
+                'persistence', c.relpersistence,
+                'guard', (SELECT g.xmin::text FROM pg_trigger g
+                          WHERE g.tgrelid = st.relid AND g.tgname = 'pgtrickle_guard'),
+                'columns', (
+                    SELECT jsonb_object_agg(a.attnum::text, jsonb_build_array(
+                        a.attname, a.atttypid::text, a.atttypmod, a.attcollation::text))
+                    FROM pg_attribute a WHERE a.attrelid = st.relid AND a.attnum > 0 AND NOT a.attisdropped))
+            FROM pgtrickle.stream_tables st
+            LEFT JOIN pg_class c ON c.oid = st.relid
+            LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE st.id = f.stream_table_id))
+    FROM pgtrickle.frontiers f
+    WHERE f.stream_table_id = ANY (stream_table_ids)
+    ORDER BY f.stream_table_id;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION pgtrickle.versions(ids bigint[])
+RETURNS text[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    RETURN ARRAY (
+        SELECT concat(current_user, ' ', st.xmin, ' ', c.xmin, ' ', n.xmin, ' ', pg_get_userbyid(c.relowner), ' ',
+                      (SELECT array_agg(a.xmin) FROM pg_attribute a WHERE a.attrelid = st.relid AND a.attnum > 0), ' ',
+                      (SELECT array_agg(g.xmin) FROM pg_trigger g WHERE g.tgrelid = st.relid), ' ')
+               || read.versions
+        FROM unnest(ids) WITH ORDINALITY AS u (id, position)
+        LEFT JOIN (pgtrickle.stream_tables st
+                   JOIN pg_class c ON c.oid = st.relid
+                   JOIN pg_namespace n ON n.oid = c.relnamespace)
+               ON st.id = u.id AND st.fingerprint
+                  - '{cluster,xmax,frontier_xmax,canary,relations,views,functions,types,own}'::text[] = '{}'
+        LEFT JOIN LATERAL (
+            SELECT CASE WHEN bool_and(e.version IS NOT NULL) THEN string_agg(e.version, ';') END AS versions
+            FROM (
+                SELECT concat(d.xmin, ' ') || CASE d.kind
+                    WHEN 'view' THEN (
+                        SELECT concat(v.oid, ' ', (SELECT array_agg(a.xmin) FROM pg_attribute a
+                                                   WHERE a.attrelid = v.oid AND a.attnum > 0), ' ') || pg_get_viewdef(v.oid)
+                        FROM (SELECT to_regclass(format('%I.%I', d.schema_name, d.object_name))::oid) AS v (oid))
+                    -- A body that was parsed at once is printed by the names of what it uses.
+                    WHEN 'function' THEN (
+                        SELECT concat(p.xmin, ' ', m.xmin)
+                        FROM pg_proc p JOIN pg_namespace m ON m.oid = p.pronamespace
+                        WHERE p.oid = d.relid AND p.prosqlbody IS NULL)
+                    WHEN 'type' THEN (
+                        SELECT coalesce(array_agg(l.xmin)::text, '') FROM pg_enum l WHERE l.enumtypid = d.relid)
+                    ELSE (
+                        SELECT concat(r.xmin, ' ', m.xmin, ' ',
+                                      to_regclass(format('%I.%I', d.schema_name, d.object_name))::oid, ' ',
+                                      (SELECT array_agg(i.xmin) FROM pg_index i WHERE i.indrelid = d.relid), ' ',
+                                      (SELECT array_agg(concat(g.xmin, ' ', p.xmin))
+                                       FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
+                                       WHERE g.tgrelid = d.relid), ' ',
+                                      to_regclass(concat('pgtrickle_changes.b_', d.source_id))::oid, ' ',
+                                      (SELECT s.xmin FROM pgtrickle.sources s WHERE s.id = d.source_id), ' ',
+                                      (SELECT array_agg(t.xmin) FROM pgtrickle.source_tables t
+                                       WHERE t.source_id = d.source_id), ' ',
+                                      CASE r.relpersistence WHEN 'u' THEN pgtrickle.canary() END, ' ')
+                               || (SELECT CASE WHEN bool_and(a.attgenerated = '') IS NOT FALSE
+                                               THEN concat(array_agg(a.xmin)) END
+                                   FROM pg_attribute a
+                                   WHERE a.attrelid = d.relid AND a.attnum = ANY (d.columns))
+                        FROM pg_class r
+                        JOIN pg_namespace m ON m.oid = r.relnamespace
+                        -- Families have many rows in many places.
+                        WHERE r.oid = d.relid AND r.relkind <> 'p' AND NOT r.relispartition AND NOT r.relhassubclass
+                          AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = d.relid)
+                          AND NOT EXISTS (SELECT FROM pg_subscription_rel b WHERE b.srrelid = d.relid))
+                    END AS version
+                FROM pgtrickle.dependencies d WHERE d.stream_table_id = st.id) AS e) AS read ON true
+        ORDER BY u.position);
+END
+$$;
