@@ -330,14 +330,15 @@ def _determinised(found: _Compilation) -> str:
     }
     loose = any(
         attribute.type.equality is not Equality.EXACT
-        for facts in found.described.values()
-        for attribute in facts.attributes
+        for relation in found.described.values()
+        for attribute in relation.attributes
     )
-    keys = {name: facts.keys for name, facts in found.described.items()}
+    keys = {name: relation.keys for name, relation in found.described.items()}
+    facts = Expressions(Facts(found.described, by_name(found.functions)), Names())
     for texts in (Texts.BEHIND if loose else Texts.NEVER, Texts.INSTEAD):
         stmt = parse_query(found.probe.canonical)
         expanded = expand_views(stmt, views)
-        ordered = determinise(stmt, texts=texts, keys=keys)
+        ordered = determinise(stmt, facts.is_aggregate, texts=texts, keys=keys)
         if not (expanded or ordered):
             return found.probe.canonical
         try:

@@ -7,13 +7,16 @@ so the order is made total. Rows that are equal in everything that is added are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from enum import Enum
 
 from pglast import ast, enums
 
 from pgtrickle.parse.copies import Keys, may_repeat, number_copies, own_refs
+from pgtrickle.parse.inherited_order import inherited_order, takes_rows_as_they_come
+from pgtrickle.parse.json_constructs import settle_json
+from pgtrickle.parse.limits import drop_void_limits
 from pgtrickle.parse.tree import function_name, walk
 
 
@@ -55,11 +58,18 @@ _FRAME_DEFAULT = 0x00422
 _FRAME_EXCLUDES_PEERS = 0x30000
 
 
-def determinise(stmt: ast.SelectStmt, *, texts: Texts = Texts.NEVER, keys: Keys | None = None) -> bool:
+def determinise(
+    stmt: ast.SelectStmt,
+    is_aggregate: Callable[[ast.Node], bool],
+    *,
+    texts: Texts = Texts.NEVER,
+    keys: Keys | None = None,
+) -> bool:
     """Make all orders total, in place.
 
     Args:
         stmt: the query, views expanded.
+        is_aggregate: tells calls of aggregates.
         keys: of tables by schema and name: sets of columns that no two rows share.
         texts: whether to order by the text of what is added too: behind it, if equal values may look different; in its
             place, for types that have no order (json, xml, point ...).
@@ -67,21 +77,24 @@ def determinise(stmt: ast.SelectStmt, *, texts: Texts = Texts.NEVER, keys: Keys 
     Returns:
         Whether anything was changed.
     """
-    changed = False
+    changed = drop_void_limits(stmt) | settle_json(stmt)
     for node in list(walk(stmt, into_subqueries=True)):
         if isinstance(node, ast.SelectStmt):
+            changed |= _inherit(node, is_aggregate)
             changed |= _windows(node, texts, keys or {})
             changed |= _picks(node, texts)
     for node in list(walk(stmt, into_subqueries=True)):
-        if isinstance(node, ast.FuncCall):
+        if isinstance(node, ast.FuncCall | ast.JsonArrayAgg):
             changed |= _aggregate(node, texts)
         elif isinstance(node, ast.SubLink) and node.subLinkType == enums.SubLinkType.ARRAY_SUBLINK:
-            changed |= _array(node.subselect, texts)
+            changed |= _array(node.subselect, is_aggregate, texts)
     return changed
 
 
-def _array(stmt: ast.SelectStmt, texts: Texts) -> bool:
+def _array(stmt: ast.SelectStmt, is_aggregate: Callable[[ast.Node], bool], texts: Texts) -> bool:
     """ARRAY(...): the elements in the order of the query, then by themselves."""
+    if not stmt.sortClause and takes_rows_as_they_come(stmt, is_aggregate):
+        stmt.sortClause = inherited_order(stmt) or None
     if stmt.limitCount is not None or stmt.limitOffset is not None or stmt.lockingClause:
         return False  # a total order already
     if stmt.op != enums.SetOperation.SETOP_NONE or stmt.distinctClause:
@@ -92,16 +105,61 @@ def _array(stmt: ast.SelectStmt, texts: Texts) -> bool:
     return changed
 
 
-def _aggregate(call: ast.FuncCall, texts: Texts) -> bool:
+def _inherit(stmt: ast.SelectStmt, is_aggregate: Callable[[ast.Node], bool]) -> bool:
+    """Where the order is free, the rows come as the only item of FROM is ordered."""
+    calls = [node for node in _own_nodes((stmt.targetList, stmt.havingClause, stmt.sortClause)) if _is_sensitive(node)]
+    free = [call for call in map(_ordered_part, calls) if not call.agg_order]
+    windows = [
+        node
+        for node in _own_nodes((stmt.targetList, stmt.sortClause))
+        if isinstance(node, ast.FuncCall) and node.over is not None and _is_bare(node.over)
+    ]
+    numbering = [node.over for node in windows if _tells_peers_apart(node, node.over)]
+    picks = _is_limited(stmt) and takes_rows_as_they_come(stmt, is_aggregate)
+    order = inherited_order(stmt) if free or numbering or picks else ()
+    if not order:
+        return False
+    for call in free:
+        call.agg_order = tuple(map(copy, order))
+    for window in numbering:
+        window.orderClause = tuple(map(copy, order))
+    if picks:
+        stmt.sortClause = tuple(map(copy, order))
+    return True
+
+
+def _is_limited(stmt: ast.SelectStmt) -> bool:
+    return not stmt.sortClause and (stmt.limitCount is not None or stmt.limitOffset is not None)
+
+
+def _is_bare(window: ast.WindowDef) -> bool:
+    """Whether a window without a name and a frame leaves the order of its rows free."""
+    return window.name is None and window.refname is None and not window.orderClause
+
+
+def _is_sensitive(call: ast.Node) -> bool:
+    """Whether a call is that of an aggregate whose order is free or may go on."""
+    if isinstance(call, ast.JsonArrayAgg):
+        return call.constructor.over is None
+    if not isinstance(call, ast.FuncCall) or call.over is not None or call.agg_distinct or call.agg_within_group:
+        return False
     schema, name = function_name(call)
-    if schema != "pg_catalog" or name not in ORDER_SENSITIVE:
+    return schema == "pg_catalog" and name in ORDER_SENSITIVE
+
+
+def _ordered_part(call: ast.Node) -> ast.FuncCall | ast.JsonAggConstructor:
+    return call.constructor if isinstance(call, ast.JsonArrayAgg) else call
+
+
+def _aggregate(call: ast.FuncCall | ast.JsonArrayAgg, texts: Texts) -> bool:
+    if not _is_sensitive(call):
         return False
-    if call.over is not None or call.agg_distinct or call.agg_within_group:
-        return False
-    arguments = tuple(a for a in call.args or () if any(isinstance(inner, ast.ColumnRef) for inner in walk(a)))
-    order = _extended(call.agg_order, arguments, texts)
-    changed = order != (call.agg_order or ())
-    call.agg_order = order or None
+    args = (call.arg.raw_expr,) if isinstance(call, ast.JsonArrayAgg) else call.args or ()
+    arguments = tuple(a for a in args if any(isinstance(inner, ast.ColumnRef) for inner in walk(a)))
+    ordered = _ordered_part(call)
+    order = _extended(ordered.agg_order, arguments, texts)
+    changed = order != (ordered.agg_order or ())
+    ordered.agg_order = order or None
     return changed
 
 

@@ -12,7 +12,8 @@ from copy import deepcopy
 from pglast import ast, enums
 
 from pgtrickle.parse.expression import Expressions, split_and
-from pgtrickle.parse.tree import function_name, walk
+from pgtrickle.parse.outer_aggregates import free_refs, names_in
+from pgtrickle.parse.tree import function_name, returns_sets, walk
 
 #: Lifts the subqueries of a part that is evaluated only if some conditions are met.
 Lift = Callable[[ast.Node, tuple[ast.Node, ...]], ast.Node]
@@ -31,6 +32,7 @@ _SAFE_FUNCTIONS = frozenset(
     | {"first_value", "last_value"}
 )
 _TEXTS = frozenset({"text", "varchar", "bpchar"})
+_TIMESTAMP = 1114
 
 
 def lift_branches(node: Branching, lift: Lift) -> None:
@@ -109,24 +111,43 @@ def _may_raise(node: ast.Node) -> bool:
 
 
 def _is_at_most_one(query: ast.SelectStmt, expressions: Expressions) -> bool:
-    """Whether a query has at most one row: it aggregates everything, takes one, or looks it up by a key."""
-    if query.op != enums.SetOperation.SETOP_NONE:
-        return False
+    """Whether a query has at most one row, or takes one."""
     limit = query.limitCount
     if isinstance(limit, ast.A_Const) and isinstance(limit.val, ast.Integer) and limit.val.ival <= 1:
-        return True
+        return query.op == enums.SetOperation.SETOP_NONE
+    return at_most_one(query, expressions)
+
+
+def at_most_one(query: ast.SelectStmt, expressions: Expressions) -> bool:
+    """Whether a query has at most one row before its LIMIT: it aggregates everything, or looks it up by a key."""
+    if query.op != enums.SetOperation.SETOP_NONE:
+        return False
     if query.valuesLists:
         return len(query.valuesLists) == 1
-    if any(isinstance(n, ast.FuncCall) and expressions.returns_set(n) for n in walk(query.targetList)):
+    clauses = (query.targetList, query.sortClause)
+    if returns_sets((*clauses, query.groupClause), expressions.returns_set):
         return False
-    if not query.groupClause and expressions.has_aggregate((query.targetList, query.havingClause)):
+    sets = tuple(node for node in query.groupClause or () if isinstance(node, ast.GroupingSet))
+    if any(one.kind != enums.GroupingSetKind.GROUPING_SET_EMPTY for one in sets):
+        return False
+    whole = query.havingClause or any(is_own_aggregate(node, query, expressions) for node in walk(clauses))
+    if len(sets) == len(query.groupClause or ()) and (whole or sets):
         return True
     return not query.fromClause or _is_look_up(query, expressions)
 
 
+def is_own_aggregate(node: ast.Node, query: ast.SelectStmt, expressions: Expressions) -> bool:
+    """Whether this is an aggregate of the query itself: one that reads only outer columns is of the query around it."""
+    if not expressions.is_aggregate(node):
+        return False
+    refs = free_refs(node)
+    own = names_in(query.fromClause)
+    return not refs or any(len(ref.fields) == 1 or ref.fields[-2].sval in own for ref in refs)
+
+
 def _is_look_up(query: ast.SelectStmt, expressions: Expressions) -> bool:
     item = query.fromClause[0] if len(query.fromClause) == 1 else None
-    if not isinstance(item, ast.RangeVar):
+    if not isinstance(item, ast.RangeVar) or (item.alias is not None and item.alias.colnames):
         return False
     facts = expressions.facts.relations.get((item.schemaname or "pg_catalog", item.relname))
     own = item.alias.aliasname if item.alias else item.relname
@@ -134,7 +155,11 @@ def _is_look_up(query: ast.SelectStmt, expressions: Expressions) -> bool:
     for part in split_and(query.whereClause):
         if isinstance(part, ast.A_Expr) and [name.sval for name in part.name] == ["="]:
             fixed |= _fixed(part.lexpr, part.rexpr, own) | _fixed(part.rexpr, part.lexpr, own)
-    return facts is not None and any(key <= fixed for key in facts.keys)
+    if facts is None:
+        return False
+    # Two timestamps may be equal to one and the same timestamptz, in the hour that daylight saving skips.
+    fixed -= {attribute.name for attribute in facts.attributes if attribute.type.oid == _TIMESTAMP}
+    return any(key <= fixed for key in facts.keys)
 
 
 def _fixed(mine: ast.Node, other: ast.Node, alias: str) -> set[str]:

@@ -11,6 +11,7 @@ from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.operators import Expand, InputKey, Operator, Values
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.expression import Expressions
+from pgtrickle.parse.outputs import output_names
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.refuse import refuse_in_expression, unsupported
 from pgtrickle.parse.scope import Scope, Table, Visible
@@ -152,24 +153,6 @@ class SetReturning:
         call = self.convert(node)
         name = self.calls.setdefault(call, self.expressions.names.fresh("element"))
         return self.expressions.names.placeholder(col(name))
-
-
-def output_names(stmt: ast.SelectStmt) -> tuple[str, ...]:
-    """The names of a query's output columns."""
-    if stmt.op != enums.SetOperation.SETOP_NONE:
-        return output_names(stmt.larg)
-    if stmt.valuesLists:
-        return tuple(f"column{number + 1}" for number in range(len(stmt.valuesLists[0])))
-    return tuple(target.name or implied_name(target.val) for target in stmt.targetList or ())
-
-
-def implied_name(node: ast.Node) -> str:
-    """The column name where the server printed no AS: that of the column itself."""
-    if isinstance(node, ast.ColumnRef) and isinstance(node.fields[-1], ast.String):
-        return node.fields[-1].sval
-    if isinstance(node, ast.FuncCall):
-        return node.funcname[-1].sval
-    return "?column?"
 
 
 def _columns_of(node: ast.Node) -> tuple[str, ...]:

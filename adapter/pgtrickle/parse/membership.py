@@ -10,7 +10,7 @@ from pgtrickle.ir.expr import Expr, col, equals, text
 from pgtrickle.ir.operators import Anti, Operator, Project
 from pgtrickle.parse.expression import Expressions
 from pgtrickle.parse.scope import Scope
-from pgtrickle.parse.tree import walk
+from pgtrickle.parse.tree import returns_sets, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,8 @@ def is_plain(subselect: ast.SelectStmt, expressions: Expressions) -> bool:
         return False
     targets = tuple(walk((subselect.targetList, subselect.whereClause)))
     if expressions.has_aggregate(subselect.targetList):
+        return False
+    if returns_sets((subselect.targetList, subselect.sortClause), expressions.returns_set):
         return False
     return not any(isinstance(node, ast.SubLink | ast.FuncCall) and _is_special(node) for node in targets)
 

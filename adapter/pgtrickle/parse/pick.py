@@ -11,54 +11,13 @@ from pgtrickle.ir.expr import Expr, Ref, col, text
 from pgtrickle.ir.operators import AggregateCall, Filter, Operator, Pick, Project, Window
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.expression import Expressions
-from pgtrickle.parse.outer_aggregates import free_refs, names_in
+from pgtrickle.parse.limits import has_limit, keeps_none
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.refuse import unsupported
 from pgtrickle.parse.scope import Scope
-from pgtrickle.parse.tree import walk
 
-
-def has_limit(stmt: ast.SelectStmt) -> bool:
-    """Whether LIMIT, OFFSET or FETCH can drop rows (LIMIT ALL and LIMIT NULL cannot)."""
-    count = stmt.limitCount
-    no_count = count is None or (isinstance(count, ast.A_Const) and bool(count.isnull))
-    return not (no_count and stmt.limitOffset is None)
-
-
-def drop_idle_limits(stmt: ast.SelectStmt, expressions: Expressions) -> None:
-    """Drop every LIMIT that cannot drop a row that matters, in place: of an aggregate without GROUP BY, in EXISTS."""
-    for node in tuple(walk(stmt, into_subqueries=True)):
-        if isinstance(node, ast.SubLink) and node.subLinkType == enums.SubLinkType.EXISTS_SUBLINK:
-            query = node.subselect
-            if _keeps_one(query):
-                query.limitCount, query.sortClause = None, None
-        elif isinstance(node, ast.SelectStmt) and _keeps_one(node) and _has_one_row(node, expressions):
-            node.limitCount = None
-
-
-def _keeps_one(query: ast.SelectStmt) -> bool:
-    """Whether there is a LIMIT that keeps at least the first row."""
-    count = query.limitCount
-    if query.limitOffset is not None or not isinstance(count, ast.A_Const) or not isinstance(count.val, ast.Integer):
-        return False
-    return count.val.ival > 0 and not any(node is not None for node in query.distinctClause or ())
-
-
-def _has_one_row(query: ast.SelectStmt, expressions: Expressions) -> bool:
-    """Whether a SELECT is one group of all rows."""
-    clauses = (query.targetList, query.sortClause)
-    if query.groupClause or not any(_is_own_aggregate(node, query, expressions) for node in walk(clauses)):
-        return False
-    return not any(isinstance(node, ast.FuncCall) and expressions.returns_set(node) for node in walk(clauses))
-
-
-def _is_own_aggregate(node: ast.Node, query: ast.SelectStmt, expressions: Expressions) -> bool:
-    """Whether this is an aggregate of the query itself: one that reads only outer columns is of the query around it."""
-    if not expressions.is_aggregate(node):
-        return False
-    refs = free_refs(node)
-    own = names_in(query.fromClause)
-    return not refs or any(len(ref.fields) == 1 or ref.fields[-2].sval in own for ref in refs)
+#: Adds the values of subqueries to rows.
+Attach = Callable[[Operator], Operator]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +77,20 @@ def pick(
     expressions: Expressions,
     unknown: Type,
     partition: tuple[Expr, ...] = (),
+    asked: Attach | None = None,
 ) -> Operator:
-    """The rows that DISTINCT ON and LIMIT leave, of each part if the rows are those of a dependent query."""
+    """The rows that DISTINCT ON and LIMIT leave, of each part if the rows are those of a dependent query.
+
+    ``asked`` adds the columns that LIMIT and OFFSET read, of subqueries in them.
+    """
     if order.on:
         first = _numbered(rows, "row_number()", order, (*order.on, *partition), unknown)
         rows = Filter(first, (text(col(first.columns[-1].name), " = 1"),))
     if not has_limit(stmt):
         return rows
-    if not order.items:
-        raise unsupported("LIMIT without ORDER BY", "which rows are returned is left to chance")
-    return _limited(rows, order, stmt, expressions, unknown, partition)
+    if keeps_none(stmt):
+        return Filter(rows, (text("false"),))
+    return _limited(rows, order, stmt, expressions, unknown, partition, asked)
 
 
 def _limited(
@@ -137,13 +100,13 @@ def _limited(
     expressions: Expressions,
     unknown: Type,
     partition: tuple[Expr, ...],
+    asked: Attach | None,
 ) -> Operator:
-    offset = _constant(stmt.limitOffset, expressions)
-    count = _constant(stmt.limitCount, expressions)
+    offset = _constant(stmt.limitOffset, expressions, "OFFSET" if asked else None)
+    count = _constant(stmt.limitCount, expressions, "LIMIT" if asked else None)
     ties = stmt.limitOption == enums.LimitOption.LIMIT_OPTION_WITH_TIES
-    if count is not None and not ties and not partition:
-        last = text("COALESCE(", offset, ", 0) + ", count) if offset is not None else count
-        rows = Pick(rows, order.items, last)
+    if count is not None and order.items and not (ties or partition or asked):
+        rows = Pick(rows, order.items, count if offset is None else _sum(offset, count))
         if offset is None:
             return rows
     numbered = _numbered(rows, "row_number()", order, partition, unknown)
@@ -155,9 +118,15 @@ def _limited(
         if ties:
             numbered = _numbered(numbered, "rank()", order, partition, unknown)
             number = col(numbered.columns[-1].name)
-        last = text("COALESCE(", offset, ", 0) + ", count) if offset is not None else count
-        conditions.append(text("(", number, " <= ", last, ") IS NOT FALSE"))
-    return Filter(numbered, tuple(conditions))
+        skipped = text(number, " - COALESCE(", offset, ", 0)") if offset is not None else text(number)
+        conditions.append(text("(", skipped, " <= ", count, ") IS NOT FALSE"))
+    return Filter(asked(numbered) if asked else numbered, tuple(conditions))
+
+
+def _sum(offset: Expr, count: Expr) -> Expr:
+    """How many rows there are up to the last one; no number that PostgreSQL takes is too large."""
+    largest = ", 9223372036854775807)::pg_catalog.int8"
+    return text("LEAST(COALESCE(", offset, ", 0)::pg_catalog.numeric + ", count, largest)
 
 
 def _numbered(rows: Operator, function: str, order: Ordering, on: tuple[Expr, ...], unknown: Type) -> Window:
@@ -184,10 +153,18 @@ def _separated(exprs: list[Expr]) -> list[str | Ref | Expr]:
     return parts
 
 
-def _constant(node: ast.Node | None, expressions: Expressions) -> Expr | None:
+def _constant(node: ast.Node | None, expressions: Expressions, clause: str | None) -> Expr | None:
+    """The argument of LIMIT or OFFSET; of a subquery it is checked for not being negative, as PostgreSQL does."""
     if node is None or (isinstance(node, ast.A_Const) and node.isnull):
         return None
-    return expressions.convert(node, Scope(()))
+    expr = expressions.convert(node, Scope(()))
+    if isinstance(node, ast.A_Const) and isinstance(node.val, ast.Integer):
+        return expr
+    expr = text("(", expr, ")::pg_catalog.int8")
+    if clause is None:
+        return expr
+    refused = text(f"('{clause} must not be negative: ' || ", expr, ")::pg_catalog.int8")
+    return text("CASE WHEN ", expr, " < 0 THEN ", refused, " ELSE ", expr, " END")
 
 
 def _shown(item: Expr, expr: Expr, shown: dict[Expr, Expr]) -> Expr:

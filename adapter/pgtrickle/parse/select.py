@@ -19,10 +19,12 @@ from pgtrickle.parse.depth import MAX_DEPTH, too_deep
 from pgtrickle.parse.expression import Expressions, split_and
 from pgtrickle.parse.from_clause import FromClause, Item
 from pgtrickle.parse.grouping import Grouping
-from pgtrickle.parse.lateral import Laterals, SetReturning, implied_name, output_names
+from pgtrickle.parse.lateral import Laterals, SetReturning
+from pgtrickle.parse.limits import drop_idle_limits, has_limit, left_to_chance
 from pgtrickle.parse.membership import is_plain, join_membership, member_of, membership_of
 from pgtrickle.parse.outer_aggregates import OUTER_AGGREGATES, take_outer_aggregates
-from pgtrickle.parse.pick import Ordering, drop_idle_limits, has_limit, pick
+from pgtrickle.parse.outputs import implied_name, output_names
+from pgtrickle.parse.pick import Attach, Ordering, pick
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.recursive import recursion
 from pgtrickle.parse.refuse import refuse_in_select, unsupported
@@ -69,6 +71,11 @@ class QueryParser:
             return replace(self, texts=texts).parse(stmt, domain, top=top)
         if top:
             drop_idle_limits(stmt, self.expressions)
+        if left_to_chance(stmt, self.expressions):
+            if domain is not None:
+                raise unsupported("LIMIT without ORDER BY", "which rows are returned is left to chance")
+            # What reads no table has the same rows each time.
+            return Laterals(self.expressions, self.unknown, self.cte_texts).whole(parse_query(print_node(stmt)))
         inner = self._with(stmt.withClause)
         refuse_in_select(stmt)
         if stmt.sortClause and top and not has_limit(stmt):
@@ -89,7 +96,8 @@ class QueryParser:
         scope = Scope((Table("", shown),))
         convert = partial(self.expressions.convert, scope=scope)
         order = Ordering.of(stmt, self.expressions, tuple(visible.expr for visible in shown), convert)
-        picked = pick(rows, order, stmt, self.expressions, self.unknown)
+        asked = self._asked_by_limits(stmt)
+        picked = pick(rows, order, stmt, self.expressions, self.unknown, asked=asked)
         self.expressions.note("pick", "LIMIT becomes row numbers and a filter on them")
         exprs = tuple(col(column.name) for column in rows.columns)
         return self._project(picked, tuple(column.name for column in rows.columns), exprs), names
@@ -245,10 +253,22 @@ class QueryParser:
         if (stmt.distinctClause and not plain_distinct) or partition:
             self.expressions.note("pick", "DISTINCT ON or LIMIT becomes row numbers and a filter on them")
         if plain_distinct:
-            result = pick(self._distinct(rows), order.over(rows), stmt, self.expressions, self.unknown, partition)
+            below, order = self._distinct(rows), order.over(rows)
         else:
-            result = pick(order.carried(rows, child), order, stmt, self.expressions, self.unknown, partition)
+            below = order.carried(rows, child)
+        asked = self._asked_by_limits(stmt)
+        result = pick(below, order, stmt, self.expressions, self.unknown, partition, asked)
         return self._project(result, tuple(c.name for c in rows.columns), tuple(col(c.name) for c in rows.columns))
+
+    def _asked_by_limits(self, stmt: ast.SelectStmt) -> Attach | None:
+        """What adds the values of the subqueries in LIMIT and OFFSET, which are replaced in place; None without any."""
+        if not has_subquery((stmt.limitCount, stmt.limitOffset)):
+            return None
+        subqueries = self._subqueries(Scope(()).resolve)
+        for clause in ("limitCount", "limitOffset"):
+            if getattr(stmt, clause) is not None:
+                setattr(stmt, clause, subqueries.lift(getattr(stmt, clause)))
+        return subqueries.under
 
     def _from(self, stmt: ast.SelectStmt, domain: Domain | None = None) -> tuple[Operator, Scope]:
         if not stmt.fromClause:

@@ -21,8 +21,8 @@ from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.ctes import with_ctes
 from pgtrickle.parse.expression import Expressions, all_of, split_and
 from pgtrickle.parse.guards import Branching, combined, lift_branches, may_fail
+from pgtrickle.parse.limits import left_to_chance
 from pgtrickle.parse.membership import Membership
-from pgtrickle.parse.pick import has_limit
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.quantified import as_aggregate
 from pgtrickle.parse.refuse import unsupported
@@ -236,7 +236,7 @@ class Subqueries:
         transform(query, self._outer(aliases_in(query) | known))
         inputs = self._inputs(query) | with_ctes(query, self.ctes, self._inputs)
         free = (node for node in walk(query, into_subqueries=True) if isinstance(node, ast.SelectStmt))
-        if inputs and any(has_limit(node) and not node.sortClause for node in free):
+        if inputs and any(left_to_chance(node, self.expressions) for node in free):
             raise unsupported("LIMIT without ORDER BY", "which rows are returned is left to chance")
         return self.expressions.names.split(print_node(query)), inputs
 

@@ -51,3 +51,8 @@ def function_name(call: ast.FuncCall) -> tuple[str, str]:
     """Schema and name of a called function; what the server printed unqualified is in pg_catalog."""
     names = [part.sval for part in call.funcname]
     return (names[0], names[1]) if len(names) > 1 else ("pg_catalog", names[0])
+
+
+def returns_sets(clauses: object, returns_set: Callable[[ast.FuncCall], bool]) -> bool:
+    """Whether a function that returns a set stands in some clauses: it decides how many rows there are."""
+    return any(isinstance(node, ast.FuncCall) and returns_set(node) for node in walk(clauses))

@@ -18,6 +18,7 @@ from pgtrickle.ir.expr import Expr, col, equals, text
 from pgtrickle.ir.operators import Aggregate, AggregateCall, Attach, Filter, Operator, Pad, Project, Single, UnionAll
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.expression import Expressions, all_of, split_and
+from pgtrickle.parse.limits import left_to_chance
 from pgtrickle.parse.outer_aggregates import free_refs
 from pgtrickle.parse.refuse import unsupported
 from pgtrickle.parse.tree import transform, walk
@@ -105,7 +106,7 @@ def _is_outer(node: ast.Node, is_outer: Callable[[ast.ColumnRef], bool]) -> bool
 def _is_simple(query: ast.SelectStmt, is_outer: Callable[[ast.ColumnRef], bool], expressions: Expressions) -> bool:
     if query.op != enums.SetOperation.SETOP_NONE or query.valuesLists:
         return False
-    if (query.limitCount or query.limitOffset) and not query.sortClause:
+    if left_to_chance(query, expressions):
         return False
     if any(isinstance(node, ast.GroupingSet) for node in query.groupClause or ()):
         return False

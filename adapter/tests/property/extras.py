@@ -64,8 +64,19 @@ class ExtraGrammar(WindowGrammar, SubqueryGrammar, FunctionGrammar):
             order = total_order((pick(self.choices, inner.columns),))
             rows = self.choices.integer(1, 3)
             return Query(f"{text} {order} {offset} FETCH FIRST {rows} ROWS WITH TIES", inner.columns)
-        text = f"{text} {total_order(inner.columns)}"
-        return Query(f"{text} LIMIT {self.choices.integer(0, 4)}{offset}", inner.columns)
+        total = total_order(inner.columns)
+        rows = str(self.choices.integer(0, 4))
+        if chance(self.choices, 20):
+            return Query(f"SELECT * FROM ({inner.sql} OFFSET 0) AS q", inner.columns)
+        if chance(self.choices, 20):
+            shape = f"SELECT * FROM (SELECT * FROM ({inner.sql}) AS q ORDER BY {total}) AS ordered"
+            return Query(f"{shape} LIMIT {rows}{offset}", inner.columns)
+        if chance(self.choices, 25):
+            partner, _ = self.item(0)
+            rows = pick(
+                self.choices, (f"(SELECT {rows})", f"(SELECT count(*) / 2 FROM {partner})", "(SELECT NULL::integer)")
+            )
+        return Query(f"{text} {total} LIMIT {rows}{offset}", inner.columns)
 
     def distinct_on(self, depth: int) -> Query:
         """DISTINCT ON a key, with a total order after it."""

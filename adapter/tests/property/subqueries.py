@@ -80,6 +80,7 @@ class SubqueryGrammar(Grammar):
         inner = f"FROM {partner} WHERE {draw_predicate(self.choices, columns, 0)}"
         correlated = f"{inner} AND {too.sql} = {also.sql}"
         operator = pick(self.choices, COMPARISONS if left.type.extremes else COMPARISONS[:2])
+        width = f"CASE WHEN {right.sql} IS NULL OR {too.sql} IS NULL THEN 0 ELSE 1 END"
         options = (
             f"EXISTS (SELECT 1 {inner} AND {right.sql} = {left.sql})",
             f"NOT EXISTS (SELECT 1 {inner} AND {right.sql} = {left.sql})",
@@ -99,6 +100,9 @@ class SubqueryGrammar(Grammar):
             else f"EXISTS (SELECT 1 {inner})",
             f"{left.sql} = ANY (ARRAY(SELECT {right.sql} {inner}))",
             f"(SELECT count(*) {correlated}) > 1",
+            f"EXISTS (SELECT generate_series(1, {width}) {inner} AND {right.sql} = {left.sql})",
+            f"NOT EXISTS (SELECT generate_series(1, {width}) {correlated} OFFSET 0)",
+            f"{left.sql} IN (SELECT {right.sql} {inner} ORDER BY generate_series(1, {width}))",
         )
         return pick(self.choices, options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pglast import ast
 
 from pgtrickle.errors import InvalidQuery
 from pgtrickle.ir.expr import Expr, Ref, col, text
@@ -17,9 +18,13 @@ from pgtrickle.parse.subquery import aliases_in
 from pgtrickle.parse.tree import walk
 
 
+def is_aggregate(node: ast.Node) -> bool:
+    return isinstance(node, ast.FuncCall) and node.over is None and node.funcname[-1].sval in ("array_agg", "count")
+
+
 def ordered(query: str, texts: Texts = Texts.NEVER) -> str:
     stmt = parse_query(query)
-    determinise(stmt, texts=texts)
+    determinise(stmt, is_aggregate, texts=texts)
     return print_node(stmt)
 
 
@@ -64,7 +69,23 @@ def test_an_order_sensitive_aggregate_is_ordered_by_its_arguments() -> None:
 
 def test_a_total_order_is_left_alone() -> None:
     stmt = parse_query("SELECT string_agg(t.a, ',' ORDER BY t.a) FROM t")
-    assert not determinise(stmt)
+    assert not determinise(stmt, is_aggregate)
+
+
+def test_what_leaves_the_order_free_reads_an_ordered_subquery_as_it_is_ordered() -> None:
+    subquery = "(SELECT t.a FROM t ORDER BY t.b DESC) q"
+    assert "array_agg(q.a ORDER BY q.pgt_order_1 DESC, q.a)" in ordered(f"SELECT array_agg(q.a) FROM {subquery}")
+    assert "ORDER BY q.pgt_order_1 DESC, q.a LIMIT 2" in ordered(f"SELECT q.a FROM {subquery} LIMIT 2")
+    numbered = ordered(f"SELECT row_number() OVER (), count(*) OVER () FROM {subquery}")
+    assert "row_number() OVER (ORDER BY q.pgt_order_1 DESC" in numbered
+    assert "count(*) OVER ()" in numbered
+
+
+@pytest.mark.parametrize(
+    "limit", ["OFFSET 0", "LIMIT NULL", "LIMIT ALL OFFSET NULL", "LIMIT NULL::bigint OFFSET '0'::bigint"]
+)
+def test_a_limit_that_drops_nothing_is_dropped(limit: str) -> None:
+    assert ordered(f"SELECT t.a FROM t {limit}") == "SELECT t.a FROM t"
 
 
 def test_values_that_look_different_though_equal_are_ordered_by_their_text_too() -> None:

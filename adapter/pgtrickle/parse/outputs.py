@@ -1,0 +1,23 @@
+"""The names of a query's output columns, from its text alone."""
+
+from __future__ import annotations
+
+from pglast import ast, enums
+
+
+def output_names(stmt: ast.SelectStmt) -> tuple[str, ...]:
+    """The names of a query's output columns."""
+    if stmt.op != enums.SetOperation.SETOP_NONE:
+        return output_names(stmt.larg)
+    if stmt.valuesLists:
+        return tuple(f"column{number + 1}" for number in range(len(stmt.valuesLists[0])))
+    return tuple(target.name or implied_name(target.val) for target in stmt.targetList or ())
+
+
+def implied_name(node: ast.Node) -> str:
+    """The column name where the server printed no AS: that of the column itself."""
+    if isinstance(node, ast.ColumnRef) and isinstance(node.fields[-1], ast.String):
+        return node.fields[-1].sval
+    if isinstance(node, ast.FuncCall):
+        return node.funcname[-1].sval
+    return "?column?"
