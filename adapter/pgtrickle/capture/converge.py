@@ -101,6 +101,7 @@ def _target(conn: db.Connection, source: Source, found: Family) -> _Target:
         links=sum(table.links for table in parents),
         routes=found.is_partitioned,
         alone=len(found.own) == 1,
+        moves=level == "statement" and any(table.moved_by is not None for table in found.tables),
     )
     return _Target(
         family=found,

@@ -47,9 +47,14 @@ def ancestor_function(source_id: int) -> str:
     return f"a_{source_id}"
 
 
+def moving_function(source_id: int) -> str:
+    """Name of the function that counts before a statement may move rows between partitions."""
+    return f"m_{source_id}"
+
+
 def all_functions(source_id: int) -> list[str]:
     """The names of all functions that a source may have."""
-    named = (changes_function, row_function, truncate_function, ancestor_function)
+    named = (changes_function, row_function, truncate_function, ancestor_function, moving_function)
     return [name(source_id) for name in named]
 
 
@@ -72,6 +77,7 @@ class Shape:
         links: how many tables there are directly below ``parents``, each counted for each of its parents.
         routes: INSERT puts rows into tables below the one that it names.
         alone: the functions for its own rows fire for no other table.
+        moves: MERGE may move rows from one table to another; see ``templates/moved.plpgsql``.
     """
 
     source_id: int
@@ -88,6 +94,7 @@ class Shape:
     links: int = 0
     routes: bool = False
     alone: bool = False
+    moves: bool = False
 
     @property
     def data(self) -> tuple[Column, ...]:
@@ -182,11 +189,13 @@ def _fill(template: str, shape: Shape, **holes: Composable) -> Composed:
         "buffer_name": Literal(f"{buffer.schema}.{buffer.name}"),
         "limit": Literal(shape.limit_bytes),
     }
+    mark = _template("mark").format(**known)
     return _template(template).format(
         targets=targets,
         truncate_rows=Literal(shape.truncate_rows),
         part=Literal(max(_PART_ROWS, shape.limit_bytes // _PART_BYTES)),
-        mark=_template("mark").format(**known),
+        mark=mark,
+        moved=_template("moved").format(mark=mark, **known) if shape.moves else SQL(""),
         **known,
         **holes,
     )
@@ -288,6 +297,8 @@ def _truncate(shape: Shape) -> Composed:
 def bodies(shape: Shape, *, has_ancestors: bool) -> Mapping[str, str]:
     """Function name -> body, for all functions that a source needs."""
     made: dict[str, Composed] = {truncate_function(shape.source_id): _truncate(shape)}
+    if shape.moves:
+        made[moving_function(shape.source_id)] = _fill("moving", shape)
     if shape.level != "row":
         made[changes_function(shape.source_id)] = _statement(shape)
     if shape.level != "statement":

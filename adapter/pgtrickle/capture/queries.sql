@@ -1,7 +1,8 @@
 -- Questions to PostgreSQL's own catalog about sources and about what we installed on them.
 
 -- name: family
--- A table with all below it ('own') and all above any of these ('ancestor').
+-- A table with all below it ('own') and all above any of these ('ancestor'). moved_by: the columns that decide in which
+-- partition below a row is; empty if it may be anything.
 WITH RECURSIVE own AS (
     SELECT %(relid)s::oid AS relid
     UNION
@@ -23,7 +24,21 @@ SELECT c.oid AS relid, n.nspname AS schema_name, c.relname AS table_name, c.relk
        c.relkind = 'r' AND c.relfilenode = c.oid AS has_first_file,
        coalesce((SELECT pg_catalog.string_agg(i.inhparent || ':' || i.xmin, ' ' ORDER BY i.inhparent)
                  FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND NOT i.inhdetachpending), '') AS attached,
-       (SELECT pg_catalog.count(*) FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) AS links
+       (SELECT pg_catalog.count(*) FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) AS links,
+       -- MERGE is what asks for it, which version 15 brought.
+       CASE WHEN c.relkind = 'p' AND pg_catalog.current_setting('server_version_num')::integer >= 150000 THEN (
+           SELECT CASE
+               WHEN pg_catalog.bool_or(k.attnum = 0) OR EXISTS (
+                   -- A trigger of the user's may move rows whatever the statement sets: row (1), before (2), update (16).
+                   SELECT FROM pg_catalog.pg_partition_tree(c.oid) m JOIN pg_catalog.pg_trigger g ON g.tgrelid = m.relid
+                   WHERE g.tgtype::integer & 19 = 19
+               ) THEN '{}'::text[]
+               ELSE pg_catalog.array_agg(DISTINCT t.attname::text) END
+           FROM pg_catalog.pg_partition_tree(c.oid) m
+           JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = m.relid
+           CROSS JOIN pg_catalog.unnest(p.partattrs::smallint[]) AS k (attnum)
+           LEFT JOIN pg_catalog.pg_attribute t ON t.attrelid = m.relid AND t.attnum = k.attnum
+       ) END AS moved_by
 FROM above a
 JOIN pg_catalog.pg_class c ON c.oid = a.relid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

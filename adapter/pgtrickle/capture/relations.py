@@ -34,7 +34,8 @@ class Table:
 
     ``place``: ``own`` for the source and all below it, ``ancestor`` for what is above. ``has_first_file``: it was
     never truncated nor rewritten. ``attached``: what it hangs below, and since which transaction. ``links``: how
-    many tables hang directly below it.
+    many tables hang directly below it. ``moved_by``: of a partitioned table the columns that a MERGE has to set to
+    move a row from one partition below it to another; empty if that may be any, None where there is no MERGE.
     """
 
     relid: int
@@ -53,6 +54,7 @@ class Table:
     has_first_file: bool
     attached: str
     links: int
+    moved_by: list[str] | None
 
     @property
     def name(self) -> str:

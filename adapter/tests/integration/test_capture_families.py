@@ -67,6 +67,65 @@ def test_row_that_leaves_its_partition_is_a_change_even_if_nothing_captured_chan
         consumer.assert_exact()
 
 
+MOVED = {
+    "moved": ("pt", "UPDATE SET k = pt.k + 100"),
+    "moved_below": ("pt", "UPDATE SET v = pt.v || 'y'"),
+    "moved_in_the_middle": ("p2", "UPDATE SET v = p2.v || 'y'"),
+    "moved_and_deleted": ("pt", "AND pt.k = 20 THEN DELETE WHEN MATCHED THEN UPDATE SET k = pt.k + 100"),
+    "moved_and_inserted": ("pt", "UPDATE SET k = pt.k + 100 WHEN NOT MATCHED THEN INSERT (k, v) VALUES (s.k, 'new')"),
+    "moved_or_not": ("pt", "UPDATE SET k = pt.k + CASE s.k WHEN 20 THEN 1 ELSE 100 END"),
+}
+"""MERGE INTO .. WHEN MATCHED THEN (or AND): at least one row goes to another partition."""
+
+
+def _merge(named: str, action: str, keys: str = "(10), (20), (100), (130), (140), (5000)") -> str:
+    matched = "WHEN MATCHED " if action.startswith("AND") else "WHEN MATCHED THEN "
+    return f"MERGE INTO {named} USING (VALUES {keys}) AS s (k) ON s.k = {named}.k {matched}{action}"
+
+
+@pytest.mark.min_major(15)
+@pytest.mark.parametrize("rows", [True, False], ids=["rows", "marks"])
+@pytest.mark.parametrize("moved", MOVED)
+def test_merge_that_moves_a_row_to_another_partition_leaves_a_mark(
+    moved: str, rows: bool, storage: engine_db.Connection, tree: User
+) -> None:
+    """PostgreSQL shows such rows to no transition table of an UPDATE."""
+    consumers = [Consumer(storage, need_of(tree, name, rows=rows)).install().load() for name in ("pt", "p2")]
+    tree.execute(_merge(*MOVED[moved]))
+    assert all(consumer.changes().marked for consumer in consumers)
+
+
+@pytest.mark.min_major(15)
+@pytest.mark.parametrize("name", ["pt", "p2", "p2b", "pd"])
+def test_merge_that_moves_no_row_is_captured_as_rows(name: str, storage: engine_db.Connection, tree: User) -> None:
+    consumer = Consumer(storage, need_of(tree, name)).install().load()
+    for statement in (
+        _merge("pt", "UPDATE SET k = pt.k + 1", "(10), (20), (5000)"),
+        _merge("pt", "AND s.k = 21 THEN DELETE WHEN MATCHED THEN UPDATE SET k = pt.k - 1", "(11), (21)"),
+        _merge("pt", "UPDATE SET k = pt.k WHEN NOT MATCHED THEN INSERT (k, v) VALUES (s.k, 'new')"),
+        "WITH a AS (DELETE FROM pt WHERE k = 10) UPDATE pt SET k = k + 0 WHERE k > 200",
+    ):
+        tree.execute(statement)
+        consumer.assert_exact()
+
+
+@pytest.mark.min_major(15)
+def test_column_of_a_new_level_of_partitions_is_watched_when_it_is_merged(
+    storage: engine_db.Connection, tree: User
+) -> None:
+    consumer = Consumer(storage, need_of(tree, "pt")).install().load()
+    tree.execute(
+        "ALTER TABLE pt ADD w integer; ALTER TABLE pt DETACH PARTITION p1;"
+        "CREATE TABLE deep PARTITION OF pt FOR VALUES FROM (0) TO (100) PARTITION BY LIST (w);"
+        "CREATE TABLE deep1 PARTITION OF deep FOR VALUES IN (1); CREATE TABLE deep2 PARTITION OF deep DEFAULT;"
+        "INSERT INTO pt (k, w) VALUES (10, 1)"
+    )
+    capture.repair(storage, [consumer.id])
+    consumer.load()
+    tree.execute(_merge("pt", "UPDATE SET w = 2", "(10)"))
+    assert consumer.changes().marked
+
+
 def test_consumers_of_root_and_of_one_partition_do_not_disturb_each_other(
     storage: engine_db.Connection, tree: User
 ) -> None:

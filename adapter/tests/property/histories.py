@@ -73,6 +73,7 @@ def draw_statement(choices: Choices, table: Table, tables: list[Table], *, in_tr
         (1, _upsert),
         (1, _update_from),
         (1, _swap),
+        (1, _merge),
     ]
     if not in_transaction:
         kinds.append((1, _truncate))
@@ -152,6 +153,22 @@ def _update_from(choices: Choices, table: Table, tables: list[Table]) -> str:
 def _swap(choices: Choices, table: Table, tables: list[Table]) -> str:
     """Two keys change places: rows leave and come under the same key."""
     return f"UPDATE {table.qualified} SET k = CASE k WHEN 1 THEN 2 ELSE 1 END WHERE k IN (1, 2)"
+
+
+def _merge(choices: Choices, table: Table, tables: list[Table]) -> str:
+    """MERGE, which PostgreSQL 14 does not know: rows are updated (also moved to another partition), deleted, added."""
+    keys = ", ".join(f"({choices.integer(0, 4)})" for _ in range(choices.integer(1, 3)))
+    column = pick(choices, [each for each in table.written if each.name != table.key] or list(table.written))
+    values = [draw_value(choices, each) if each.name != table.key else "theirs.k" for each in table.written]
+    names = ", ".join(each.name for each in table.written)
+    update = pick(choices, (f"{column.name} = {draw_value(choices, column)}", "k = mine.k + 1", "k = 1 - mine.k"))
+    actions = [
+        " WHEN MATCHED AND theirs.k = 2 THEN DELETE" if chance(choices, 40) else "",
+        f" WHEN MATCHED THEN UPDATE SET {update}",
+        f" WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({', '.join(values)})" if chance(choices, 40) else "",
+    ]
+    source = f"(VALUES {keys}) AS theirs (k) ON theirs.k = mine.k"
+    return f"MERGE INTO {table.qualified} AS mine USING {source}{''.join(actions)}"
 
 
 def _generate(choices: Choices, table: Table, tables: list[Table]) -> str:

@@ -39,7 +39,8 @@ TEMPLATES: Mapping[str, tuple[Template, ...]] = {
         ("mod({0}, 3)", INT),
         ("({0} ^ 2)", FLOAT),
         ("(|/ abs({0})::float8)", FLOAT),
-        ("({0})::regtype::text", TEXT),
+        ("to_char({0}, 'FM000')", TEXT),
+        ("({0} & ~ 1)", INT),
     ),
     values.TEXT.name: (
         ("({0} SIMILAR TO '(a|b)%')", BOOL),
