@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Composable
 
 from pgtrickle import db
 from pgtrickle.capture.buffers import buffer_name, buffer_of
 from pgtrickle.capture.install import settle
 from pgtrickle.catalog import access, groups, sources
 from pgtrickle.catalog.model import Source
+from pgtrickle.sql import comma_separated
 
 #: Autovacuum would come a minute later; until then every refresh would read the dead rows.
 _MANY_ROWS = 10_000
@@ -70,12 +71,10 @@ def trim(conn: db.Connection, only_for: Sequence[int] | None = None) -> TrimResu
             source_id for source_id in report["unread"] if source_id in known and _remove(conn, known[source_id])
         ]
         deleted += report["log_rows"] + sum(one["deleted"] for one in report["buffers"])
-        behind = set[int]()
-        for one in report["buffers"]:
-            source = known.get(one["id"])
-            if source is not None:
-                _shrink(conn, source, one, report["limit"])
-                behind.update(filter(None, [_demote(conn, source)]))
+        buffers = [(known[one["id"]], one) for one in report["buffers"] if one["id"] in known]
+        _shrink(conn, buffers, report["limit"])
+        full = [source for source, one in buffers if one["bytes"] > _FILLING * report["limit"]]
+        behind = set(filter(None, [_demote(conn, source) for source in full]))
         if not behind:
             return TrimResult(deleted, tuple(sorted(demoted)), tuple(removed))
         demoted |= behind
@@ -92,13 +91,21 @@ def _remove(conn: db.Connection, source: Source) -> bool:
     return settle(conn, source, policy=db.LockPolicy(give_up_after_s=0))
 
 
-def _shrink(conn: db.Connection, source: Source, trimmed: Mapping[str, Any], limit: int) -> None:
+def _shrink(conn: db.Connection, trimmed: Sequence[tuple[Source, Mapping[str, Any]]], limit: int) -> None:
     """Windows are looked for in the whole file, and capture looks at its size: an emptied one has to shrink."""
-    deleted, file_bytes = trimmed["deleted"], trimmed["bytes"]
-    many = deleted >= _MANY_ROWS or (deleted and file_bytes > limit // 2)
-    if (many and not trimmed["emptied"]) or (deleted and 0 < file_bytes <= _SMALL_BYTES):
-        db.execute(conn, SQL("VACUUM (SKIP_LOCKED) {}").format(buffer_name(source.id)), alone=True)
-    if many and trimmed["unindexed"]:
+    wasteful, unindexed = list[Composable](), list[Source]()
+    for source, one in trimmed:
+        deleted, file_bytes = one["deleted"], one["bytes"]
+        many = deleted >= _MANY_ROWS or (deleted and file_bytes > limit // 2)
+        if (many and not one["emptied"]) or (deleted and 0 < file_bytes <= _SMALL_BYTES):
+            wasteful.append(buffer_name(source.id))
+        if many and one["unindexed"]:
+            unindexed.append(source)
+    if wasteful:
+        # One message for all, and pg_class is not read to its end for the sake of the database's oldest transaction.
+        options = SQL("SKIP_LOCKED, SKIP_DATABASE_STATS" if conn.info.server_version >= 160000 else "SKIP_LOCKED")
+        db.execute(conn, SQL("VACUUM ({}) {}").format(options, comma_separated(wasteful)), alone=True)
+    for source in unindexed:
         settle(conn, source, policy=db.LockPolicy(give_up_after_s=0))
 
 
