@@ -256,15 +256,24 @@ def _look(shape: Shape, source: Composable, *, filtered: bool) -> Composed:
         return _template("look_at_rows").format(fits=_fits("r", shape.data), updated=updated, several_changed=several)
     return _template("look_ahead").format(
         source=source,
-        names=_array([column.name for column in shape.data], "text"),
-        types=_array([str(column.type_oid) for column in shape.data], "regtype"),
+        condition=Literal(_condition(shape.data)),
+        names=SQL("ARRAY[{}]::pg_catalog.text[]").format(
+            comma_separated(Literal(column.name) for column in shape.data)
+        ),
         updated=_updated(shape.data, filtered=False, checked=True),
         several_changed=several,
     )
 
 
-def _array(elements: Sequence[str], type_name: LiteralString) -> Composable:
-    return SQL("ARRAY[{}]::pg_catalog." + type_name + "[]").format(comma_separated(map(Literal, elements)))
+def _condition(columns: Sequence[Column]) -> str:
+    """What ``pgtrickle.columns_fit`` asks: as `_fits`, of the type of the table's rows."""
+    checks = [
+        SQL("pg_typeof((NULL::%1$s).{}) = {}::regtype").format(
+            Identifier(column.name.replace("%", "%%")), Literal(str(column.type_oid))
+        )
+        for column in columns
+    ]
+    return SQL(" AND ").join([SQL("true"), *checks]).as_string(None)
 
 
 def _row(shape: Shape) -> Composed:

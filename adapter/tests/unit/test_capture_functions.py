@@ -79,6 +79,7 @@ def test_the_first_part_of_a_statement_has_no_parameters() -> None:
 def test_a_function_that_fires_for_one_table_asks_the_planner_for_its_columns() -> None:
     alone, several = (bodies(shape(alone=alone), has_ancestors=False)["f_7"] for alone in (True, False))
     assert "columns_fit('16400'::pg_catalog.regclass" in alone
-    assert "pg_typeof" not in alone
+    assert 'pg_typeof("r"' not in alone
+    assert '"a ""b"" %%"' in alone
     assert "columns_fit" not in several
     assert 'pg_typeof("r"."a ""b"" %")' in several

@@ -3,17 +3,14 @@
 -- changed: so statements pay nothing for them. That is what they are declared immutable for, which they are only as long
 -- as nobody alters, attaches or detaches.
 
--- Whether a table has columns of these names and types, as statements of this moment see it, whatever the snapshot of the
--- transaction: the parser is asked, which reads the catalog as it is. NULL: it cannot be said.
-CREATE FUNCTION pgtrickle.columns_fit(source regclass, names text[], types regtype[]) RETURNS boolean
+-- Whether a table's columns meet a condition (of which %1$s stands for the table), as statements of this moment see them,
+-- whatever the snapshot of the transaction: the parser is asked, which reads the catalog as it is. NULL: it cannot be said.
+CREATE FUNCTION pgtrickle.columns_fit(source regclass, condition text) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     fits boolean;
 BEGIN
-    EXECUTE concat('SELECT true', (
-        SELECT string_agg(format(' AND pg_typeof((NULL::%s).%I) = %L::regtype', source, u.name, u.type::oid), '')
-        FROM unnest(names, types) AS u (name, type)
-    )) INTO fits;
+    EXECUTE concat('SELECT ', format(condition, source)) INTO fits;
     RETURN fits;
 EXCEPTION
     WHEN undefined_column THEN
