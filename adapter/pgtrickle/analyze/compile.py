@@ -20,6 +20,7 @@ from pgtrickle.analyze.relations import Relations, describe_relations, find_rela
 from pgtrickle.analyze.shown_names import ShownNames, shown_names
 from pgtrickle.analyze.types import TypeLoader
 from pgtrickle.analyze.typing import Typing
+from pgtrickle.analyze.used import used_objects
 from pgtrickle.errors import InternalError, InvalidQuery, PgTrickleError, StatementFailed, UnsupportedQuery
 from pgtrickle.ir.operators import InputKey, Opaque, Operator
 from pgtrickle.ir.schema import UNKNOWN, Column, Equality, Type
@@ -65,18 +66,16 @@ class Analysis:
         canonical: the query as the server prints it, fully qualified.
         columns: its output columns with collations, for CREATE TABLE.
         settings: session settings that belong to the query.
-        functions: OIDs of user-defined functions that it calls.
+        objects: kinds and OIDs of what it uses besides relations, see `used_objects`; not told where it was proven.
         views: OID -> text of the views that it reads, nested ones included.
-        relids: OIDs of all relations that it reads, views included.
     """
 
     plan: Plan
     canonical: str
     columns: tuple[ProbeColumn, ...]
     settings: Mapping[str, str]
-    functions: tuple[int, ...]
+    objects: tuple[tuple[str, int], ...]
     views: Mapping[int, str]
-    relids: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -96,6 +95,7 @@ class _Compilation:
     proven: bool = False
     mixes_collations: bool = False
     names: ShownNames = field(default_factory=ShownNames)
+    generated: tuple[RuleFacts, ...] = ()
 
     @property
     def rules(self) -> tuple[RuleFacts, ...]:
@@ -131,9 +131,10 @@ def compile_query(
             canonical=found.probe.canonical,
             columns=found.probe.columns,
             settings=found.settings,
-            functions=tuple(f.oid for f in found.functions if not f.is_builtin),
+            objects=()
+            if proven
+            else used_objects(conn, (*found.rules, *found.generated), found.functions, found.settings),
             views={relid: view.text for relid, view in found.relations.views.items()},
-            relids=tuple(sorted(found.relations.rows)),
         )
 
 
@@ -148,7 +149,7 @@ def _learn(conn: db.Connection, query: str, settings: dict[str, str]) -> _Compil
     loose = frozenset(db.fetch_value(conn, _QUERIES["nondeterministic_collations"], params))
     functions = load_functions(conn, rules)
     types = TypeLoader(conn, coarse_text=bool(loose), exact_floats=int(settings.get("extra_float_digits", "1")) > 0)
-    found = _Compilation(conn, probed, relations, functions, types, settings)
+    found = _Compilation(conn, probed, relations, functions, types, settings, generated=generated)
     found.mixes_collations = bool(loose) and any(loose & foreign_collations(rule.text) for rule in rules)
     found.names = shown_names(conn, [rule.text for rule in rules], functions)
     generations = read_generations(conn, relations, attributes, types)

@@ -127,7 +127,7 @@ SELECT COALESCE(pg_catalog.array_agg(DISTINCT p.whole), '{}')
 FROM part AS p WHERE p.oid = ANY (%(naming)s::pg_catalog.oid[])
 
 -- name: type_names
-SELECT u.oid, u.typmod, pg_catalog.format_type(u.oid, u.typmod)
+SELECT u.oid, u.typmod, pg_catalog.format_type(u.oid, u.typmod) AS name
 FROM unnest(%(oids)s::pg_catalog.oid[], %(typmods)s::pg_catalog.int4[]) AS u (oid, typmod)
 
 -- name: equality_operators
@@ -162,3 +162,70 @@ FROM pg_catalog.pg_rewrite AS r
 JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid
 WHERE r.ev_class = ANY (%(views)s::oid[] || pg_catalog.to_regclass('pg_temp.pgtrickle_probe')::oid)
   AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> r.ev_class
+
+-- name: text_search_config
+-- The configuration that a setting names, where that still exists.
+SELECT c.oid::bigint
+FROM pg_catalog.pg_ts_config AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.cfgnamespace
+WHERE (n.nspname, c.cfgname) = (
+    SELECT CASE WHEN pg_catalog.cardinality(i.parts) > 1 THEN i.parts[1]::pg_catalog.name ELSE 'pg_catalog'::pg_catalog.name END,
+           i.parts[pg_catalog.cardinality(i.parts)]::pg_catalog.name
+    FROM pg_catalog.parse_ident(%(name)s) AS i (parts))
+
+-- name: used_objects
+-- What types, functions, operators and collations are made of, down to what PostgreSQL itself has made.
+WITH RECURSIVE used (kind, oid) AS (
+    SELECT s.kind, s.oid
+    FROM (SELECT 'type', pg_catalog.unnest(%(types)s::pg_catalog.oid[])
+          UNION ALL SELECT 'function', pg_catalog.unnest(%(functions)s::pg_catalog.oid[])
+          UNION ALL SELECT 'operator', pg_catalog.unnest(%(operators)s::pg_catalog.oid[])
+          UNION ALL SELECT 'collation', pg_catalog.unnest(%(collations)s::pg_catalog.oid[])) AS s (kind, oid)
+    UNION
+    SELECT m.kind, m.oid
+    FROM used AS u CROSS JOIN LATERAL (
+        SELECT p.kind, p.oid
+        FROM pg_catalog.pg_type AS t CROSS JOIN LATERAL (
+            VALUES ('type', t.typelem), ('type', t.typbasetype), ('collation', t.typcollation)) AS p (kind, oid)
+        WHERE u.kind = 'type' AND t.oid = u.oid
+        UNION ALL
+        SELECT p.kind, p.oid
+        FROM pg_catalog.pg_type AS t
+        JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+        CROSS JOIN LATERAL (VALUES ('type', a.atttypid), ('collation', a.attcollation)) AS p (kind, oid)
+        WHERE u.kind = 'type' AND t.oid = u.oid AND t.typtype = 'c'
+        UNION ALL
+        SELECT p.kind, p.oid
+        FROM pg_catalog.pg_range AS r
+        LEFT JOIN pg_catalog.pg_opclass AS c ON c.oid = r.rngsubopc
+        LEFT JOIN pg_catalog.pg_amproc AS f ON f.amprocfamily = c.opcfamily AND c.opcfamily >= 16384
+        CROSS JOIN LATERAL (VALUES ('type', r.rngsubtype), ('collation', r.rngcollation),
+                                   ('function', r.rngcanonical::pg_catalog.oid), ('function', f.amproc::pg_catalog.oid)) AS p (kind, oid)
+        WHERE u.kind = 'type' AND u.oid IN (r.rngtypid, r.rngmultitypid)
+        UNION ALL
+        SELECT 'function', f.amproc::pg_catalog.oid
+        FROM pg_catalog.pg_opclass AS c JOIN pg_catalog.pg_amproc AS f ON f.amprocfamily = c.opcfamily
+        WHERE u.kind = 'type' AND u.oid >= 16384 AND c.opcintype = u.oid
+        UNION ALL
+        SELECT 'function', o.oprcode::pg_catalog.oid FROM pg_catalog.pg_operator AS o WHERE u.kind = 'operator' AND o.oid = u.oid
+        UNION ALL
+        SELECT 'function', f.amproc::pg_catalog.oid
+        FROM pg_catalog.pg_amop AS o JOIN pg_catalog.pg_amproc AS f ON f.amprocfamily = o.amopfamily
+        WHERE u.kind = 'operator' AND o.amopopr = u.oid AND o.amopfamily >= 16384
+        UNION ALL
+        -- Bodies that were parsed at once, defaults, the parts of aggregates.
+        SELECT CASE d.refclassid WHEN 'pg_catalog.pg_proc'::pg_catalog.regclass THEN 'function'
+                                 WHEN 'pg_catalog.pg_type'::pg_catalog.regclass THEN 'type'
+                                 WHEN 'pg_catalog.pg_operator'::pg_catalog.regclass THEN 'operator'
+                                 WHEN 'pg_catalog.pg_collation'::pg_catalog.regclass THEN 'collation' END, d.refobjid
+        FROM pg_catalog.pg_depend AS d
+        WHERE u.kind = 'function' AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = u.oid
+    ) AS m (kind, oid)
+    WHERE m.kind IS NOT NULL AND m.oid <> 0
+)
+SELECT u.kind, u.oid::pg_catalog.int8 AS oid
+FROM used AS u
+WHERE u.oid >= 16384
+   OR u.kind = 'operator' AND %(rivals)s AND EXISTS (
+       SELECT FROM pg_catalog.pg_operator AS o JOIN pg_catalog.pg_type AS t ON t.oid IN (o.oprleft, o.oprright)
+       WHERE o.oid = u.oid AND t.typtype = 'p')
+ORDER BY 1, 2

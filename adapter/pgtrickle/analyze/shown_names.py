@@ -127,7 +127,7 @@ def shown_names(conn: db.Connection, rules: Iterable[str], functions: Iterable[F
         functions: what these call.
     """
     rules = tuple(rules)
-    mentioned = frozenset[int]().union(*(_mentioned(rule) for rule in rules))
+    mentioned = frozenset[int]().union(*(types_mentioned(rule) for rule in rules))
     functions = tuple(functions)
     naming = mentioned & _NAMES
     own = sorted(oid for oid in mentioned if oid >= _FIRST_USER_OID)
@@ -145,7 +145,8 @@ def shown_names(conn: db.Connection, rules: Iterable[str], functions: Iterable[F
     return ShownNames(types=bool(naming - _TEXT_SEARCH) or moving, moving=moving)
 
 
-def _mentioned(rule: str) -> frozenset[int]:
+def types_mentioned(rule: str) -> frozenset[int]:
+    """The OIDs of all types of values in the text of a rule."""
     return frozenset(int(oid) for many, one in _TYPES.findall(rule) for oid in (many or one).split())
 
 

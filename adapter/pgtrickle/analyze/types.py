@@ -96,9 +96,9 @@ class TypeLoader:
         if not missing:
             return
         params = {"oids": [oid for oid, _ in missing], "typmods": [typmod for _, typmod in missing]}
-        with db.wrapped():
-            for oid, typmod, name in self._conn.execute(_QUERIES["type_names"], params).fetchall():
-                self._names[oid, typmod] = name
+        # Printed for statements that are executed under the safe path, and so under that.
+        for row in db.fetch_all(self._conn, _QUERIES["type_names"], dict, params):
+            self._names[row["oid"], row["typmod"]] = row["name"]
 
     def _type(self, oid: int, typmod: int) -> Type:
         base = self._base(oid)

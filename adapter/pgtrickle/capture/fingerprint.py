@@ -4,52 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
 from psycopg.sql import SQL
 
 from pgtrickle import db
+from pgtrickle.capture.differences import Difference, Facts, Severity
+from pgtrickle.capture.objects import objects_changed
 from pgtrickle.catalog import access
-
-Facts = Mapping[str, Any]
 
 _FAMILIES = SQL(
     "SELECT r.relid, (SELECT pg_catalog.string_agg(t.relid::oid::text, ' ' ORDER BY t.relid::oid)"
     " FROM pg_catalog.pg_partition_tree(r.relid) t) AS family"
     " FROM pg_catalog.unnest(%(relids)s::oid[]) AS r (relid)"
 )
-
-
-class Severity(IntEnum):
-    """What a difference asks for; the largest one of all differences counts.
-
-    From REPAIR on the refresh has to roll back, call `capture.repair` and begin again.
-    """
-
-    HARMLESS = 0
-    """Record the new facts, nothing else."""
-    REPAIR = 1
-    """Capture is not as it was installed. If something was missed, the next fingerprint says RECOMPUTE."""
-    RECOMPUTE = 2
-    """Changes may have been missed: recompute by difference, then record the new facts."""
-    REANALYSE = 3
-    """Definition or sources are not what was compiled: compile again, capture again, recompute by difference."""
-    BROKEN = 4
-    """A source is gone; nothing but a person helps."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One fact that is not as recorded. ``kind`` is a short stable word, ``text`` a sentence for people."""
-
-    kind: str
-    object_name: str
-    text: str
-    severity: Severity
-
-    def __str__(self) -> str:
-        return f"{self.object_name}: {self.text}" if self.object_name else self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +52,7 @@ def compare(recorded: Facts | None, present: Facts) -> tuple[Difference, ...]:
         return (Difference("unknown", "", text, Severity.RECOMPUTE),)
     return tuple(
         difference
-        for check in (_cluster, _relations, _views, _functions, _types, _own)
+        for check in (_cluster, _relations, _views, objects_changed, _own)
         for difference in check(recorded, present)
     )
 
@@ -223,40 +191,6 @@ def _views(recorded: Facts, present: Facts) -> Iterator[Difference]:
             yield Difference("view", name, what, Severity.REANALYSE)
         elif old != new:
             yield Difference("view", name, "the view was made again with the same text", Severity.HARMLESS)
-
-
-#: Where the fingerprint of a function has what: the rest is how it computes, which the plan does not depend on.
-_NAME, _VOLATILITY, _NEW_NAME = 0, 3, -2
-
-
-def _functions(recorded: Facts, present: Facts) -> Iterator[Difference]:
-    for oid, new in present["functions"].items():
-        old = recorded["functions"].get(oid)
-        if not new[-1]:
-            yield Difference("function", new[_NAME], "the function does not exist any more", Severity.REANALYSE)
-        elif old is not None and len(old) < len(new) and old[:-1] == new[:_NEW_NAME]:
-            yield Difference("function", new[_NAME], "its name was not recorded", Severity.HARMLESS)
-        elif old is None:
-            yield Difference("function", new[_NAME], "it was not used before", Severity.RECOMPUTE)
-        elif old[_NEW_NAME] != new[_NEW_NAME]:
-            text = f"the function is called {'.'.join(new[_NEW_NAME])} now"
-            yield Difference("function", new[_NAME], text, Severity.REANALYSE)
-        elif old[_VOLATILITY] != new[_VOLATILITY]:
-            yield Difference("function", new[_NAME], "the function has another volatility", Severity.REANALYSE)
-        elif old != new:
-            yield Difference("function", new[_NAME], "the function has another body", Severity.RECOMPUTE)
-
-
-def _types(recorded: Facts, present: Facts) -> Iterator[Difference]:
-    for oid, labels in present["types"].items():
-        before = recorded["types"].get(oid)
-        if before == labels:
-            continue
-        kept = None if before is None else [label for label in labels if label in set(before)]
-        if before is not None and kept == before:
-            yield Difference("type", "", "labels were added to an enum", Severity.HARMLESS)
-        else:
-            yield Difference("type", "", "labels of an enum were renamed", Severity.RECOMPUTE)
 
 
 def _own(recorded: Facts, present: Facts) -> Iterator[Difference]:

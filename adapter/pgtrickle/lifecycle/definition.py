@@ -21,6 +21,9 @@ from pgtrickle.refresh.bindings import stage_bindings
 from pgtrickle.refresh.compiled import COMPILE_LOCK_TIMEOUT_MS, checker, pin, shape
 from pgtrickle.results import Notice
 
+#: Kinds of dependencies that are registered with a definition.
+_WATCHED = ("view", "function", "type", "operator", "collation", "ts_config", "ts_dict")
+
 
 def compile_definition(
     conn: db.Connection, query: str, mode: str, *, settings: Mapping[str, str] | None = None, check: bool = True
@@ -110,14 +113,12 @@ def register_stages(conn: db.Connection, stream_table_id: int, plan: Plan, bindi
 
 
 def register_objects(conn: db.Connection, stream_table_id: int, analysis: Analysis) -> None:
-    """Record the views, functions and enums that the query uses; the fingerprint watches them."""
-    sources.delete_dependencies(conn, stream_table_id, ["view", "function", "type"])
+    """Record what the query uses besides tables: views, functions, types ...; the fingerprint watches them."""
+    sources.delete_dependencies(conn, stream_table_id, list(_WATCHED))
     for relid in sorted(analysis.views):
         _register(conn, stream_table_id, "view", relid)
-    for oid in sorted(analysis.functions):
-        _register(conn, stream_table_id, "function", oid)
-    for row in db.fetch_all(conn, QUERIES["enum_types"], dict, {"relids": list(analysis.relids)}):
-        _register(conn, stream_table_id, "type", row["oid"])
+    for kind, oid in analysis.objects:
+        _register(conn, stream_table_id, kind, oid)
 
 
 def _register(conn: db.Connection, stream_table_id: int, kind: str, oid: int) -> None:

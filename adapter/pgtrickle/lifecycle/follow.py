@@ -3,23 +3,25 @@
 A name wins over what it once stood for: dbt renames a table away and another one into its place. So only what has no
 namesake is followed. PostgreSQL itself puts new names of columns into the query: a view on copies of the relations that
 have the old names is printed again when their columns are renamed.
+The attributes of composite types are followed in the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from psycopg.sql import SQL, Identifier
 
-from pgtrickle import db
+from pgtrickle import capture, db
 from pgtrickle.analyze.probe import probe, rolled_back
 from pgtrickle.catalog import sources
 from pgtrickle.catalog.model import Dependency, StreamTable
 from pgtrickle.errors import InvalidQuery, StatementFailed
+from pgtrickle.lifecycle.objects import renamed_attributes, renamed_objects
 from pgtrickle.lifecycle.target import QUERIES
-from pgtrickle.parse.rename import Name, rename_objects
+from pgtrickle.parse.rename import Name, Renamed, rename_objects
 from pgtrickle.refresh.compiled import COMPILE_LOCK_TIMEOUT_MS, pin
 
 _COPY = "pgtrickle_was_"
@@ -28,11 +30,16 @@ _RELATIONS = ("table", "stream_table", "uncaptured", "view")
 
 @dataclass(slots=True)
 class _Renames:
-    """What has another name now. ``columns``: present name of the relation -> old name of a column -> present one."""
+    """What has another name now.
+
+    ``columns`` and ``attributes``: present name of the relation or type -> old name of a column -> present one.
+    """
 
     relations: dict[Name, Name] = field(default_factory=dict)
     columns: dict[Name, dict[str, str]] = field(default_factory=dict)
     functions: dict[Name, Name] = field(default_factory=dict)
+    attributes: dict[Name, dict[str, str]] = field(default_factory=dict)
+    others: Renamed = field(default_factory=Renamed)
 
 
 def followed(conn: db.Connection, found: StreamTable) -> str:
@@ -47,10 +54,10 @@ def followed(conn: db.Connection, found: StreamTable) -> str:
     """
     renames = _renames(conn, found)
     try:
-        query = rename_objects(found.canonical_query, {}, renames.functions)
-        if renames.columns:
+        query = rename_objects(found.canonical_query, replace(renames.others, functions=renames.functions))
+        if renames.columns or renames.attributes:
             return _with_columns(conn, found, query, renames)
-        return rename_objects(query, renames.relations)
+        return rename_objects(query, Renamed(renames.relations))
     except (InvalidQuery, StatementFailed):
         # PostgreSQL says about the recorded text what is missing.
         return found.canonical_query
@@ -63,6 +70,10 @@ def _renames(conn: db.Connection, found: StreamTable) -> _Renames:
         if dependency.kind in _RELATIONS:
             _add_relation(conn, dependency, facts, renames)
     _add_functions(conn, facts.get("functions", {}), renames)
+    present = capture.fingerprint(conn, [found.id]).get(found.id)
+    if present is not None:
+        renames.others = renamed_objects(facts, present)
+        renames.attributes = renamed_attributes(facts, present)
     return renames
 
 
@@ -123,7 +134,11 @@ def _add_functions(conn: db.Connection, recorded: Mapping[str, Any], renames: _R
 
 
 def _with_columns(conn: db.Connection, found: StreamTable, query: str, renames: _Renames) -> str:
-    """The query with the present names of relations and columns."""
+    """The query with the present names of relations, columns and attributes.
+
+    A composite type has no copy that its values would be of: it has its old attributes while the query is read. Only
+    its owner may do that.
+    """
     copies: dict[Name, Name] = dict(renames.relations)
     back: dict[Name, Name] = {}
     recorded = {present: old for old, present in renames.relations.items()}
@@ -136,7 +151,13 @@ def _with_columns(conn: db.Connection, found: StreamTable, query: str, renames: 
             _copy(conn, present, copy)
             for old, new in columns.items():
                 _rename_column(conn, copy, new, old)
-        probe(conn, rename_objects(query, copies), "pgtrickle_follow", catalog_path=False)
+        for composite, attributes in renames.attributes.items():
+            for old, new in attributes.items():
+                _rename_attribute(conn, composite, new, old)
+        probe(conn, rename_objects(query, Renamed(copies)), "pgtrickle_follow", catalog_path=False)
+        for composite, attributes in renames.attributes.items():
+            for old, new in attributes.items():
+                _rename_attribute(conn, composite, old, new)
         for number, columns in enumerate(renames.columns.values()):
             for old, new in columns.items():
                 _rename_column(conn, f"{_COPY}{number}", old, new)
@@ -144,7 +165,7 @@ def _with_columns(conn: db.Connection, found: StreamTable, query: str, renames: 
         pin(conn, {"search_path": "pg_catalog"})
         relid = SQL("'pg_temp.pgtrickle_follow'::pg_catalog.regclass")
         text = db.fetch_value(conn, SQL("SELECT pg_catalog.pg_get_viewdef({})").format(relid))
-    renamed = rename_objects(text, back)
+    renamed = rename_objects(text, Renamed(back))
     if _COPY in renamed:
         raise InvalidQuery("the row type of a relation whose columns were renamed stands in the query")
     return renamed
@@ -159,3 +180,8 @@ def _copy(conn: db.Connection, present: Name, copy: str) -> None:
 def _rename_column(conn: db.Connection, copy: str, old: str, new: str) -> None:
     statement = SQL("ALTER TABLE pg_temp.{} RENAME COLUMN {} TO {}")
     db.execute(conn, statement.format(Identifier(copy), Identifier(old), Identifier(new)))
+
+
+def _rename_attribute(conn: db.Connection, composite: Name, old: str, new: str) -> None:
+    statement = SQL("ALTER TYPE {} RENAME ATTRIBUTE {} TO {} CASCADE")
+    db.execute(conn, statement.format(Identifier(*filter(None, composite)), Identifier(old), Identifier(new)))

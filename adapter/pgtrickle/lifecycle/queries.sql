@@ -105,18 +105,27 @@ FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespa
 SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s
 
--- name: enum_types
--- Enums (also in arrays) among the columns of some relations: renamed labels change what a cast to text says.
-SELECT DISTINCT e.oid::bigint AS oid
-FROM pg_catalog.pg_attribute a
-JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-JOIN pg_catalog.pg_type e ON e.oid IN (t.oid, t.typelem, t.typbasetype) AND e.typtype = 'e'
-WHERE a.attrelid = ANY (%(relids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
-ORDER BY 1
-
 -- name: describe_type
 SELECT n.nspname AS schema_name, t.typname AS object_name
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE t.oid = %(oid)s
+
+-- name: describe_operator
+SELECT n.nspname AS schema_name, o.oid::pg_catalog.regoperator::text AS object_name
+FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = %(oid)s
+
+-- name: describe_collation
+SELECT n.nspname AS schema_name, c.collname AS object_name
+FROM pg_catalog.pg_collation c JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace WHERE c.oid = %(oid)s
+
+-- name: describe_ts_config
+SELECT coalesce(n.nspname, 'pg_catalog') AS schema_name, coalesce(c.cfgname, 'text search configurations') AS object_name
+FROM (SELECT %(oid)s::oid) AS o (oid)
+LEFT JOIN (pg_catalog.pg_ts_config c JOIN pg_catalog.pg_namespace n ON n.oid = c.cfgnamespace) ON c.oid = o.oid
+WHERE c.oid IS NOT NULL OR o.oid = 0
+
+-- name: describe_ts_dict
+SELECT n.nspname AS schema_name, d.dictname AS object_name
+FROM pg_catalog.pg_ts_dict d JOIN pg_catalog.pg_namespace n ON n.oid = d.dictnamespace WHERE d.oid = %(oid)s
 
 -- name: function_names
 SELECT p.oid::bigint AS oid, n.nspname AS schema_name, p.proname AS name, p.proargtypes::text AS arguments

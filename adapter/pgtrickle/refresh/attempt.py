@@ -135,7 +135,8 @@ def _check_queries(members: Sequence[Member], request: Request) -> None:
             member.error = None
     lost = [one for one in refused if one.error is not None and one.row.id not in request.mended]
     if lost:
-        raise NeedsReanalysis(tuple(one.row.id for one in lost), "a source was replaced or altered")
+        why = "; ".join(dict.fromkeys(one.error.message for one in lost if one.error is not None))
+        raise NeedsReanalysis(tuple(one.row.id for one in lost), f"a source was replaced or altered: {why}")
 
 
 def _require_moved(members: Sequence[Member]) -> None:

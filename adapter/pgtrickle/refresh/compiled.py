@@ -251,7 +251,7 @@ def shape(plan: Plan) -> str:
     """A digest of what the plan's tables look like; another shape means that state has to be built again."""
     parts: list[str] = [str(FORMAT), plan.mode]
     for stage in plan.stages:
-        columns = ",".join(f"{column.name} {column.type.name}" for column in stage.columns)
+        columns = ",".join(f"{column.name} {column.type.oid} {column.type.typmod}" for column in stage.columns)
         inputs = ",".join(sorted(f"{key.kind} {key.ident}" for key in stage.inputs))
         parts.append(f"{stage.number}|{stage.strategy.value}|{stage.key}|{columns}|{inputs}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

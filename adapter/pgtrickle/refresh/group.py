@@ -10,7 +10,7 @@ from datetime import timedelta
 import networkx as nx
 from psycopg.pq import TransactionStatus
 
-from pgtrickle import gates
+from pgtrickle import db, gates
 from pgtrickle.capture import rejoin
 from pgtrickle.catalog import groups
 from pgtrickle.catalog.groups import GroupRow
@@ -139,12 +139,23 @@ def _cached(session: Session, row: GroupRow) -> Compiled:
     found = session.compiled.get(row.id)
     if found is None or found.version != version:
         plan = session.plans.get(row.id, version)
+        if found is not None and plan is not None:
+            _forget_prepared(session)
         found = compile_member(session.conn, row) if plan is None else Compiled(version, plan)
         if session.conn.info.transaction_status == TransactionStatus.IDLE:
             # In a transaction the version may be one that nobody else will ever see.
             session.plans.put(row.id, version, found.plan)
         session.compiled[row.id] = found
     return found
+
+
+def _forget_prepared(session: Session) -> None:
+    """The same text may mean something else now, and a prepared statement keeps the casts that the server found for it.
+
+    The driver lets go of what it has prepared at every rollback; compiling ends with one.
+    """
+    with db.wrapped(), session.conn.transaction(force_rollback=True):
+        pass
 
 
 def exclude_orphans(members: Iterable[Member]) -> None:

@@ -10,7 +10,8 @@ SHORT = 3
 QUERY = "SELECT t.id, t.v, d.name FROM t LEFT JOIN d ON d.k = t.k"
 #: Reads everything that a fingerprint has facts of.
 WIDE = (
-    "SELECT t.id, t.v, w.name, f(t.v) AS f, t.mood::text AS mood"
+    "SELECT t.id, t.v, w.name, f(t.v) AS f, t.mood::text AS mood, any_of(t.v) AS g, t.v #&# 1 AS o, t.p::text AS p,"
+    " upper(w.name COLLATE plain) AS u, to_tsvector('cfg', w.name)::text AS words, ts_lexize('dict', w.name) AS l"
     " FROM t JOIN w ON w.k = t.k JOIN public.up AS p ON p.id = t.id"
 )
 
@@ -36,6 +37,13 @@ def wide(conn, s):
         """
         CREATE FUNCTION f(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN $1 + 1; END $$;
         CREATE VIEW w AS SELECT k, name FROM d;
+        CREATE FUNCTION any_of(anyelement) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN 1; END $$;
+        CREATE OPERATOR #&# (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl);
+        CREATE COLLATION plain FROM "C";
+        CREATE TEXT SEARCH CONFIGURATION cfg (COPY = pg_catalog.english);
+        CREATE TEXT SEARCH DICTIONARY dict (TEMPLATE = pg_catalog.simple);
+        CREATE TYPE pair AS (a int, b text);
+        ALTER TABLE t ADD COLUMN p pair;
         """
     )
     s.create_stream_table("up", "SELECT id, v FROM t", refresh_mode="DIFFERENTIAL")
@@ -102,6 +110,22 @@ _CHANGES = [
     "ALTER FUNCTION f(int) VOLATILE",
     "ALTER TYPE mood RENAME VALUE 'sad' TO 'gloomy'",
     "ALTER TYPE mood ADD VALUE 'mad' BEFORE 'glad'",
+    "ALTER TYPE mood RENAME TO state",
+    "ALTER TYPE pair ADD ATTRIBUTE c int",
+    "ALTER TYPE pair RENAME ATTRIBUTE b TO c",
+    "CREATE CAST (text AS pair) WITH INOUT",
+    "CREATE CAST (date AS int) WITH INOUT",
+    "ALTER FUNCTION any_of(anyelement) RENAME TO all_of",
+    "CREATE FUNCTION any_of(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 2'",
+    "CREATE SCHEMA lib; ALTER OPERATOR #&# (int, int) SET SCHEMA lib",
+    "ALTER COLLATION plain RENAME TO other",
+    "UPDATE pg_collation SET collversion = '2' WHERE collname = 'plain'",
+    "ALTER TEXT SEARCH CONFIGURATION cfg RENAME TO other",
+    "ALTER TEXT SEARCH CONFIGURATION cfg ALTER MAPPING FOR asciiword WITH dict",
+    "ALTER TEXT SEARCH CONFIGURATION pg_catalog.english ALTER MAPPING FOR asciiword WITH dict",
+    "ALTER TEXT SEARCH DICTIONARY dict (accept = false)",
+    "ALTER TEXT SEARCH DICTIONARY dict RENAME TO other",
+    "UPDATE pg_database SET datcollversion = '2' WHERE datname = current_database()",
     "CREATE OR REPLACE VIEW w AS SELECT k, upper(name) AS name FROM d",
     "ALTER TABLE d RENAME TO d_new",
     "ALTER TABLE d RENAME COLUMN name TO title",
@@ -142,6 +166,8 @@ def test_what_changes_the_facts_or_the_stream_table_changes_its_versions(conn, w
         before = conn.execute(look, relid).fetchone()[0]
         assert before[0] is not None
         for statement in _CHANGES + _CHANGES_OF_ITS_OWN:
+            if "datcollversion" in statement and conn.info.server_version < 150000:
+                continue
             with conn.transaction(force_rollback=True):
                 conn.execute(statement)
                 assert conn.execute(look, relid).fetchone()[0] != before, statement
@@ -157,7 +183,10 @@ def test_all_that_is_a_fact_has_versions(conn, wide):
     ).fetchone()[0]
     relation = next(iter(facts["relations"].values()))
     # Whoever adds one adds it to pgtrickle.versions and above to what changes it, too.
-    assert " ".join(sorted(facts)) == "canary cluster frontier_xmax functions own relations types views xmax"
+    assert " ".join(sorted(facts)) == (
+        "canary casts cluster collation_version collations frontier_xmax functions operators own relations text_search"
+        " types views xmax"
+    )
     assert " ".join(sorted(relation)) == (
         "captured columns family files generation keys kind members name named persistence recorded_name relkind"
         " row_security"
@@ -166,7 +195,11 @@ def test_all_that_is_a_fact_has_versions(conn, wide):
         "below collation dropped generated name not_null type typmod xmin"
     )
     assert set(facts["views"]["public.w"]) == {"text", "oid", "columns"}
-    assert [len(function) for function in facts["functions"].values()] == [10]
+    assert [len(function) for function in facts["functions"].values()] == [13, 13]
+    assert {len(kind) for kind in facts["types"].values()} == {5}
+    assert [len(operator) for operator in facts["operators"].values()] == [4]
+    assert [len(collation) for collation in facts["collations"].values()] == [2]
+    assert [len(found) for found in facts["text_search"].values()] == [2, 2, 2]
     assert set(facts["own"]) == {"name", "persistence", "guard", "columns"}
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 
-NOTHING, RECOMPUTE, ERROR = "nothing", "one recompute", "`ERROR`, the content stays"
+from tests.support.used_objects import CASES as USED
+from tests.support.used_objects import ERROR, NOTHING, RECOMPUTE, Used
 
 #: Every stream table of the world: mode and query. Names in braces are replaced by the present ones.
 ROWS = "SELECT {id} AS id, {k} AS k, {twice}({v}) AS v2, {note} AS note, m::text AS m FROM {t} WHERE {v} > 0"
@@ -433,7 +433,7 @@ MATRIX: Mapping[str, Change] = {
         "Rename a label of an enum",
         "ALTER TYPE app.mood RENAME VALUE 'ok' TO 'fine'",
         RECOMPUTE,
-        READERS,
+        ("s_full", "s_rows"),
         "labels of an enum were renamed",
     ),
     "row_security": Change(
@@ -632,22 +632,29 @@ def every() -> Mapping[str, Change]:
 def table() -> str:
     """The table of the documentation, in Markdown."""
     lines = ["| What you do | What happens |", "|---|---|"]
-    changes = sorted(every().values(), key=lambda change: (_rank(change.group), change.group))
-    for group, several in groupby(changes, key=lambda change: change.group):
-        outcomes = dict.fromkeys(_words(change) for change in several)
-        lines.append(f"| {group} | {'; '.join(outcomes)} |")
+    groups: dict[str, set[str]] = {}
+    for change in (*every().values(), *USED.values()):
+        groups.setdefault(change.group, set()).add(_words(change))
+    for group, words in sorted(groups.items(), key=lambda found: (max(map(_rank, found[1])), found[0])):
+        told = words - {RECOMPUTE} if _FOLLOWED in words else words
+        lines.append(f"| {group} | {'; '.join(sorted(told, key=_rank))} |")
     return "\n".join(lines)
 
 
-def _rank(group: str) -> int:
-    order = [NOTHING, RECOMPUTE, ERROR]
-    return max(order.index(change.outcome) for change in every().values() if change.group == group)
+_FOLLOWED = f"followed, {RECOMPUTE}"
+_DEPENDENTS = "dependents are recomputed once"
 
 
-def _words(change: Change) -> str:
+def _rank(words: str) -> int:
+    return [NOTHING, _DEPENDENTS, RECOMPUTE, _FOLLOWED, ERROR].index(words)
+
+
+def _words(change: Change | Used) -> str:
+    if isinstance(change, Used):
+        return _FOLLOWED if change.now and change.outcome == RECOMPUTE else change.outcome
     if change.hits == ("s_over",):
-        return "dependents are recomputed once"
-    return f"followed, {change.outcome}" if change.names else change.outcome
+        return _DEPENDENTS
+    return _FOLLOWED if change.names else change.outcome
 
 
 if __name__ == "__main__":
