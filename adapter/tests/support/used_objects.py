@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 RECOMPUTE, NOTHING, ERROR = "one recompute", "nothing", "`ERROR`, the content stays"
 
@@ -11,6 +11,15 @@ ROWS = "CREATE TABLE app.t (id int PRIMARY KEY, g int, x text{columns});"
 FILL = "INSERT INTO app.t SELECT n, n % 2, 'Running foxes ' || n{values} FROM generate_series(1, 6) n;"
 MOOD = "CREATE TYPE app.mood AS ENUM ('a', 'b', 'c');"
 PAIR = "CREATE TYPE app.pair AS (a int, b text);"
+
+
+@dataclass(frozen=True)
+class World:
+    """What is there before ``app.t``, further columns of it, and what they are filled with."""
+
+    before: str = ""
+    columns: str = ""
+    values: str = ""
 
 
 @dataclass(frozen=True)
@@ -22,8 +31,8 @@ class Used:
         query: of the stream table.
         ddl: the change; one string is one message.
         says: words in the reason of the recompute, or in the error.
-        before: what is there before the table.
-        columns, values: further columns of ``app.t``, and what they are filled with.
+        before: what else is there before the table.
+        world: the table.
         now: the query with the names that count afterwards; empty: as it was.
         outcome: what happens.
         remedy: what heals an error.
@@ -35,8 +44,7 @@ class Used:
     ddl: str | tuple[str, ...]
     says: str = ""
     before: str = ""
-    columns: str = ""
-    values: str = ""
+    world: World = field(default_factory=World)
     now: str = ""
     outcome: str = RECOMPUTE
     remedy: str = ""
@@ -45,8 +53,8 @@ class Used:
     @property
     def setup(self) -> str:
         """What makes the world of this case."""
-        table = ROWS.replace("{columns}", self.columns) + FILL.replace("{values}", self.values)
-        return f"DROP SCHEMA IF EXISTS app CASCADE; CREATE SCHEMA app; {self.before} {table}"
+        table = ROWS.replace("{columns}", self.world.columns) + FILL.replace("{values}", self.world.values)
+        return f"DROP SCHEMA IF EXISTS app CASCADE; CREATE SCHEMA app; {self.before} {self.world.before} {table}"
 
     @property
     def statements(self) -> tuple[str, ...]:
@@ -66,9 +74,9 @@ _CALLED = "Replace an aggregate, its functions, what a `BEGIN ATOMIC` body calls
 _SEARCH = "Alter a text search configuration or dictionary that a query uses"
 _COLLATIONS = "Refresh the version of a collation that a query uses"
 
-_C = {"before": PAIR, "columns": ", c app.pair", "values": ", ROW(n % 3, 'b' || n)::app.pair"}
-_CS = {"before": PAIR, "columns": ", c app.pair[]", "values": ", ARRAY[ROW(n % 3, 'b' || n)::app.pair]"}
-_M = {"before": MOOD, "columns": ", m app.mood", "values": ", (ARRAY['a', 'b', 'c'])[1 + n % 3]::app.mood"}
+_C = World(PAIR, ", c app.pair", ", ROW(n % 3, 'b' || n)::app.pair")
+_CS = World(PAIR, ", c app.pair[]", ", ARRAY[ROW(n % 3, 'b' || n)::app.pair]")
+_M = World(MOOD, ", m app.mood", ", (ARRAY['a', 'b', 'c'])[1 + n % 3]::app.mood")
 _ATTRIBUTES = "app.pair: attributes of the type were added, dropped, renamed or altered"
 _LABELS = "app.mood: labels of an enum were renamed"
 _DOUBLE = "CREATE FUNCTION app.f(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 2 * $1';"
@@ -89,16 +97,24 @@ QUICK = frozenset(
 )
 CASES: Mapping[str, Used] = {
     "composite_as_text": Used(
-        _TYPES, "SELECT id, g, c::text AS c FROM app.t", "ALTER TYPE app.pair ADD ATTRIBUTE d int", _ATTRIBUTES, **_C
+        _TYPES,
+        "SELECT id, g, c::text AS c FROM app.t",
+        "ALTER TYPE app.pair ADD ATTRIBUTE d int",
+        _ATTRIBUTES,
+        world=_C,
     ),
     "composite_compared": Used(
-        _TYPES, "SELECT id, g FROM app.t WHERE c::text <> '(1,b1)'", "ALTER TYPE app.pair ADD ATTRIBUTE d int", **_C
+        _TYPES, "SELECT id, g FROM app.t WHERE c::text <> '(1,b1)'", "ALTER TYPE app.pair ADD ATTRIBUTE d int", world=_C
     ),
     "composite_grouped": Used(
-        _TYPES, "SELECT c, sum(g) AS s FROM app.t GROUP BY c", "ALTER TYPE app.pair DROP ATTRIBUTE b", _ATTRIBUTES, **_C
+        _TYPES,
+        "SELECT c, sum(g) AS s FROM app.t GROUP BY c",
+        "ALTER TYPE app.pair DROP ATTRIBUTE b",
+        _ATTRIBUTES,
+        world=_C,
     ),
     "composite_as_json": Used(
-        _TYPES, "SELECT id, to_jsonb(c) AS j, g FROM app.t", "ALTER TYPE app.pair RENAME ATTRIBUTE b TO z", **_CS
+        _TYPES, "SELECT id, to_jsonb(c) AS j, g FROM app.t", "ALTER TYPE app.pair RENAME ATTRIBUTE b TO z", world=_CS
     ),
     "composite_made_in_the_query": Used(
         _TYPES,
@@ -113,25 +129,21 @@ CASES: Mapping[str, Used] = {
         "ALTER TYPE app.pair RENAME ATTRIBUTE b TO z",
         _ATTRIBUTES,
         now="SELECT id, (c).z AS b, g FROM app.t",
-        **_C,
+        world=_C,
     ),
     "domain_over_composite": Used(
         _TYPES,
         "SELECT id, c::text AS c, g FROM app.t",
         "ALTER TYPE app.pair ADD ATTRIBUTE d int",
         _ATTRIBUTES,
-        before=PAIR + "CREATE DOMAIN app.dom AS app.pair;",
-        columns=", c app.dom",
-        values=", ROW(n, 'x')::app.pair",
+        world=World(PAIR + "CREATE DOMAIN app.dom AS app.pair;", ", c app.dom", ", ROW(n, 'x')::app.pair"),
     ),
     "row_type_of_another_table": Used(
         _TYPES,
         "SELECT id, row_to_json(c)::text AS j, g FROM app.t",
         "ALTER TABLE app.r RENAME b TO z",
         "app.r: attributes",
-        before="CREATE TABLE app.r (a int, b text);",
-        columns=", c app.r",
-        values=", ROW(n, 'x')::app.r",
+        world=World("CREATE TABLE app.r (a int, b text);", ", c app.r", ", ROW(n, 'x')::app.r"),
     ),
     "whole_row": Used(
         _TYPES,
@@ -147,19 +159,23 @@ CASES: Mapping[str, Used] = {
         remedy="ALTER TYPE app.pair ADD ATTRIBUTE b text",
         outcome=ERROR,
         view=False,
-        **_C,
+        world=_C,
     ),
     "label_shown": Used(
-        _ENUMS, "SELECT id, g, m::text AS m FROM app.t", "ALTER TYPE app.mood RENAME VALUE 'a' TO 'z'", _LABELS, **_M
+        _ENUMS,
+        "SELECT id, g, m::text AS m FROM app.t",
+        "ALTER TYPE app.mood RENAME VALUE 'a' TO 'z'",
+        _LABELS,
+        world=_M,
     ),
     "label_in_range_of_enum": Used(
         _ENUMS,
         "SELECT id, g, r::text AS r FROM app.t",
         "ALTER TYPE app.mood RENAME VALUE 'a' TO 'z'",
         _LABELS,
-        before=MOOD + "CREATE TYPE app.moods AS RANGE (subtype = app.mood);",
-        columns=", r app.moods",
-        values=", app.moods('a', 'c')",
+        world=World(
+            MOOD + "CREATE TYPE app.moods AS RANGE (subtype = app.mood);", ", r app.moods", ", app.moods('a', 'c')"
+        ),
     ),
     "label_named": Used(
         _ENUMS,
@@ -167,7 +183,7 @@ CASES: Mapping[str, Used] = {
         "ALTER TYPE app.mood RENAME VALUE 'a' TO 'it''s'",
         _LABELS,
         now="SELECT id, g FROM app.t WHERE m BETWEEN 'it''s' AND 'b'",
-        **_M,
+        world=_M,
     ),
     "labels_swapped": Used(
         _ENUMS,
@@ -175,21 +191,21 @@ CASES: Mapping[str, Used] = {
         ("ALTER TYPE app.mood RENAME VALUE 'a' TO 'z'", "ALTER TYPE app.mood RENAME VALUE 'b' TO 'a'"),
         _LABELS,
         view=False,
-        **_M,
+        world=_M,
     ),
     "label_renamed_and_its_name_added": Used(
         _ENUMS,
         "SELECT id, g, m::text AS m FROM app.t",
         ("ALTER TYPE app.mood RENAME VALUE 'a' TO 'z'", "ALTER TYPE app.mood ADD VALUE 'a' BEFORE 'z'"),
         _LABELS,
-        **_M,
+        world=_M,
     ),
     "label_added": Used(
         _ADDED,
         "SELECT g, max(m) AS high, min(m) AS low FROM app.t GROUP BY g",
         "ALTER TYPE app.mood ADD VALUE 'aa' BEFORE 'a'",
         outcome=NOTHING,
-        **_M,
+        world=_M,
     ),
     "type_renamed": Used(
         _NAMES,
@@ -197,7 +213,7 @@ CASES: Mapping[str, Used] = {
         "ALTER TYPE app.mood RENAME TO state",
         "app.mood: the type is called app.state now",
         now="SELECT id, g, m FROM app.t WHERE m <> 'c'::app.state",
-        **_M,
+        world=_M,
     ),
     "domain_renamed": Used(
         _NAMES,
@@ -331,9 +347,7 @@ CASES: Mapping[str, Used] = {
         "SELECT id, g, to_tsvector(c, x)::text AS l FROM app.t",
         _SIMPLE.format("app.cfg"),
         "all configurations",
-        before=_CONFIG,
-        columns=", c regconfig",
-        values=", 'app.cfg'::regconfig",
+        world=World(_CONFIG, ", c regconfig", ", 'app.cfg'::regconfig"),
     ),
     "collation_version": Used(
         _COLLATIONS,

@@ -93,6 +93,59 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     FROM pgtrickle.canary c
 $$;
 
+-- Schema changes of what a query uses besides relations: types, operators, casts, collations, text search (types).
+
+-- Kinds of objects by OIDs of their own catalogs; `ts_config` 0 is every text search configuration.
+ALTER TABLE pgtrickle.dependencies DROP CONSTRAINT dependencies_kind_check;
+ALTER TABLE pgtrickle.dependencies ADD CONSTRAINT dependencies_kind_check CHECK (
+    kind IN ('table', 'stream_table', 'uncaptured', 'view', 'function', 'type', 'operator', 'collation', 'ts_config',
+             'ts_dict'));
+
+-- Earlier engines did not record what the query uses: it is compiled, recorded and recomputed once.
+UPDATE pgtrickle.stream_tables SET definition = definition - 'shape';
+
+-- Whether some of these types stands for any type.
+CREATE FUNCTION pgtrickle.is_polymorphic(types oid[]) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM pg_type t WHERE t.oid = ANY (types) AND t.typtype = 'p')
+$$;
+
+-- What a cast does.
+CREATE FUNCTION pgtrickle.cast_facts(one pg_catalog.pg_cast) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT concat_ws(' ', one.castsource, one.casttarget, one.castfunc, one.castcontext, one.castmethod)
+$$;
+
+-- The version of the collations of the operating system that the database was made with, as somebody has last confirmed it;
+-- PostgreSQL 14 has none.
+CREATE FUNCTION pgtrickle.collation_version() RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT to_jsonb(d) ->> 'datcollversion' FROM pg_database d WHERE d.datname = current_database()
+$$;
+
+-- What a text search configuration or dictionary does to words. A dictionary that was altered may have read its files anew,
+-- also where its options are the same. 0: all configurations.
+CREATE FUNCTION pgtrickle.text_search(kind text, wanted oid, OUT namespace oid, OUT name text, OUT does text)
+RETURNS SETOF record
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT c.cfgnamespace, c.cfgname::text, concat(c.cfgparser, ' ', (
+        SELECT string_agg(concat_ws(' ', m.maptokentype, m.mapseqno, d.oid, d.xmin), ';'
+                          ORDER BY m.maptokentype, m.mapseqno)
+        FROM pg_ts_config_map m JOIN pg_ts_dict d ON d.oid = m.mapdict WHERE m.mapcfg = c.oid))
+    FROM pg_ts_config c WHERE kind = 'ts_config' AND c.oid = wanted
+    UNION ALL
+    SELECT d.dictnamespace, d.dictname::text, concat(d.oid, ' ', d.xmin)
+    FROM pg_ts_dict d WHERE kind = 'ts_dict' AND d.oid = wanted
+    UNION ALL
+    SELECT 'pg_catalog'::regnamespace, 'all configurations', concat(
+        (SELECT string_agg(concat_ws(' ', n.nspname, c.cfgname, c.oid), ';' ORDER BY c.oid)
+         FROM pg_ts_config c JOIN pg_namespace n ON n.oid = c.cfgnamespace),
+        (SELECT string_agg(concat_ws(' ', m.mapcfg, m.maptokentype, m.mapseqno, d.oid, d.xmin), ';'
+                           ORDER BY m.mapcfg, m.maptokentype, m.mapseqno)
+         FROM pg_ts_config_map m JOIN pg_ts_dict d ON d.oid = m.mapdict))
+    WHERE kind = 'ts_config' AND wanted = 0
+$$;
+
 CREATE OR REPLACE FUNCTION pgtrickle.fingerprint(stream_table_ids bigint[])
 RETURNS TABLE (stream_table_id bigint, facts jsonb)
 LANGUAGE plpgsql STABLE
@@ -207,16 +260,66 @@ BEGIN
         'functions', coalesce((
             SELECT jsonb_object_agg(d.relid::text, jsonb_build_array(
                 d.object_name, p.prosrc, p.probin, p.provolatile, p.proisstrict, p.proconfig, p.prolang::text,
-                pg_get_function_sqlbody(p.oid), jsonb_build_array(n.nspname, p.proname), p.oid IS NOT NULL))
+                pg_get_function_sqlbody(p.oid), pg_get_expr(p.proargdefaults, 0), (
+                    SELECT concat_ws(' ', a.aggtransfn::oid, a.aggfinalfn::oid, a.aggcombinefn::oid, a.aggserialfn::oid,
+                                     a.aggdeserialfn::oid, a.aggmtransfn::oid, a.aggminvtransfn::oid, a.aggmfinalfn::oid,
+                                     a.aggfinalextra, a.aggsortop, a.aggtranstype, quote_nullable(a.agginitval),
+                                     quote_nullable(a.aggminitval))
+                    FROM pg_aggregate a WHERE a.aggfnoid = p.oid),
+                -- What takes arguments of any type is no longer called when there is a function for these types.
+                CASE WHEN pgtrickle.is_polymorphic(p.proargtypes) THEN (
+                    SELECT jsonb_agg(o.oid::bigint ORDER BY o.oid) FROM pg_proc o
+                    WHERE o.proname = p.proname AND o.pronamespace = p.pronamespace) END,
+                jsonb_build_array(n.nspname, p.proname), p.oid IS NOT NULL))
             FROM pgtrickle.dependencies d LEFT JOIN pg_proc p ON p.oid = d.relid
             LEFT JOIN pg_namespace n ON n.oid = p.pronamespace
             WHERE d.stream_table_id = f.stream_table_id AND d.kind = 'function'), '{}'),
         'types', coalesce((
             SELECT jsonb_object_agg(d.relid::text, (
-                SELECT coalesce(jsonb_agg(e.enumlabel ORDER BY e.enumsortorder), '[]')
-                FROM pg_enum e WHERE e.enumtypid = d.relid))
+                SELECT jsonb_build_object(
+                    'name', jsonb_build_array(n.nspname, t.typname),
+                    'labels', CASE t.typtype WHEN 'e' THEN (
+                        SELECT jsonb_agg(jsonb_build_array(e.oid::bigint, e.enumlabel) ORDER BY e.enumsortorder)
+                        FROM pg_enum e WHERE e.enumtypid = t.oid) END,
+                    'attributes', CASE t.typtype WHEN 'c' THEN (
+                        SELECT jsonb_agg(jsonb_build_array(a.attnum, a.attname, a.atttypid::bigint, a.atttypmod,
+                                                           a.attcollation::bigint) ORDER BY a.attnum)
+                        FROM pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) END,
+                    -- It is no relation's.
+                    'free', (SELECT c.relkind = 'c' FROM pg_class c WHERE c.oid = t.typrelid),
+                    'casts', (
+                        SELECT jsonb_agg(pgtrickle.cast_facts(k) ORDER BY k.castsource, k.casttarget)
+                        FROM pg_cast k WHERE t.oid IN (k.castsource, k.casttarget)))
+                FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.oid = d.relid))
             FROM pgtrickle.dependencies d
             WHERE d.stream_table_id = f.stream_table_id AND d.kind = 'type'), '{}'),
+        'operators', coalesce((
+            SELECT jsonb_object_agg(d.relid::text, (
+                SELECT jsonb_build_object(
+                    'name', jsonb_build_array(n.nspname, o.oprname),
+                    'operands', concat(o.oprleft, ' ', o.oprright), 'function', o.oprcode::oid::bigint,
+                    'namesakes', CASE WHEN pgtrickle.is_polymorphic(ARRAY[o.oprleft, o.oprright]) THEN (
+                        SELECT jsonb_agg(s.oid::bigint ORDER BY s.oid) FROM pg_operator s
+                        WHERE s.oprname = o.oprname AND s.oid >= 16384) END)
+                FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = d.relid))
+            FROM pgtrickle.dependencies d
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind = 'operator'), '{}'),
+        'collations', coalesce((
+            SELECT jsonb_object_agg(d.relid::text, (
+                SELECT jsonb_build_object('name', jsonb_build_array(n.nspname, c.collname), 'version', c.collversion)
+                FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace WHERE c.oid = d.relid))
+            FROM pgtrickle.dependencies d
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind = 'collation'), '{}'),
+        'text_search', coalesce((
+            SELECT jsonb_object_agg(d.kind || ' ' || d.relid, (
+                SELECT jsonb_build_object('name', jsonb_build_array(n.nspname, s.name), 'does', s.does)
+                FROM pgtrickle.text_search(d.kind, d.relid) AS s JOIN pg_namespace n ON n.oid = s.namespace))
+            FROM pgtrickle.dependencies d
+            WHERE d.stream_table_id = f.stream_table_id AND d.kind IN ('ts_config', 'ts_dict')), '{}'),
+        -- A superuser may make casts between types of PostgreSQL.
+        'casts', (SELECT jsonb_agg(pgtrickle.cast_facts(k) ORDER BY k.castsource, k.casttarget) FROM pg_cast k
+                  WHERE k.oid >= 16384 AND k.castsource < 16384 AND k.casttarget < 16384),
+        'collation_version', pgtrickle.collation_version(),
         -- The stream table itself.
         'own', (
             SELECT jsonb_build_object(
@@ -247,14 +350,17 @@ BEGIN
     RETURN ARRAY (
         SELECT concat(current_user, ' ', st.xmin, ' ', c.xmin, ' ', n.xmin, ' ', pg_get_userbyid(c.relowner), ' ',
                       (SELECT array_agg(a.xmin) FROM pg_attribute a WHERE a.attrelid = st.relid AND a.attnum > 0), ' ',
-                      (SELECT array_agg(g.xmin) FROM pg_trigger g WHERE g.tgrelid = st.relid), ' ')
+                      (SELECT array_agg(g.xmin) FROM pg_trigger g WHERE g.tgrelid = st.relid), ' ',
+                      (SELECT array_agg(k.xmin) FROM pg_cast k
+                       WHERE k.oid >= 16384 AND k.castsource < 16384 AND k.casttarget < 16384), ' ',
+                      pgtrickle.collation_version(), ' ')
                || read.versions
         FROM unnest(ids) WITH ORDINALITY AS u (id, position)
         LEFT JOIN (pgtrickle.stream_tables st
                    JOIN pg_class c ON c.oid = st.relid
                    JOIN pg_namespace n ON n.oid = c.relnamespace)
                ON st.id = u.id AND st.fingerprint
-                  - '{cluster,xmax,frontier_xmax,canary,relations,views,functions,types,own}'::text[] = '{}'
+                  - '{cluster,xmax,frontier_xmax,canary,relations,views,functions,types,operators,collations,text_search,casts,collation_version,own}'::text[] = '{}'
         LEFT JOIN LATERAL (
             SELECT CASE WHEN bool_and(e.version IS NOT NULL) THEN string_agg(e.version, ';') END AS versions
             FROM (
@@ -265,11 +371,31 @@ BEGIN
                         FROM (SELECT to_regclass(format('%I.%I', d.schema_name, d.object_name))::oid) AS v (oid))
                     -- A body that was parsed at once is printed by the names of what it uses.
                     WHEN 'function' THEN (
-                        SELECT concat(p.xmin, ' ', m.xmin)
+                        SELECT concat(p.xmin, ' ', m.xmin, ' ', CASE WHEN pgtrickle.is_polymorphic(p.proargtypes) THEN (
+                            SELECT array_agg(o.oid) FROM pg_proc o
+                            WHERE o.proname = p.proname AND o.pronamespace = p.pronamespace) END)
                         FROM pg_proc p JOIN pg_namespace m ON m.oid = p.pronamespace
                         WHERE p.oid = d.relid AND p.prosqlbody IS NULL)
                     WHEN 'type' THEN (
-                        SELECT coalesce(array_agg(l.xmin)::text, '') FROM pg_enum l WHERE l.enumtypid = d.relid)
+                        SELECT concat(t.xmin, ' ', m.xmin, ' ',
+                                      (SELECT array_agg(l.xmin) FROM pg_enum l WHERE l.enumtypid = t.oid), ' ',
+                                      (SELECT array_agg(a.xmin) FROM pg_attribute a
+                                       WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND t.typtype = 'c'), ' ',
+                                      (SELECT array_agg(k.xmin) FROM pg_cast k WHERE t.oid IN (k.castsource, k.casttarget)))
+                        FROM pg_type t JOIN pg_namespace m ON m.oid = t.typnamespace WHERE t.oid = d.relid)
+                    WHEN 'operator' THEN (
+                        SELECT concat(o.xmin, ' ', m.xmin, ' ', (SELECT array_agg(s.oid) FROM pg_operator s
+                                                                 WHERE s.oprname = o.oprname AND s.oid >= 16384))
+                        FROM pg_operator o JOIN pg_namespace m ON m.oid = o.oprnamespace WHERE o.oid = d.relid)
+                    WHEN 'collation' THEN (
+                        SELECT concat(l.xmin, ' ', m.xmin)
+                        FROM pg_collation l JOIN pg_namespace m ON m.oid = l.collnamespace WHERE l.oid = d.relid)
+                    WHEN 'ts_config' THEN (
+                        SELECT concat(m.xmin, ' ', s.name, ' ', s.does)
+                        FROM pgtrickle.text_search(d.kind, d.relid) AS s JOIN pg_namespace m ON m.oid = s.namespace)
+                    WHEN 'ts_dict' THEN (
+                        SELECT concat(m.xmin, ' ', s.name, ' ', s.does)
+                        FROM pgtrickle.text_search(d.kind, d.relid) AS s JOIN pg_namespace m ON m.oid = s.namespace)
                     ELSE (
                         SELECT concat(r.xmin, ' ', m.xmin, ' ',
                                       to_regclass(format('%I.%I', d.schema_name, d.object_name))::oid, ' ',
