@@ -1,7 +1,8 @@
 """Collations under which a query compares what has another collation, from the text of a stored rule.
 
 Under a non-deterministic collation 'a' may be 'A', under the column's own they are two values: what one comparison
-takes for equal is then grouped, hashed and found again as different, by us and by PostgreSQL's own plans.
+takes for equal is then grouped, hashed and found again as different, by us and by PostgreSQL's own plans. Or the
+column's own takes them for one value and the comparison does not: what it tells apart is then put together.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ _OWN = re.compile(r"(?!inputcollid)\w*collid|collOid|collation")
 
 
 def foreign_collations(text: str) -> frozenset[int]:
-    """The collations under which texts of another collation are compared, or put together by UNION and its like.
+    """The collations under which texts of another collation are compared, or put together by UNION and its like; and
+    those other collations, where two texts are compared.
 
     Args:
         text: a ``pg_rewrite.ev_action``.
@@ -31,8 +33,10 @@ def foreign_collations(text: str) -> frozenset[int]:
             found |= _of_set_operation(node)
         elif node[""] and node[""][0] in _COMPARISONS and node.get("opresulttype", [_BOOL]) == [_BOOL]:
             under = atom(node, "inputcollid")
-            others = {_own(arg) for arg in entries(node, "args")} - {"0", under}
+            own = [_own(arg) for arg in entries(node, "args")]
+            others = set(own) - {"0", under}
             found |= {under} if others else set()
+            found |= others if "0" not in own else set()
     return frozenset(int(oid) for oid in found) - {0}
 
 
@@ -45,7 +49,8 @@ def _of_set_operation(query: Node) -> set[str]:
         for entry in entries(query, "rtable"):
             for branch in entry.get("subquery", ()) if isinstance(entry, Mapping) else ():
                 shown = [_own(column) for column in entries(branch, "targetList") if not _is_junk(column)]
-                found |= {mine for mine, theirs in zip(under, shown, strict=False) if theirs not in ("0", mine)}
+                pairs = zip(under, shown, strict=False)
+                found.update(oid for pair in pairs if pair[1] not in ("0", pair[0]) for oid in pair)
     return found
 
 

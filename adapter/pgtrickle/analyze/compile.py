@@ -391,7 +391,7 @@ def _refuse_mixed_collations(found: _Compilation) -> None:
     """Values that one comparison takes for equal would be grouped, hashed and found again as different ones."""
     if found.mixes_collations:
         raise UnsupportedQuery(
-            "text is compared under a non-deterministic collation that is not its own",
+            "text is compared under a collation that is not its own, and one of the two is non-deterministic",
             clause="COLLATE",
             hint="Give both sides the same collation where they are stored, or in a view with COLLATE.",
         )
