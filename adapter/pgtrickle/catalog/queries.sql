@@ -425,7 +425,12 @@ WHERE id = %(id)s
 UPDATE pgtrickle.stream_tables SET demoted = false WHERE id = ANY (%(ids)s::bigint[]) AND demoted RETURNING id
 
 -- name: release_everything
-DELETE FROM pgtrickle.dependencies
+-- Nobody refreshes what nothing is captured for any more. Who changes their mind resumes: then it is made anew.
+WITH released AS (DELETE FROM pgtrickle.dependencies)
+UPDATE pgtrickle.stream_tables
+SET status = 'SUSPENDED', status_reason = 'being uninstalled', fingerprint = NULL, recompute_reason = 'it was being uninstalled',
+    definition = definition - '{shape,checked}'::text[]
+                 || pg_catalog.jsonb_build_object('version', pg_catalog.trunc(pg_catalog.random() * 1e15)::bigint)
 
 -- name: fingerprint
 SELECT stream_table_id, facts FROM pgtrickle.fingerprint(%(ids)s::bigint[])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgtrickle.lifecycle.create import create
 from pgtrickle.lifecycle.drop import discard_by_id, drop, finish_drops, release
-from pgtrickle.lifecycle.mend import rebuild, refresh_group, repair, repair_by_id, verify
+from pgtrickle.lifecycle.mend import put_guard, rebuild, refresh_group, repair, repair_by_id, verify
 from pgtrickle.lifecycle.options import Configuration, configure
 from pgtrickle.lifecycle.preview import preview
 from pgtrickle.lifecycle.privileges import explained
@@ -24,6 +24,7 @@ __all__ = [
     "explained",
     "finish_drops",
     "preview",
+    "put_guard",
     "rebind",
     "rebuild",
     "refresh_group",

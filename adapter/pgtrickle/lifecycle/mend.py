@@ -19,10 +19,12 @@ from pgtrickle.errors import (
     TransactionConflict,
     UnsupportedQuery,
 )
+from pgtrickle.lifecycle import storage
 from pgtrickle.lifecycle.definition import compile_definition
 from pgtrickle.lifecycle.follow import followed
 from pgtrickle.lifecycle.redefine import Redefinition, empty_if_needed, redefine, request_dependents
 from pgtrickle.lifecycle.restore import rebind
+from pgtrickle.lifecycle.target import present_relation
 from pgtrickle.refresh import Member, NeedsReanalysis, Request, Session
 from pgtrickle.refresh.plan import Action, MemberPlan
 from pgtrickle.results import VerifyResult
@@ -106,6 +108,14 @@ def rebuild(session: Session, stream_table_id: int, reason: str) -> None:
         RefreshError: the query does not work any more.
     """
     _mend(session, stream_table_id, reason, None)
+
+
+def put_guard(session: Session, stream_table_id: int) -> None:
+    """Give a stream table its guard. Another one than was recorded makes it recompute."""
+    found = stream_tables.fetch(session.conn, stream_table_id)
+    if found is not None:
+        relation = present_relation(session.conn, found.relid)
+        db.ddl(session.conn, storage.guard(relation), relids=[found.relid], object_name=found.name)
 
 
 def _mend_all(

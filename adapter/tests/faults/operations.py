@@ -198,7 +198,6 @@ OPERATIONS = {
     "release": Operation(_release, prepare=_create_or_replace, undo=_drop_ordinary),
     "drop with dependents": Operation(_drop_family, prepare=_family),
     "fix triggers": _damage("ALTER TABLE orders DISABLE TRIGGER USER; UPDATE orders SET amount = amount + 1"),
-    "fix a buffer": _damage("DROP TABLE {buffer}"),
     "fix a function": _damage("DROP FUNCTION {function} CASCADE; UPDATE orders SET amount = amount + 1"),
     "fix a guard": _damage("DROP TRIGGER pgtrickle_guard ON totals; UPDATE totals SET n = 1000"),
     "fix state": _damage("DROP TABLE {state}"),
@@ -217,7 +216,6 @@ OFTEN = (
     "trim",
     "verify",
     "release",
-    "fix a guard",
 )
 
 

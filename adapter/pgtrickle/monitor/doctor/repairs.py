@@ -66,7 +66,8 @@ def _discard(session: Session, target: str) -> None:
 
 
 def _guard(session: Session, target: str) -> None:
-    """What others may have written has to go."""
+    """What others may have written has to go. If its absence was recorded, nothing else would miss it."""
+    lifecycle.put_guard(session, int(target))
     _rebuild(session, target)
     _recompute(session, target)
 
