@@ -173,13 +173,15 @@ class PgTrickle:
     def install(self) -> tuple[str, ...]:
         """Create or upgrade the schemas ``pgtrickle``, ``pgtrickle_changes`` and ``pgtrickle_state``.
 
-        Idempotent. Returns the names of the migrations that were applied, empty if none.
+        Idempotent. A catalog that was restored without its rows is made anew; its stream tables are ordinary tables
+        then. Returns the names of the migrations that were applied, empty if none.
 
         Raises:
             CatalogError: the extension pg_trickle is installed, or the catalog is newer than this package.
             PermissionDenied: CREATE on the database is missing.
         """
-        applied = installation.install(self.own_conn)
+        lifecycle.recover(self.own_conn)
+        applied = installation.install(self._conn)
         lifecycle.rebind(self._conn)
         if applied:
             capture.renew(self._conn)

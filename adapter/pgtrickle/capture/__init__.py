@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgtrickle.capture.buffers import buffer_of, output_log_of
+from pgtrickle.capture.buffers import buffer_of, drop_buffer, output_log_of
 from pgtrickle.capture.examine import Examination, examine
 from pgtrickle.capture.fingerprint import (
     Difference,
@@ -15,7 +15,7 @@ from pgtrickle.capture.fingerprint import (
 from pgtrickle.capture.install import InstalledSource, install, narrow, release, renew, repair, settle
 from pgtrickle.capture.relations import restrictions
 from pgtrickle.capture.trim import TrimResult, let_go, rejoin, trim
-from pgtrickle.capture.uninstall import uninstall
+from pgtrickle.capture.uninstall import clear, uninstall
 
 __all__ = [
     "Difference",
@@ -24,8 +24,10 @@ __all__ = [
     "Severity",
     "TrimResult",
     "buffer_of",
+    "clear",
     "compare",
     "content_touched",
+    "drop_buffer",
     "examine",
     "fingerprint",
     "install",

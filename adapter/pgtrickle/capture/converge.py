@@ -102,6 +102,8 @@ def _target(conn: db.Connection, source: Source, found: Family) -> _Target:
         routes=found.is_partitioned,
         alone=len(found.own) == 1,
         moves=level == "statement" and any(table.moved_by is not None for table in found.tables),
+        may_ask=partition is None
+        or not db.fetch_value(conn, QUERIES["foreign_partition_key"], {"relid": source.relid}),
     )
     return _Target(
         family=found,

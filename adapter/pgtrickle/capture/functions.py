@@ -69,6 +69,7 @@ class Shape:
         rows: rows, or only marks.
         level: what the triggers fire for.
         partition: the partition constraint that tells the source's rows in statements on its ancestors.
+        may_ask: that takes nobody's code but PostgreSQL's, so that it can be asked with the engine's rights.
         limit_bytes: size of the change buffer from which on only marks are kept.
         truncate_rows: largest table whose TRUNCATE is captured as rows.
         key: names of the columns of a unique key by which old and new rows can be paired; empty if there is none.
@@ -95,6 +96,7 @@ class Shape:
     routes: bool = False
     alone: bool = False
     moves: bool = False
+    may_ask: bool = True
 
     @property
     def data(self) -> tuple[Column, ...]:
@@ -313,7 +315,8 @@ def bodies(shape: Shape, *, has_ancestors: bool) -> Mapping[str, str]:
     if shape.level != "statement":
         made[row_function(shape.source_id)] = _row(shape)
     elif has_ancestors:
-        made[ancestor_function(shape.source_id)] = _statement(shape, partition=shape.partition)
+        above = _statement(shape, partition=shape.partition) if shape.may_ask else _fill("statement_mark", shape)
+        made[ancestor_function(shape.source_id)] = above
     return {name: body.as_string(None) for name, body in made.items()}
 
 

@@ -110,6 +110,23 @@ WHERE pn.nspname = 'pgtrickle_changes' AND p.proname = ANY (%(names)s::name[]) A
 -- name: partition_constraint
 SELECT pg_catalog.pg_get_partition_constraintdef(%(relid)s::oid)
 
+-- name: foreign_partition_key
+-- Whether to tell a partition's rows takes code that is not PostgreSQL's own: functions, operator classes and domains.
+WITH RECURSIVE above AS (
+    SELECT i.inhparent AS relid FROM pg_catalog.pg_inherits i WHERE i.inhrelid = %(relid)s::oid
+    UNION
+    SELECT i.inhparent FROM above a JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.relid
+)
+SELECT EXISTS (
+    SELECT FROM above a
+    JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = a.relid
+    WHERE EXISTS (SELECT FROM pg_catalog.pg_depend d
+                  WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = a.relid AND d.objsubid = 0
+                    AND d.refclassid = ANY ('{pg_catalog.pg_proc,pg_catalog.pg_opclass,pg_catalog.pg_operator,
+                                              pg_catalog.pg_type,pg_catalog.pg_cast}'::regclass[]))
+       OR EXISTS (SELECT FROM pg_catalog.pg_attribute c JOIN pg_catalog.pg_type t ON t.oid = c.atttypid
+                  WHERE c.attrelid = a.relid AND c.attnum = ANY (p.partattrs) AND t.typtype NOT IN ('b', 'e')))
+
 -- name: buffer
 SELECT pg_catalog.to_regclass(%(index)s) IS NOT NULL AS has_index, pg_catalog.pg_relation_size(c.oid) AS bytes
 FROM pg_catalog.pg_class c
@@ -150,3 +167,17 @@ SELECT n.nspname AS schema_name, c.relname AS table_name,
               WHERE x.indrelid = c.oid AND i.relname LIKE 'pgtrickle\_%%' ORDER BY 1) AS indexes
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = %(relid)s::oid
+
+-- name: guarded
+-- Tables with the guard of a stream table, registered or not.
+SELECT c.oid AS relid, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name
+FROM pg_catalog.pg_trigger t
+JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE t.tgfoid = pg_catalog.to_regprocedure('pgtrickle.refuse_write()')
+ORDER BY 2
+
+-- name: functions
+SELECT p.proname AS name
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = 'pgtrickle_changes' AND p.pronargs = 0 ORDER BY 1

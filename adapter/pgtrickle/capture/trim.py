@@ -13,6 +13,7 @@ from pgtrickle.capture.buffers import buffer_name, buffer_of
 from pgtrickle.capture.install import settle
 from pgtrickle.catalog import access, groups, sources
 from pgtrickle.catalog.model import Source
+from pgtrickle.errors import CatalogError
 from pgtrickle.sql import comma_separated
 
 #: Autovacuum would come a minute later; until then every refresh would read the dead rows.
@@ -66,6 +67,8 @@ def trim(conn: db.Connection, only_for: Sequence[int] | None = None) -> TrimResu
     deleted, demoted, removed = 0, set[int](), []
     while True:
         report = db.fetch_value(conn, _TRIM, asked, alone=True)
+        if report["limit"] is None:
+            raise CatalogError("pgtrickle.installation is empty", object_name="pgtrickle", hint="Run `pgtrickle init`.")
         known = {source.id: source for source in sources.fetch_all(conn)} if _has_work(report) else {}
         removed += [
             source_id for source_id in report["unread"] if source_id in known and _remove(conn, known[source_id])

@@ -47,8 +47,46 @@ def uninstall(conn: db.Connection, *, drop_stream_tables: bool = False, policy: 
         _remove(conn, source, policy)
     if not drop_stream_tables:
         _make_ordinary(conn, policy)
+    _drop_schemas(conn, policy)
+
+
+def clear(conn: db.Connection, *, policy: db.LockPolicy | None = None) -> tuple[str, ...]:
+    """Remove everything of a catalog that knows nothing any more; what it guarded become ordinary tables.
+
+    Safe to repeat after a LockTimeout.
+
+    Args:
+        conn: not in a transaction.
+        policy: how long to wait for locks.
+
+    Returns:
+        The names of what were stream tables.
+
+    Raises:
+        DependentsExist: somebody's view reads our tables; nothing was done.
+        LockTimeout: a table stayed locked.
+    """
+    _refuse_foreign_views(conn)
+    guarded = db.fetch_all(conn, QUERIES["guarded"], _Guarded)
+    for function in db.fetch_all(conn, QUERIES["functions"], _View):
+        name = qualified(CHANGES_SCHEMA, function.name)
+        db.ddl(conn, SQL("DROP FUNCTION IF EXISTS {}() CASCADE").format(name), policy=policy, object_name=function.name)
+    for table in guarded:
+        for found in db.fetch_all(conn, QUERIES["stream_table_leftovers"], _Leftovers, {"relid": table.relid}):
+            db.ddl(conn, found.statements(), policy=policy, relids=[table.relid], object_name=table.name)
+    _drop_schemas(conn, policy)
+    return tuple(table.name for table in guarded)
+
+
+def _drop_schemas(conn: db.Connection, policy: db.LockPolicy | None) -> None:
     schemas = comma_separated(Identifier(name) for name in _SCHEMAS)
-    db.ddl(conn, SQL("DROP SCHEMA {} CASCADE").format(schemas), policy=policy, object_name=CATALOG_SCHEMA)
+    db.ddl(conn, SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(schemas), policy=policy, object_name=CATALOG_SCHEMA)
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded:
+    relid: int
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, TypeVar
 
 from psycopg.sql import Identifier
+from psycopg.types.json import Jsonb
 
 from pgtrickle import db
 from pgtrickle.sql import load_queries
@@ -17,6 +19,15 @@ _REPEATED = frozenset(
 )
 
 _QUERIES = load_queries("pgtrickle.catalog")
+
+
+def jsonb(value: Any) -> Jsonb:
+    """A parameter of type jsonb. Characters stand for themselves: not every server encoding knows Unicode escapes."""
+    return Jsonb(value, dumps=_dumps)
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def rows(conn: db.Connection, name: str, row: type[Row], /, **params: Any) -> tuple[Row, ...]:

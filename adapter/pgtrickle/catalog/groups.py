@@ -9,9 +9,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from psycopg.sql import SQL, Composed, Literal
-from psycopg.types.json import Jsonb
 
 from pgtrickle import db
+from pgtrickle.catalog import access
 from pgtrickle.sql import load_queries
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def fail(
     """
     params = {
         "id": stream_table_id,
-        "error": Jsonb(dict(error)),
+        "error": access.jsonb(dict(error)),
         "delay": delay,
         "status": status,
         "reason": error.get("message") if status else None,
@@ -241,7 +241,7 @@ def fail(
 
 
 def _object(values: Mapping[str, Any]) -> Composed:
-    return SQL("{}::pg_catalog.jsonb").format(Literal(Jsonb(dict(values))))
+    return SQL("{}::pg_catalog.jsonb").format(Literal(access.jsonb(dict(values))))
 
 
 # What nearly every refresh sends again takes longer to be printed than to be looked up.
@@ -263,4 +263,4 @@ def _ids(values: Sequence[int]) -> SQL:
 
 
 def _json(values: Sequence[Mapping[str, Any]]) -> Composed:
-    return SQL("{}::pg_catalog.jsonb").format(Literal(Jsonb([dict(value) for value in values])))
+    return SQL("{}::pg_catalog.jsonb").format(Literal(access.jsonb([dict(value) for value in values])))

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 
-from psycopg.types.json import Jsonb
-
 from pgtrickle import db
 from pgtrickle.catalog import access
 from pgtrickle.catalog.model import HistoryEntry
@@ -22,7 +20,7 @@ def insert(conn: db.Connection, entry: HistoryEntry) -> int:
     """Add an attempt; its id. ``entry.id`` is ignored."""
     values = asdict(entry)
     del values["id"]
-    values["error"] = None if entry.error is None else Jsonb(dict(entry.error))
+    values["error"] = None if entry.error is None else access.jsonb(dict(entry.error))
     return access.value(conn, "insert_history", **values)
 
 

@@ -75,10 +75,59 @@ def known_version() -> int:
 
 
 def _applied(conn: db.Connection) -> int | None:
-    """The catalog's version; 0 if nothing is installed, None if the schema is somebody else's."""
-    if db.fetch_value(conn, _MIGRATIONS_OID) is not None:
-        return access.value(conn, "catalog_version")
-    return 0 if db.fetch_value(conn, _SCHEMA_OID) is None else None
+    """The catalog's version; 0 if nothing is installed, None if the schema is somebody else's.
+
+    Raises:
+        CatalogError: it has one, but does not say so any more.
+    """
+    if db.fetch_value(conn, _MIGRATIONS_OID) is None:
+        return 0 if db.fetch_value(conn, _SCHEMA_OID) is None else None
+    version = access.value(conn, "catalog_version")
+    if version == 0:
+        raise CatalogError(
+            "the catalog has lost its rows",
+            object_name="pgtrickle.schema_migrations",
+            detail="The database was restored without the data of our tables, or is being restored.",
+            hint="When it is restored, run `pgtrickle init`: it begins anew where nothing is left to be kept.",
+        )
+    return version
+
+
+def is_silent(conn: db.Connection) -> bool:
+    """Whether there is a catalog that does not say its version: restored without rows, or damaged."""
+    return db.fetch_value(conn, _MIGRATIONS_OID) is not None and access.value(conn, "catalog_version") == 0
+
+
+def has_rows(conn: db.Connection) -> bool:
+    """Whether anything is registered in a catalog, whatever its version."""
+    return db.fetch_value(
+        conn, SQL("SELECT EXISTS (SELECT FROM pgtrickle.stream_tables) OR EXISTS (SELECT FROM pgtrickle.sources)")
+    )
+
+
+def record_version(conn: db.Connection) -> None:
+    """Say again that all migrations were applied."""
+    with db.transaction(conn):
+        for migration in migrations():
+            access.run(conn, "record_migration", version=migration.version, name=migration.name)
+
+
+def refuse_restoring(conn: db.Connection) -> None:
+    """Raise while the database is being restored: what is not there yet would be taken for dropped.
+
+    Raises:
+        CatalogError: it is.
+    """
+    if access.value(conn, "is_being_restored"):
+        error = CatalogError(
+            "the database is being restored",
+            object_name="pgtrickle",
+            detail="There are no constraints yet, or pg_restore is at work.",
+            hint="Wait for the end of it; nothing else has to be done.",
+        )
+        # "Cannot connect now": it passes by itself.
+        error.sqlstate = "57P03"
+        raise error
 
 
 def _refuse_newer(applied: int) -> None:
@@ -184,16 +233,7 @@ def rebind(conn: db.Connection) -> bool:
     Raises:
         CatalogError: it is still being restored; what is not there yet would be taken for dropped.
     """
-    if access.value(conn, "is_being_restored"):
-        error = CatalogError(
-            "the database is being restored",
-            object_name="pgtrickle",
-            detail="There are no constraints yet, or pg_restore is at work.",
-            hint="Wait for the end of it; nothing else has to be done.",
-        )
-        # "Cannot connect now": it passes by itself.
-        error.sqlstate = "57P03"
-        raise error
+    refuse_restoring(conn)
     return access.value(conn, "rebind")
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from psycopg.types.json import Jsonb
-
 from pgtrickle import db
 from pgtrickle.catalog import access
 from pgtrickle.catalog.model import Dependency, Source
@@ -122,7 +120,7 @@ def tables(conn: db.Connection, source_id: int) -> tuple[SourceTable, ...]:
 def record_tables(conn: db.Connection, source_id: int, found: Sequence[SourceTable]) -> None:
     """Record these tables instead of the old ones."""
     access.run(conn, "delete_source_tables", id=source_id, keep=[table.relid for table in found])
-    access.run(conn, "upsert_source_tables", id=source_id, tables=Jsonb([asdict(table) for table in found]))
+    access.run(conn, "upsert_source_tables", id=source_id, tables=access.jsonb([asdict(table) for table in found]))
 
 
 def delete(conn: db.Connection, source_id: int) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from psycopg.sql import SQL, Composable, Identifier, Placeholder
-from psycopg.types.json import Jsonb
 
 from pgtrickle import db
 from pgtrickle.catalog import access
@@ -31,14 +30,14 @@ def insert(conn: db.Connection, new: NewStreamTable) -> int:
         table_name=new.table_name,
         query=new.query,
         canonical_query=new.canonical_query,
-        settings=Jsonb(dict(new.settings)),
+        settings=access.jsonb(dict(new.settings)),
         requested_mode=new.requested_mode,
         effective_mode=new.effective_mode,
         mode_reason=new.mode_reason,
         schedule=new.schedule,
         schedule_seconds=new.schedule_seconds,
-        definition=Jsonb(dict(new.definition)),
-        options=Jsonb(dict(new.options)),
+        definition=access.jsonb(dict(new.definition)),
+        options=access.jsonb(dict(new.options)),
     )
 
 
@@ -88,7 +87,7 @@ def update(conn: db.Connection, stream_table_id: int, **changes: Any) -> None:
     if unknown or not changes:
         raise InternalError(f"not columns that can be changed: {sorted(unknown)}", object_name=str(stream_table_id))
     params: dict[str, Any] = {
-        name: Jsonb(dict(value)) if name in _JSON and isinstance(value, Mapping) else value
+        name: access.jsonb(dict(value)) if name in _JSON and isinstance(value, Mapping) else value
         for name, value in changes.items()
     }
     assignments: list[Composable] = [SQL("{} = {}").format(Identifier(name), Placeholder(name)) for name in changes]

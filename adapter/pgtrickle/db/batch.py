@@ -10,7 +10,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row, dict_row
 from psycopg.sql import SQL, Composable
 
-from pgtrickle.db.connection import USE_SAFE_PATH, Connection
+from pgtrickle.db.connection import Connection
 from pgtrickle.db.errors import wrapped
 
 Row = TypeVar("Row")
@@ -31,7 +31,7 @@ def batch(
         object_name: for errors.
     """
     if conn.shared and conn.info.transaction_status == TransactionStatus.IDLE and not _begins(statements[0]):
-        statements = [USE_SAFE_PATH, *statements]
+        statements = [conn.start, *statements]
     with wrapped(object_name), conn.cursor(row_factory=class_row(row)) as cursor:
         cursor.execute(SQL(";\n").join(statements))
         while cursor.nextset():

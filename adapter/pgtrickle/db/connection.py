@@ -13,7 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composed, Identifier, Literal
 from typing_extensions import LiteralString
 
 from pgtrickle.db.errors import wrapped
@@ -33,6 +33,20 @@ def use_path(path: str) -> Composed:
 USE_SAFE_PATH = use_path(SAFE_PATH)
 
 _SESSION_PATH = SQL("SELECT pg_catalog.set_config('search_path', %s, false)")
+
+#: What a role or a database carries for people at a prompt, and what would end or refuse work of ours. A limit on idle
+#: transactions stays, for an engine that is stopped in the middle of one.
+_PATIENT: Mapping[str, str] = {
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "600000",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+}
+#: Since which version of the server there is such a setting.
+_SINCE: Mapping[str, int] = {"transaction_timeout": 170000}
 _NAME = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 
 
@@ -44,12 +58,14 @@ class Connection(psycopg.Connection[TupleRow]):
         behind: a path that the transaction has instead, for text of the user's; None: it has the safe one.
         shared: other clients use the same backend between two transactions, so nothing can be set for the session.
         lent: the session's path is the user's, because the connection is out of our hands.
+        start: what every transaction of a shared backend begins with, because nothing is set for the session.
     """
 
     user_path: str = ""
     behind: str | None = None
     shared: bool = False
     lent: bool = False
+    start: Composed = USE_SAFE_PATH
 
     def lend(self) -> None:
         """Give the session the user's path, for statements of the user's."""
@@ -115,6 +131,8 @@ def connect(
     conninfo, keywords = (params, {}) if isinstance(params, str) else ("", dict(params))
     with wrapped():
         keywords.setdefault("fallback_application_name", application_name)
+        # Definitions and names hold any character of the database's, whatever the encoding of the user's terminal.
+        keywords["client_encoding"] = "UTF8"
         conn = _open(conninfo, keywords)
     if query_comment:
         conn.cursor_factory = _commenting(query_comment)
@@ -152,9 +170,24 @@ def _own_session(conn: Connection) -> None:
         _deadlock_ms[conn] = found[1]
         conn.user_path = found[2]
         conn.shared = found[0] != conn.info.backend_pid
-        if not conn.shared:
+        known = [name for name in _PATIENT if conn.info.server_version >= _SINCE.get(name, 0)]
+        if conn.shared:
+            # What a transaction begins by can be set when it has begun.
+            settings = {name: _PATIENT[name] for name in known if not name.startswith("default_")}
+            conn.start = _set_all({"search_path": SAFE_PATH, **settings}, local=True)
+        else:
             conn.prepare_threshold = _ONLY_WHEN_ASKED
-            conn.execute(_SESSION_PATH, (SAFE_PATH,))
+            settings = {name: _PATIENT[name] for name in known}
+            conn.execute(_set_all({"search_path": SAFE_PATH, **settings}, local=False))
+
+
+def _set_all(settings: Mapping[str, str], *, local: bool) -> Composed:
+    """One statement that sets all of these, for the transaction or the session."""
+    calls = (
+        SQL("pg_catalog.set_config({}, {}, {})").format(Literal(name), Literal(value), Literal(local))
+        for name, value in settings.items()
+    )
+    return SQL("SELECT {}").format(SQL(", ").join(calls))
 
 
 def shorter_than_deadlocks(conn: Connection, milliseconds: int) -> int:

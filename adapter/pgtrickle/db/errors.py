@@ -24,6 +24,13 @@ _BY_STATE: dict[str, type[PgTrickleError]] = {
     "40P01": TransactionConflict,
     # Raised by pgtrickle.require_version.
     "PT003": CatalogError,
+    # The server has ended the session for a transaction that was idle, or took too long.
+    "25P03": ConnectionFailed,
+    "25P04": ConnectionFailed,
+}
+_HINTS: dict[str, str] = {
+    "25006": "The server is a standby, or default_transaction_read_only is on: see ALTER ROLE .. SET.",
+    "57014": "If it was a statement_timeout: behind a pooler that of the role counts, see ALTER ROLE .. SET.",
 }
 _BY_CLASS: dict[str, type[PgTrickleError]] = {"08": ConnectionFailed, "57P": ConnectionFailed}
 
@@ -46,7 +53,8 @@ def translate(error: psycopg.Error, object_name: str | None = None) -> PgTrickle
     diag = error.diag
     message = diag.message_primary or str(error).strip() or type(error).__name__
     detail = "; ".join(part for part in (diag.message_detail, diag.context) if part) or None
-    translated = _class_of(error)(message, object_name=object_name, detail=detail, hint=diag.message_hint)
+    hint = diag.message_hint or _HINTS.get(error.sqlstate or "")
+    translated = _class_of(error)(message, object_name=object_name, detail=detail, hint=hint)
     translated.sqlstate = error.sqlstate
     return translated
 

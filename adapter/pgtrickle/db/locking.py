@@ -150,7 +150,7 @@ def lock_together(conn: Connection, statement: Query) -> None:
     try:
         execute(conn, statement)
         # A time-out that comes when the lock is granted ends the next statement.
-        execute(conn, SQL("SET LOCAL statement_timeout TO DEFAULT"))
+        execute(conn, SQL("SET LOCAL statement_timeout = 0"))
     except StatementFailed as error:
         if error.sqlstate != _CANCELED:
             raise

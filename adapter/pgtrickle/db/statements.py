@@ -27,7 +27,7 @@ def _run(
     if conn.shared and status == TransactionStatus.IDLE and not alone:
         # Up to the end of the pipeline it is one transaction.
         with conn.pipeline():
-            conn.execute(USE_SAFE_PATH)
+            conn.execute(conn.start)
             cursor.execute(query, params, prepare=prepare)
     elif conn.behind is not None and status == TransactionStatus.INTRANS:
         with conn.pipeline():
@@ -124,7 +124,7 @@ def transaction(conn: Connection, *, repeatable_read: bool = False, object_name:
         try:
             with conn.transaction():
                 if outermost and conn.shared:
-                    conn.execute(USE_SAFE_PATH)
+                    conn.execute(conn.start)
                 yield
         except BaseException:
             conn.behind = behind

@@ -9,7 +9,7 @@ from pgtrickle.lifecycle.options import Configuration, configure
 from pgtrickle.lifecycle.preview import preview
 from pgtrickle.lifecycle.privileges import explained
 from pgtrickle.lifecycle.replace import alter, create_or_replace
-from pgtrickle.lifecycle.restore import rebind
+from pgtrickle.lifecycle.restore import rebind, recover
 from pgtrickle.lifecycle.target import Target, resolve, resolve_stream_table, stream_table_oid
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "put_guard",
     "rebind",
     "rebuild",
+    "recover",
     "refresh_group",
     "release",
     "repair",

@@ -174,6 +174,9 @@ def _check_shapes(running: Sequence[Member]) -> None:
         raise NeedsReanalysis(misshapen, "; ".join(reasons))
     if misshapen:
         raise NeedsReanalysis(misshapen, "another version of the engine built its state")
+    forgotten = tuple(member.row.id for member in running if member.forgets)
+    if forgotten:
+        raise NeedsReanalysis(forgotten, "the catalog does not know any more what it reads")
 
 
 def _check_fingerprints(running: Sequence[Member]) -> None:
@@ -313,12 +316,17 @@ def cost_of(member: Member) -> CostHistory:
 def _facts(member: Member, request: Request, windows: Mapping[int, Window], numbers: Mapping[int, int]) -> MemberFacts:
     locked, plan = member.need_locked(), member.need_compiled().plan
     moved = set()
+    if locked.is_populated and locked.snapshot is None:
+        member.recompute_reason = member.recompute_reason or "nothing is known about its last refresh"
     for source in member.row.sources:
         if source.kind == "stream_table":
             number = numbers.get(source.relid, 0)
             member.consumed[source.relid] = number
-            if number > int(locked.consumed.get(str(source.relid), 0)):
+            known = int(locked.consumed.get(str(source.relid), 0))
+            if number > known:
                 moved.add(source.relid)
+            elif number < known:
+                member.recompute_reason = member.recompute_reason or f"{source.name} begins its refreshes anew"
     return MemberFacts(
         plan=plan,
         adaptive=_adaptive(member, request),

@@ -155,6 +155,12 @@ class Member:
         kept = self.row.effective_mode != "FULL" and self.compiled is not None
         return kept and self.need_compiled().shape != self.row.definition.get("shape")
 
+    @property
+    def forgets(self) -> bool:
+        """It reads what the catalog does not list among its sources, so that nothing is captured for it."""
+        known = {source.relid for source in self.row.sources}
+        return self.compiled is not None and any(need.relid not in known for need in self.compiled.plan.sources)
+
     def need_compiled(self) -> Compiled:
         """Its plan."""
         if self.compiled is None:

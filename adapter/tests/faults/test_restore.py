@@ -7,9 +7,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from pgtrickle.api import PgTrickle
-from pgtrickle.errors import PgTrickleError
+from pgtrickle.errors import CatalogError, PgTrickleError
 from pgtrickle.monitor.health import fetch_health
 from tests.faults import copies, world
 from tests.support.programs import run
@@ -140,3 +141,38 @@ def test_a_stream_table_without_its_guard_is_not_taken_for_ours(db: str, target:
         results = {result.name: result for result in engine.refresh_all()}
         assert results["public.totals"].action == "FAILED"
         assert conn.execute("SELECT * FROM totals").fetchall() == [(1, 1, 1)]
+
+
+@pytest.mark.parametrize("without", ["--schema-only", "--exclude-table-data=pgtrickle*.*"])
+def test_a_catalog_without_rows_explains_itself_and_begins_anew(
+    without: str, db: str, target: str, place: Path
+) -> None:
+    with psycopg.connect(db, autocommit=True) as conn, PgTrickle.connect(db) as engine:
+        conn.execute("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1)")
+        engine.install()
+        engine.create_stream_table("s", "SELECT v, count(*) AS n FROM t GROUP BY v")
+        engine.create_stream_table("above", "SELECT n FROM s")
+    run("pg_dump", "-Fc", without, "-f", str(place / "dump"), dsn=db)
+    run("pg_restore", "-d", str(conninfo_to_dict(target)["dbname"]), str(place / "dump"), dsn=target)
+    with psycopg.connect(target, autocommit=True) as conn, PgTrickle.connect(target) as engine:
+        conn.execute("INSERT INTO t VALUES (2, 2)")
+        kept = conn.execute("SELECT * FROM s").fetchall()
+        for call in (engine.doctor, engine.status, engine.refresh_all, lambda: engine.refresh_stream_table("s")):
+            with pytest.raises(CatalogError, match="has lost its rows") as caught:
+                call()
+            assert "pgtrickle init" in (caught.value.hint or "")
+        assert engine.install()
+        assert engine.doctor() == ()
+        assert conn.execute("SELECT * FROM s").fetchall() == kept
+        assert conn.execute("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal").fetchone() == (0,)
+        conn.execute("UPDATE s SET n = n; DROP TABLE s, above")
+        engine.create_stream_table("s", "SELECT v, count(*) AS n FROM t GROUP BY v")
+        conn.execute("INSERT INTO t VALUES (3, 2)")
+        assert engine.refresh_stream_table("s").action == "DIFFERENTIAL"
+        assert engine.verify("s").proven
+        conn.execute("DELETE FROM pgtrickle.schema_migrations; DELETE FROM pgtrickle.installation")
+        with pytest.raises(CatalogError):
+            engine.doctor()
+        assert engine.install() == ()
+        assert engine.doctor() == ()
+        assert engine.verify("s").proven

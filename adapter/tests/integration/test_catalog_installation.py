@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from pgtrickle import db as engine_db
-from pgtrickle.catalog import installation
+from pgtrickle.api import PgTrickle
+from pgtrickle.catalog import installation, structure
 from pgtrickle.errors import CatalogError, PermissionDenied
 
 pytestmark = pytest.mark.edges_only
@@ -109,3 +110,10 @@ def test_buffer_limit_can_be_set_and_is_kept(db: str) -> None:
         installation.install(conn, buffer_limit_bytes=4096)
         installation.install(conn)
         assert installation.check(conn).buffer_limit_bytes == 4096
+
+
+def test_what_the_doctor_expects_of_the_catalog_is_what_migrations_make(engine: PgTrickle) -> None:
+    written, made = structure.expected_tables(), structure.present_tables(engine.own_conn)
+    assert written == made, "after a change of migrations run tools/catalog_structure.py"
+    assert list(structure.damages(engine.own_conn)) == []
+    assert {name.split(" ")[0] for name in structure.expected_code()} == {"FUNCTION", "PROCEDURE", "VIEW"}

@@ -17,6 +17,7 @@ from pgtrickle.cli import main
 from pgtrickle.monitor import doctor
 from pgtrickle.monitor.doctor.checks import _QUERIES, CHECKS
 from pgtrickle.monitor.doctor.repairs import REPAIRS
+from pgtrickle.monitor.doctor.structured import STRUCTURE_CHECKS
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
@@ -52,6 +53,7 @@ class Shop:
             "SELECT state_table FROM pgtrickle.stages WHERE state_table IS NOT NULL ORDER BY stream_table_id"
         ).fetchall()
         known = {"b": f"pgtrickle_changes.b_{self.id_of('orders')}", "f": f"pgtrickle_changes.f_{self.id_of('orders')}"}
+        known |= {"o": str(self.id_of("orders"))}
         known |= {"state": f"pgtrickle_state.{rows[0][0]}" if rows else "", "log": self._log()}
         self.conn.execute(SQL(cast("LiteralString", script.format(**known))))
 
@@ -113,6 +115,77 @@ BROKEN = {
     "a_state_table_of_nobody": ("orphan_state", "CREATE TABLE pgtrickle_state.s999_1 (a int)"),
     "a_buffer_that_everybody_may_read": ("public_privileges", "GRANT SELECT ON {b} TO PUBLIC"),
     "a_function_that_everybody_may_use": ("function_privileges", "GRANT EXECUTE ON FUNCTION {f}() TO PUBLIC"),
+    "a_function_of_another_owner": ("owner_changed", "ALTER FUNCTION {f}() OWNER TO pg_monitor"),
+    "a_buffer_of_another_owner": ("owner_changed", "ALTER TABLE {b} OWNER TO pg_monitor"),
+    "a_buffer_that_its_owner_may_not_use": ("owner_rights", "REVOKE INSERT ON {b} FROM CURRENT_USER"),
+    "a_function_with_another_path": ("capture_incomplete", "ALTER FUNCTION {f}() SET search_path = public"),
+    "a_function_with_the_rights_of_who_calls": ("capture_incomplete", "ALTER FUNCTION {f}() SECURITY INVOKER"),
+    "a_function_that_does_nothing": (
+        "capture_incomplete",
+        "CREATE OR REPLACE FUNCTION {f}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+    ),
+    "a_trigger_of_replicas": (
+        "capture_incomplete",
+        "ALTER TABLE orders ENABLE REPLICA TRIGGER zz_pgtrickle_{o}_delete",
+    ),
+    "a_buffer_in_another_schema": ("capture_incomplete", "ALTER TABLE {b} SET SCHEMA public"),
+    "a_buffer_without_weights": ("buffer_broken", "ALTER TABLE {b} DROP COLUMN __w"),
+    "a_buffer_without_transactions": ("buffer_broken", "ALTER TABLE {b} ALTER __x DROP DEFAULT"),
+    "a_buffer_of_other_types": ("buffer_broken", "ALTER TABLE {b} ALTER c3 TYPE text"),
+    "a_buffer_that_eats_rows": ("table_altered", "CREATE RULE eat AS ON INSERT TO {b} DO INSTEAD NOTHING"),
+    "a_buffer_with_a_trigger": (
+        "table_altered",
+        "CREATE FUNCTION eat() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER eat BEFORE INSERT ON {b} FOR EACH ROW EXECUTE FUNCTION eat()",
+    ),
+    "a_buffer_with_a_constraint": ("table_altered", "ALTER TABLE {b} ADD CHECK (__w = 0) NOT VALID"),
+    "a_buffer_with_policies": ("table_altered", "ALTER TABLE {b} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"),
+    "a_log_with_a_dropped_column": ("log_broken", "ALTER TABLE {log} DROP COLUMN c2"),
+    "a_dropped_schema_of_buffers": ("schema_missing", "DROP SCHEMA pgtrickle_changes CASCADE"),
+    "a_dropped_schema_of_states": ("schema_missing", "DROP SCHEMA pgtrickle_state CASCADE"),
+    "a_dropped_function_of_the_catalog": ("catalog_code", "DROP PROCEDURE pgtrickle.trim"),
+    "a_guard_that_lets_everybody_pass": (
+        "catalog_code",
+        "CREATE OR REPLACE FUNCTION pgtrickle.refuse_write() RETURNS trigger LANGUAGE plpgsql"
+        " AS 'BEGIN RETURN NULL; END'",
+    ),
+    "a_function_of_the_catalog_with_other_settings": (
+        "catalog_code",
+        "ALTER FUNCTION pgtrickle.fingerprint(bigint[]) SET search_path = public",
+    ),
+    "a_dropped_view_of_the_catalog": ("catalog_code", "DROP VIEW pgtrickle.change_buffers"),
+    "a_dropped_index_of_the_catalog": ("catalog_index", "DROP INDEX pgtrickle.messages_stream_table_id_code_md5_idx"),
+    "a_dropped_constraint_of_the_catalog": (
+        "catalog_index",
+        "ALTER TABLE pgtrickle.stream_tables DROP CONSTRAINT stream_tables_relid_key",
+    ),
+    "an_unlogged_catalog_table": ("buffer_unlogged", "ALTER TABLE pgtrickle.overflows SET UNLOGGED"),
+    "an_unlogged_stream_table": ("buffer_unlogged", "ALTER TABLE totals SET UNLOGGED"),
+    "a_replaced_guard": (
+        "target_guard",
+        "DROP TRIGGER pgtrickle_guard ON totals; CREATE TRIGGER pgtrickle_guard BEFORE UPDATE ON totals"
+        " FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION pgtrickle.refuse_write(); UPDATE totals SET n = 1000",
+    ),
+    "a_dropped_column_of_a_stream_table": ("target_columns", "ALTER TABLE large DROP COLUMN v"),
+    "another_column_of_a_stream_table": ("target_columns", "ALTER TABLE large ADD COLUMN more int"),
+    "lost_dependencies": ("dependency_missing", "DELETE FROM pgtrickle.dependencies WHERE kind = 'stream_table'"),
+    "lost_sources": ("dependency_missing", "DELETE FROM pgtrickle.dependencies; DELETE FROM pgtrickle.sources"),
+    "lost_records_of_triggers": (
+        "capture_unrecorded",
+        "DELETE FROM pgtrickle.source_tables; UPDATE pgtrickle.sources SET created_at = now() - interval '1 day'",
+    ),
+    "a_frontier_without_a_snapshot": ("frontier_missing", "UPDATE pgtrickle.frontiers SET snapshot = NULL"),
+    "a_frontier_that_was_set_back": ("frontier_ahead", "UPDATE pgtrickle.frontiers SET refresh_no = 0"),
+    "a_drop_that_nobody_ends": (
+        "drop_unfinished",
+        "CREATE TABLE lost (); INSERT INTO pgtrickle.stream_tables (relid, schema_name, table_name, query,"
+        " canonical_query, requested_mode, effective_mode, status, status_reason, altered_at) VALUES"
+        " ('lost'::regclass, 'public', 'lost', '', '', 'FULL', 'FULL', 'SUSPENDED', 'being dropped',"
+        " now() - interval '1 hour')",
+    ),
+    "a_schema_that_somebody_may_use": ("role_privileges", "GRANT USAGE ON SCHEMA pgtrickle_changes TO pg_monitor"),
+    "a_table_that_watchers_may_write": ("role_privileges", "GRANT UPDATE ON pgtrickle.stream_tables TO pg_monitor"),
+    "a_state_without_autovacuum_in_other_words": ("autovacuum_off", "ALTER TABLE {b} SET (autovacuum_enabled = 0)"),
     "a_dead_runner": (
         "dead_runner",
         "INSERT INTO pgtrickle.runners (runner_id, host, pid, engine_version, heartbeat_at)"
@@ -146,8 +219,15 @@ QUICK = {
     "a_dropped_buffer",
     "a_dropped_log",
     "a_dropped_state_table",
+    "a_buffer_that_eats_rows",
+    "a_buffer_without_transactions",
+    "a_dropped_schema_of_buffers",
+    "a_dropped_view_of_the_catalog",
     "a_frontier_of_the_future",
+    "a_function_of_another_owner",
     "a_function_of_nobody",
+    "another_column_of_a_stream_table",
+    "lost_sources",
     "a_partition_nobody_has_met",
 }
 
@@ -178,10 +258,10 @@ def test_what_is_broken_is_found_and_mended(shop: Shop, name: str, oracle: Calla
 
 def test_every_check_has_its_statement_and_every_repair_its_check() -> None:
     assert {check.code for check in CHECKS} == set(_QUERIES)
-    used = {check.repair for check in CHECKS} - {None}
+    used = {check.repair for check in (*CHECKS, *STRUCTURE_CHECKS.values())} - {None}
     assert used == set(REPAIRS)
     broken = {code for code, _ in BROKEN.values()}
-    unbroken = {check.code for check in CHECKS if check.repair} - broken
+    unbroken = {check.code for check in (*CHECKS, *STRUCTURE_CHECKS.values()) if check.repair} - broken
     # Tried in tests of their own, or not to be had at will.
     assert unbroken == {"installation_moved", "source_unread", "bloat", "target_missing"}
 

@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from pgtrickle.api import PgTrickle
-from pgtrickle.errors import PermissionDenied
+from pgtrickle.errors import PermissionDenied, RefreshError
 from tests.support.oracle import compare
 
 pytestmark = pytest.mark.edges_only
@@ -244,3 +244,73 @@ def test_a_writer_without_rights_is_captured_and_sees_no_buffer(roles: User, db:
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     writer.execute(statement.encode())
         assert engine.refresh_stream_table("mart.s").rows_inserted == 1
+
+
+def test_an_owner_of_partitions_cannot_make_capture_run_his_code(roles: User, db: str) -> None:
+    roles.execute("CREATE ROLE priv_app LOGIN; CREATE ROLE priv_etl LOGIN; CREATE SCHEMA app AUTHORIZATION priv_app")
+    roles.execute("CREATE SCHEMA mart; CREATE TABLE mart.secret (x text); INSERT INTO mart.secret VALUES ('key')")
+    roles.execute("ALTER TABLE mart.secret OWNER TO priv_etl")
+    with psycopg.connect(as_role(db, "priv_app"), autocommit=True) as app:
+        app.execute(
+            "CREATE FUNCTION app.place(v int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN v; END';"
+            "CREATE TABLE app.t (id int, v int) PARTITION BY LIST (app.place(v));"
+            "CREATE TABLE app.t1 PARTITION OF app.t FOR VALUES IN (1);"
+            "CREATE TABLE app.t2 PARTITION OF app.t FOR VALUES IN (2);"
+            "CREATE TABLE app.loot (who text, what text); GRANT INSERT ON app.loot TO PUBLIC"
+        )
+        allow(roles)
+        app.execute("GRANT SELECT, TRIGGER ON ALL TABLES IN SCHEMA app TO priv_etl")
+        with PgTrickle.connect(as_role(db, "priv_etl")) as engine:
+            engine.install()
+            engine.create_stream_table("mart.s", "SELECT id, v FROM app.t1", refresh_mode="DIFFERENTIAL")
+            app.execute(
+                "CREATE FUNCTION app.steal() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
+                " INSERT INTO app.loot SELECT current_user, x FROM mart.secret;"
+                " EXCEPTION WHEN insufficient_privilege THEN NULL; END $$;"
+                "CREATE OR REPLACE FUNCTION app.place(v int) RETURNS int LANGUAGE plpgsql IMMUTABLE"
+                " AS 'BEGIN PERFORM app.steal(); RETURN v; END'"
+            )
+            app.execute("INSERT INTO app.t VALUES (1, 1), (2, 2); UPDATE app.t SET v = 2 WHERE id = 1")
+            app.execute("INSERT INTO app.t VALUES (3, 1); DELETE FROM app.t WHERE id = 2")
+            engine.refresh_stream_table("mart.s")
+            assert engine.verify("mart.s").proven
+            assert roles.execute("SELECT * FROM mart.s").fetchall() == [(3, 1)]
+        assert app.execute("SELECT * FROM app.loot").fetchall() == []
+
+
+def test_who_watches_sees_that_something_failed_but_no_row(roles: User, db: str) -> None:
+    roles.execute("CREATE ROLE priv_reader LOGIN IN ROLE pg_monitor; CREATE TABLE t (id int PRIMARY KEY, x text)")
+    with PgTrickle.connect(db) as engine:
+        engine.install()
+        engine.create_stream_table("s", "SELECT id, x::int AS v FROM t")
+        roles.execute("INSERT INTO t VALUES (1, 'secret')")
+        with pytest.raises(RefreshError, match="secret"):
+            engine.refresh_stream_table("s")
+        assert "secret" in (engine.status()[0].last_error or "")
+    with psycopg.connect(as_role(db, "priv_reader"), autocommit=True) as reader:
+        for view in ("stream_table_status", "pg_stat_stream_tables", "quick_health", "change_buffers"):
+            rows = reader.execute(SQL("SELECT v::text FROM pgtrickle.{} AS v").format(Identifier(view))).fetchall()
+            assert rows
+            assert "secret" not in str(rows)
+        found = reader.execute("SELECT status, errors, last_error FROM pgtrickle.stream_table_status").fetchone()
+        assert found == ("ERROR", 1, "(may quote rows: shown to members of postgres)")
+
+
+def test_what_event_triggers_give_away_is_found_and_taken_back(roles: User, db: str) -> None:
+    roles.execute("CREATE ROLE anon; CREATE TABLE t (id int PRIMARY KEY)")
+    roles.execute(
+        "CREATE FUNCTION open_all() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE one record; BEGIN"
+        " FOR one IN SELECT * FROM pg_event_trigger_ddl_commands()"
+        " WHERE command_tag = 'CREATE TABLE' AND schema_name <> 'pg_temp' LOOP"
+        " EXECUTE 'GRANT ALL ON ' || one.object_identity || ' TO anon, PUBLIC'; END LOOP; END $$;"
+        "CREATE EVENT TRIGGER open_all ON ddl_command_end EXECUTE FUNCTION open_all()"
+    )
+    with PgTrickle.connect(db) as engine:
+        engine.install()
+        engine.create_stream_table("s", "SELECT count(*) AS n FROM t")
+        assert readable(roles, "anon") == []
+        roles.execute("GRANT USAGE ON SCHEMA pgtrickle_changes TO anon")
+        assert readable(roles, "anon") == ["pgtrickle_changes.b_1"]
+        assert {one.code for one in engine.doctor(fix=True)} == {"public_privileges", "role_privileges"}
+        assert readable(roles, "anon") == []
+        assert engine.doctor() == ()

@@ -425,3 +425,218 @@ BEGIN
         ORDER BY u.position);
 END
 $$;
+
+-- Trims change buffers and logs in one message, each in a transaction of its own: those that the stream tables with these
+-- ids read and write, or all. What somebody else is working on is skipped. `report`: what is left of each change buffer
+-- that was not empty, the number of log rows deleted, and the sources that nobody reads. A procedure that commits can have no settings of its own, so that names are written out.
+-- Whether there is anything to delete is looked at without a lock: a lock is a write, and a write waits for the disk.
+CREATE OR REPLACE PROCEDURE pgtrickle.trim(INOUT report jsonb, only_for bigint[])
+LANGUAGE plpgsql AS $$
+DECLARE
+    one jsonb;
+    several jsonb[];
+    held bigint;
+    worth bigint;
+    blocks bigint;
+    block bigint;
+    -- A transaction deletes from so many blocks at most: whatever waits for it waits for a second, not for a minute.
+    step CONSTANT bigint := 4096;
+    below xid8;
+    running xid8[];
+    unseen bigint;
+    emptied boolean;
+    gone bigint;
+    trimmed jsonb := '[]';
+    log_rows bigint := 0;
+BEGIN
+    -- A procedure with COMMIT has no settings of its own, and behind a pooler the session's path is anybody's.
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    INSERT INTO pgtrickle.canary (token) VALUES (pg_catalog.gen_random_uuid()::text) ON CONFLICT DO NOTHING;
+    SELECT pg_catalog.array_agg(pg_catalog.jsonb_build_object('id', s.id, 'name', c.oid::pg_catalog.regclass) ORDER BY s.id)
+    INTO several
+    FROM pgtrickle.sources s
+    JOIN pg_catalog.pg_class c ON c.relnamespace = 'pgtrickle_changes'::pg_catalog.regnamespace
+         AND c.relname = pg_catalog.concat('b_', s.id)::name
+    WHERE pg_catalog.pg_relation_size(c.oid) > 0
+      AND EXISTS (SELECT FROM pgtrickle.dependencies d
+                  WHERE d.source_id = s.id AND (only_for IS NULL OR d.stream_table_id = ANY (only_for)));
+    FOREACH one IN ARRAY coalesce(several, '{}') LOOP
+        COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+        gone := 0;
+        emptied := false;
+        BEGIN
+            EXECUTE pg_catalog.concat('SELECT pg_catalog.count(*) FROM (
+                SELECT FROM ', one ->> 'name', ' b
+                WHERE b.__x < (SELECT t.below FROM pgtrickle.trimmable($1) t) LIMIT 200000) AS s')
+            INTO worth USING (one ->> 'id')::bigint;
+        EXCEPTION WHEN undefined_table THEN
+            CONTINUE;
+        END;
+        IF worth > 0 THEN
+            PERFORM FROM pgtrickle.sources s WHERE s.id = (one ->> 'id')::bigint FOR UPDATE SKIP LOCKED;
+            CONTINUE WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
+            -- A smaller one is deleted from and vacuumed as fast; to read a larger one takes too long.
+            IF pg_catalog.pg_relation_size((one ->> 'name')::pg_catalog.regclass) BETWEEN 262144 AND 16777216 THEN
+                SELECT t.below, t.running INTO below, running FROM pgtrickle.trimmable((one ->> 'id')::bigint) t;
+                EXECUTE pg_catalog.concat('
+                    SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE b.__x >= $1 OR b.__x = ANY ($2))
+                    FROM ', one ->> 'name', ' b') INTO gone, unseen USING below, running;
+                emptied := unseen = 0 AND pgtrickle.empty_buffer(one ->> 'name', below, running);
+            END IF;
+        END IF;
+        block := CASE WHEN worth < 200000 THEN NULL ELSE 0 END;
+        blocks := CASE WHEN worth > 0 AND NOT emptied THEN coalesce(pg_catalog.pg_relation_size(
+            pg_catalog.to_regclass(one ->> 'name')) / pg_catalog.current_setting('block_size')::bigint, 0) ELSE 0 END;
+        WHILE blocks > 0 LOOP
+            -- One statement, so that consumers and rows are seen through one snapshot.
+            EXECUTE pg_catalog.concat('
+                DELETE FROM ', one ->> 'name', ' b
+                WHERE b.__x < (SELECT t.below FROM pgtrickle.trimmable($1) t)
+                  AND b.__x <> ALL ((SELECT t.running FROM pgtrickle.trimmable($1) t)::xid8[])',
+                CASE WHEN block IS NOT NULL THEN ' AND b.ctid >= $2 AND b.ctid < $3' END)
+            USING (one ->> 'id')::bigint, pg_catalog.concat('(', block, ',0)')::tid,
+                  pg_catalog.concat('(', block + step, ',0)')::tid;
+            GET DIAGNOSTICS unseen = ROW_COUNT;
+            gone := gone + unseen;
+            block := block + step;
+            EXIT WHEN block IS NULL OR block >= blocks;
+            COMMIT;
+            SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+            PERFORM FROM pgtrickle.sources s WHERE s.id = (one ->> 'id')::bigint FOR UPDATE SKIP LOCKED;
+            EXIT WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
+        END LOOP;
+        trimmed := pg_catalog.jsonb_insert(trimmed, '{0}', pg_catalog.jsonb_build_object(
+            'id', one -> 'id', 'deleted', gone, 'emptied', emptied,
+            'unindexed', (SELECT pg_catalog.count(*) > 1 FROM pgtrickle.dependencies d
+                          WHERE d.source_id = (one ->> 'id')::bigint)
+                         AND pg_catalog.to_regclass(pg_catalog.concat('pgtrickle_changes.b_', one ->> 'id', '_x')) IS NULL,
+            'bytes', coalesce(pg_catalog.pg_relation_size(pg_catalog.to_regclass(one ->> 'name')), 0)));
+    END LOOP;
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    SELECT pg_catalog.array_agg(pg_catalog.jsonb_build_object('id', l.id, 'name', l.oid::pg_catalog.regclass, 'own', l.own)
+                                ORDER BY l.id)
+    INTO several
+    FROM (SELECT st.id, c.oid, false AS own
+          FROM pgtrickle.stream_tables st
+          JOIN pg_catalog.pg_class c ON c.relnamespace = 'pgtrickle_changes'::pg_catalog.regnamespace
+               AND c.relname = pg_catalog.concat('o_', st.id)::name
+          WHERE only_for IS NULL
+             OR EXISTS (SELECT FROM pgtrickle.dependencies d
+                        WHERE d.source_stream_table_id = st.id AND d.stream_table_id = ANY (only_for))
+          UNION ALL
+          SELECT g.stream_table_id, c.oid, true
+          FROM pgtrickle.stages g
+          JOIN pg_catalog.pg_class c ON c.relnamespace = 'pgtrickle_state'::pg_catalog.regnamespace
+               AND c.relname = g.log_table
+          WHERE only_for IS NULL OR g.stream_table_id = ANY (only_for)) AS l
+    WHERE pg_catalog.pg_relation_size(l.oid) > 0;
+    FOREACH one IN ARRAY coalesce(several, '{}') LOOP
+        COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+        BEGIN
+            EXECUTE pg_catalog.concat('SELECT pg_catalog.count(*) FROM (
+                SELECT FROM ', one ->> 'name', ' LIMIT 200000) AS s') INTO worth;
+        EXCEPTION WHEN undefined_table THEN
+            CONTINUE;
+        END;
+        CONTINUE WHEN worth = 0;
+        PERFORM FROM pgtrickle.stream_tables st WHERE st.id = (one ->> 'id')::bigint FOR NO KEY UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
+        IF (one ->> 'own')::boolean THEN
+            -- Stages read it within the refresh that wrote it.
+            SELECT f.refresh_no INTO held FROM pgtrickle.frontiers f WHERE f.stream_table_id = (one ->> 'id')::bigint;
+        ELSE
+            -- What all dependents have consumed; all of it if there is none.
+            SELECT coalesce(pg_catalog.min(CASE WHEN d.stream_table_id IS NOT NULL
+                                                THEN coalesce((f.consumed ->> s.relid::text)::bigint, -1) END), s.last)
+            INTO held
+            FROM (SELECT st.relid, f.refresh_no AS last FROM pgtrickle.stream_tables st
+                  JOIN pgtrickle.frontiers f ON f.stream_table_id = st.id WHERE st.id = (one ->> 'id')::bigint) s
+            LEFT JOIN (pgtrickle.dependencies d
+                       JOIN pgtrickle.stream_tables t ON t.id = d.stream_table_id AND NOT t.demoted
+                       LEFT JOIN pgtrickle.frontiers f ON f.stream_table_id = t.id)
+                 ON d.source_stream_table_id = (one ->> 'id')::bigint
+            GROUP BY s.last;
+        END IF;
+        -- What was consumed stays consumed, so that the number holds for all parts.
+        block := CASE WHEN worth < 200000 THEN NULL ELSE 0 END;
+        blocks := pg_catalog.pg_relation_size((one ->> 'name')::pg_catalog.regclass)
+                  / pg_catalog.current_setting('block_size')::bigint;
+        LOOP
+            EXECUTE pg_catalog.concat('DELETE FROM ', one ->> 'name', ' l WHERE l.__n <= $1',
+                CASE WHEN block IS NOT NULL THEN ' AND l.ctid >= $2 AND l.ctid < $3' END)
+            USING held, pg_catalog.concat('(', block, ',0)')::tid, pg_catalog.concat('(', block + step, ',0)')::tid;
+            GET DIAGNOSTICS gone = ROW_COUNT;
+            log_rows := log_rows + gone;
+            block := block + step;
+            EXIT WHEN block IS NULL OR block >= blocks;
+            COMMIT;
+            SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+            PERFORM FROM pgtrickle.stream_tables st WHERE st.id = (one ->> 'id')::bigint FOR NO KEY UPDATE SKIP LOCKED;
+            EXIT WHEN NOT FOUND OR pg_catalog.to_regclass(one ->> 'name') IS NULL;
+        END LOOP;
+    END LOOP;
+    report := pg_catalog.jsonb_build_object(
+        'buffers', trimmed, 'log_rows', log_rows,
+        'limit', (SELECT i.buffer_limit_bytes FROM pgtrickle.installation i),
+        'unread', (SELECT coalesce(pg_catalog.array_agg(s.id), '{}') FROM pgtrickle.sources s
+                   WHERE NOT EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.source_id = s.id)));
+END
+$$;
+
+-- What went wrong is told in the words of the server, which may quote rows ('invalid input syntax for type integer: "..."').
+-- Whoever may watch the server may see that something is wrong; what it is, only who may read what the engine reads.
+CREATE OR REPLACE VIEW pgtrickle.stream_table_status AS
+SELECT i.name::text AS name, i.schema::text AS schema, i.status,
+       coalesce(i.stale, false) OR NOT i.is_populated AS stale,
+       i.staleness, extract(epoch FROM i.staleness)::double precision AS staleness_seconds,
+       i.consecutive_errors AS errors,
+       CASE WHEN m.is_member THEN i.last_error WHEN i.last_error IS NOT NULL THEN m.instead END AS last_error,
+       i.mode,
+       CASE WHEN m.is_member THEN coalesce(i.status_reason, i.recompute_reason, i.mode_reason)
+            WHEN coalesce(i.status_reason, i.recompute_reason) IS NOT NULL THEN m.instead
+            ELSE i.mode_reason END AS reason,
+       i.is_populated AS populated, i.schedule, i.last_refresh_at, i.data_timestamp
+FROM pgtrickle.stream_tables_info i
+CROSS JOIN (
+    SELECT pg_catalog.pg_has_role(n.nspowner, 'USAGE') AS is_member,
+           pg_catalog.format('(may quote rows: shown to members of %I)', pg_catalog.pg_get_userbyid(n.nspowner))
+               COLLATE pg_catalog."default" AS instead
+    FROM pg_catalog.pg_namespace n WHERE n.nspname = 'pgtrickle') m;
+
+CREATE OR REPLACE VIEW pgtrickle.pg_stat_stream_tables AS
+SELECT i.schema, i.name, i.status, i.mode, i.is_populated, i.schedule, i.staleness, i.stale, i.consecutive_errors,
+       coalesce(h.total_refreshes, 0) AS total_refreshes,
+       coalesce(h.successful_refreshes, 0) AS successful_refreshes,
+       coalesce(h.failed_refreshes, 0) AS failed_refreshes,
+       coalesce(h.rows_inserted, 0) AS total_rows_inserted,
+       coalesce(h.rows_updated, 0) AS total_rows_updated,
+       coalesce(h.rows_deleted, 0) AS total_rows_deleted,
+       h.avg_duration_ms, l.action AS last_refresh_action,
+       CASE WHEN m.is_member THEN l.reason WHEN l.reason IS NOT NULL THEN m.instead END AS last_refresh_reason,
+       i.last_refresh_at,
+       CASE WHEN m.is_member THEN i.last_error WHEN i.last_error IS NOT NULL THEN m.instead END AS last_error
+FROM pgtrickle.stream_tables_info i
+CROSS JOIN (
+    SELECT pg_catalog.pg_has_role(n.nspowner, 'USAGE') AS is_member,
+           pg_catalog.format('(may quote rows: shown to members of %I)', pg_catalog.pg_get_userbyid(n.nspowner))
+               COLLATE pg_catalog."default" AS instead
+    FROM pg_catalog.pg_namespace n WHERE n.nspname = 'pgtrickle') m
+LEFT JOIN LATERAL (
+    SELECT count(*) AS total_refreshes,
+           count(*) FILTER (WHERE action NOT IN ('FAILED', 'SKIPPED')) AS successful_refreshes,
+           count(*) FILTER (WHERE action = 'FAILED') AS failed_refreshes,
+           sum(r.rows_inserted) AS rows_inserted, sum(r.rows_updated) AS rows_updated,
+           sum(r.rows_deleted) AS rows_deleted, avg(r.duration_ms) AS avg_duration_ms
+    FROM pgtrickle.refresh_history r
+    WHERE r.stream_table_id = i.id AND r.action <> 'DEFINITION') h ON true
+LEFT JOIN LATERAL (
+    SELECT r.action, r.reason FROM pgtrickle.refresh_history r
+    WHERE r.stream_table_id = i.id AND r.action <> 'DEFINITION' ORDER BY r.id DESC LIMIT 1) l ON true;

@@ -9,8 +9,8 @@ from psycopg.sql import SQL
 from pgtrickle import capture, db
 from pgtrickle.catalog import sources
 from pgtrickle.catalog.model import Source
-from pgtrickle.errors import PermissionDenied
-from pgtrickle.monitor.doctor.checks import Check, Diagnosis, judge
+from pgtrickle.errors import CatalogError, PermissionDenied, StatementFailed
+from pgtrickle.monitor.doctor.checks import BLIND, Check, Diagnosis, judge
 
 _INCOMPLETE = Check(
     "capture_incomplete",
@@ -37,9 +37,12 @@ _POOLED = Check(
 
 def examine_capture(conn: db.Connection) -> Iterator[Diagnosis]:
     """All sources that somebody reads."""
-    for source in sources.fetch_all(conn):
-        if sources.consumers(conn, source.id):
-            yield from _source(conn, source)
+    try:
+        for source in sources.fetch_all(conn):
+            if sources.consumers(conn, source.id):
+                yield from _source(conn, source)
+    except (CatalogError, StatementFailed) as error:
+        yield judge(BLIND, "capture", error.message, None)
 
 
 def _source(conn: db.Connection, source: Source) -> Iterator[Diagnosis]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from psycopg.sql import SQL
 
 from pgtrickle import db
+from pgtrickle.errors import ConnectionFailed, PgTrickleError
 from pgtrickle.results import Finding
 from pgtrickle.sql import load_queries
 
@@ -48,13 +49,17 @@ class _Row:
     target: str | None
 
 
-_FIX = "pgtrickle doctor --fix"
+#: Under which the server prints names and expressions as they are compared.
+PLAIN = SQL("SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL quote_all_identifiers = off")
+FIX = "pgtrickle doctor --fix"
+#: What a damaged catalog keeps a check from seeing.
+BLIND = Check("check_failed", "ERROR", "this could not be looked at: {detail}", "Mend the catalog first.")
 
 CHECKS: tuple[Check, ...] = (
     # the place
     Check("extension_present", "ERROR", "the extension pg_trickle {detail} is installed too", "Use one of the two."),
     Check("server_is_standby", "ERROR", "it is a standby: nothing can be refreshed", "Connect to the primary."),
-    Check("installation_moved", "WARNING", "it was restored or copied: all is recomputed once", _FIX, "adopt"),
+    Check("installation_moved", "WARNING", "it was restored or copied: all is recomputed once", FIX, "adopt"),
     Check(
         "installation_role",
         "ERROR",
@@ -62,21 +67,26 @@ CHECKS: tuple[Check, ...] = (
         "Run the engine as the role that installed it.",
     ),
     Check("other_version", "WARNING", "a runner has version {detail}", "Upgrade all hosts to the same version."),
+    Check("schema_missing", "ERROR", "the schema was dropped with all that was in it", FIX, "schema"),
+    Check("owner_changed", "ERROR", "it belongs to {detail}, so that refreshes or writers fail", FIX, "statement"),
+    Check("owner_rights", "ERROR", "its owner {detail} has not all rights on it: writers fail", FIX, "statement"),
     # sources and their capture (more in captured.py)
+    Check("dependency_missing", "ERROR", "the catalog does not know any more that it reads {detail}", FIX, "rebuild"),
+    Check("capture_unrecorded", "ERROR", "the catalog does not know what was installed", FIX, "record"),
     Check(
         "source_missing",
         "ERROR",
         "the table (OID {detail}) does not exist any more",
         "Restore it, or drop the stream tables that read it.",
     ),
-    Check("source_unread", "WARNING", "nobody reads it any more, but it is captured still", _FIX, "settle"),
+    Check("source_unread", "WARNING", "nobody reads it any more, but it is captured still", FIX, "settle"),
     Check(
         "source_replica_role",
         "NOTE",
         "sessions with session_replication_role = replica are not captured",
         "Make the engine's role a member of the owner's, then: pgtrickle doctor --fix",
     ),
-    Check("capture_stopped", "WARNING", "capture has stopped, its change buffer is full: {detail}", _FIX, "settle"),
+    Check("capture_stopped", "WARNING", "capture has stopped, its change buffer is full: {detail}", FIX, "settle"),
     Check(
         "consumer_behind",
         "WARNING",
@@ -84,35 +94,55 @@ CHECKS: tuple[Check, ...] = (
         "Resume it, drop it, or let it go: pgtrickle let-go {object}",
     ),
     # our own tables
-    Check("buffer_unlogged", "ERROR", "it is not logged, so that a crash loses changes", _FIX, "set_logged"),
-    Check("replica_identity", "WARNING", "it has no replica identity: publications break it", _FIX, "identity"),
-    Check("bloat", "WARNING", "it is bloated: {detail}", _FIX, "vacuum"),
-    Check("autovacuum_off", "WARNING", "autovacuum is off for it", _FIX, "autovacuum"),
-    Check("index_invalid", "WARNING", "the index is not valid", _FIX, "reindex"),
-    Check("orphan_function", "WARNING", "it captures for a source that is not registered", _FIX, "drop_function"),
-    Check("orphan_buffer", "WARNING", "it belongs to nothing that is registered", _FIX, "drop_table"),
-    Check("orphan_state", "WARNING", "it belongs to no stage of a stream table", _FIX, "drop_table"),
+    Check("table_altered", "ERROR", "somebody has added {detail}: what was written may be missing", FIX, "undo"),
+    Check("buffer_broken", "ERROR", "its columns are not what capture writes to: writers fail", FIX, "buffer"),
+    Check("log_broken", "ERROR", "its output log {detail} has other columns", FIX, "log"),
+    Check("buffer_unlogged", "ERROR", "it is not logged, so that a crash loses changes", FIX, "set_logged"),
+    Check("replica_identity", "WARNING", "it has no replica identity: publications break it", FIX, "identity"),
+    Check("bloat", "WARNING", "it is bloated: {detail}", FIX, "vacuum"),
+    Check("autovacuum_off", "WARNING", "autovacuum is off for it", FIX, "autovacuum"),
+    Check("index_invalid", "WARNING", "the index is not valid", FIX, "reindex"),
+    Check("orphan_function", "WARNING", "it captures for a source that is not registered", FIX, "drop_function"),
+    Check("orphan_buffer", "WARNING", "it belongs to nothing that is registered", FIX, "drop_table"),
+    Check("orphan_state", "WARNING", "it belongs to no stage of a stream table", FIX, "drop_table"),
+    Check("stray_object", "WARNING", "it is not the engine's, and goes when that is uninstalled", "{target}"),
     # stream tables
-    Check("target_missing", "ERROR", "the table of this stream table was dropped", _FIX, "discard"),
-    Check("frontier_missing", "ERROR", "nothing is known about its last refresh", _FIX, "frontier"),
-    Check("state_missing", "ERROR", "{detail} does not exist", _FIX, "rebuild"),
-    Check("log_missing", "ERROR", "its dependents cannot read its changes: {detail} does not exist", _FIX, "rebuild"),
-    Check("target_guard", "ERROR", "it {detail}: others may have written to it", _FIX, "guard"),
+    Check("target_missing", "ERROR", "the table of this stream table was dropped", FIX, "discard"),
+    Check(
+        "target_unregistered",
+        "ERROR",
+        "it was a stream table, and is not registered any more: nobody refreshes it",
+        "DROP TABLE {target}, and create it again; or, for an ordinary table: DROP TRIGGER pgtrickle_guard ON {target}",
+    ),
+    Check("target_columns", "ERROR", "it {detail}", FIX, "rebuild"),
+    Check("drop_unfinished", "WARNING", "it is {detail}, and whoever began that is gone", FIX, "finish_drops"),
+    Check(
+        "creation_unfinished",
+        "WARNING",
+        "it is being created since {detail}",
+        "If nobody is at it any more, create it again (create_or_replace), or drop it.",
+    ),
+    Check("frontier_missing", "ERROR", "nothing is known about its last refresh", FIX, "frontier"),
+    Check("frontier_ahead", "ERROR", "it has read up to refresh {detail}", FIX, "recompute"),
+    Check("state_missing", "ERROR", "{detail} does not exist", FIX, "rebuild"),
+    Check("log_missing", "ERROR", "its dependents cannot read its changes: {detail} does not exist", FIX, "rebuild"),
+    Check("target_guard", "ERROR", "it {detail}: others may have written to it", FIX, "guard"),
     Check(
         "target_row_security",
         "WARNING",
         "row level security is forced on its owner, as whom refreshes write",
         "ALTER TABLE {object} NO FORCE ROW LEVEL SECURITY",
     ),
-    Check("frontier_of_the_future", "ERROR", "its frontier is of another server: {detail}", _FIX, "recompute"),
+    Check("frontier_of_the_future", "ERROR", "its frontier is of another server: {detail}", FIX, "recompute"),
     # privileges
     Check("owner_membership", "ERROR", "the engine cannot act as its owner {detail}", "{target}"),
     Check("owner_privileges", "ERROR", "its owner {detail}", "{target}"),
-    Check("public_privileges", "ERROR", "{detail} may read what was captured", _FIX, "statement"),
-    Check("function_privileges", "WARNING", "everybody may use it in a trigger", _FIX, "statement"),
+    Check("public_privileges", "ERROR", "{detail} may read what was captured", FIX, "statement"),
+    Check("role_privileges", "ERROR", "{detail} may see or change what is the engine's alone", FIX, "statement"),
+    Check("function_privileges", "WARNING", "everybody may use it in a trigger", FIX, "statement"),
     # rubbish
-    Check("dead_runner", "WARNING", "it was not heard of since {detail}", _FIX, "forget_runner"),
-    Check("old_history", "WARNING", "nobody has pruned it since {detail}", _FIX, "prune"),
+    Check("dead_runner", "WARNING", "it was not heard of since {detail}", FIX, "forget_runner"),
+    Check("old_history", "WARNING", "nobody has pruned it since {detail}", FIX, "prune"),
     # the server
     Check("connections_scarce", "WARNING", "{detail} connections are in use", "Raise it, or use a pooler."),
     Check("server_settings", "WARNING", "it is {detail}: our tables bloat, and plans get old", "Switch it on."),
@@ -133,12 +163,17 @@ def ask(conn: db.Connection, check: Check) -> tuple[Diagnosis, ...]:
         conn: autocommit, whose role can read the catalog.
         check: one of ``CHECKS``.
     """
-    return tuple(judge(check, row.object_name, row.detail, row.target) for row in _rows(conn, check.code))
+    try:
+        return tuple(judge(check, row.object_name, row.detail, row.target) for row in _rows(conn, check.code))
+    except ConnectionFailed:
+        raise
+    except PgTrickleError as error:
+        return (judge(BLIND, check.code, error.message, None),)
 
 
 def _rows(conn: db.Connection, name: str) -> tuple[_Row, ...]:
     with db.transaction(conn):
-        db.execute(conn, SQL("SET LOCAL search_path = pg_catalog, pg_temp"))
+        db.execute(conn, PLAIN)
         return db.fetch_all(conn, _QUERIES[name], _Row, object_name=name)
 
 

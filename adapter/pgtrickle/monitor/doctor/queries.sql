@@ -19,6 +19,24 @@ FROM pgtrickle.source_tables t
 CROSS JOIN LATERAL jsonb_object_keys(t.triggers) AS k (name)
 JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.relid AND g.tgname = k.name AND g.tgenabled IN ('O', 'R')
 
+-- name: dependency_missing
+-- What it read when it was refreshed last, and what the catalog does not list any more: its changes would not be looked at.
+SELECT format('%I.%I', i.schema, i.name) AS object_name, coalesce(to_regclass(r.oid)::text, r.oid) AS detail,
+       st.id::text AS target
+FROM pgtrickle.stream_tables st
+JOIN pgtrickle.stream_tables_info i ON i.id = st.id
+CROSS JOIN LATERAL jsonb_object_keys(coalesce(st.fingerprint -> 'relations', '{}')) AS r (oid)
+WHERE st.recompute_reason IS NULL
+  AND NOT EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.stream_table_id = st.id AND d.relid::text = r.oid)
+
+-- name: capture_unrecorded
+SELECT format('%I.%I', s.schema_name, s.table_name) AS object_name, NULL AS detail, s.id::text AS target
+FROM pgtrickle.sources s
+WHERE s.created_at < now() - interval '10 minutes'
+  AND EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.source_id = s.id)
+  AND NOT EXISTS (SELECT FROM pgtrickle.source_tables t WHERE t.source_id = s.id)
+  AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = s.relid)
+
 -- name: capture_stopped
 SELECT format('%I.%I', b.schema, b.name) AS object_name,
        format('%s of %s', pg_size_pretty(b.bytes), pg_size_pretty(b.limit_bytes)) AS detail,
@@ -40,8 +58,101 @@ WHERE NOT st.demoted AND st.status IN ('SUSPENDED', 'ERROR')
 -- name: buffer_unlogged
 SELECT c.oid::regclass::text AS object_name, NULL AS detail, c.oid::regclass::text AS target
 FROM pg_catalog.pg_class c
-WHERE c.relnamespace IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname IN ('pgtrickle_changes', 'pgtrickle_state'))
-  AND c.relkind = 'r' AND c.relpersistence <> 'p'
+WHERE (c.relnamespace IN (SELECT oid FROM pg_catalog.pg_namespace
+                          WHERE nspname IN ('pgtrickle', 'pgtrickle_changes', 'pgtrickle_state'))
+       OR EXISTS (SELECT FROM pgtrickle.stream_tables st WHERE st.relid = c.oid))
+  AND c.relkind = 'r' AND c.relpersistence <> 'p' AND c.oid <> to_regclass('pgtrickle.canary')
+
+-- name: schema_missing
+SELECT n.name AS object_name, NULL AS detail, n.name AS target
+FROM (VALUES ('pgtrickle_changes'), ('pgtrickle_state')) AS n (name) WHERE to_regnamespace(n.name) IS NULL
+
+-- name: owner_changed
+-- Everything of ours belongs to who owns the schema pgtrickle; functions of another role may write to nothing, and writers fail.
+SELECT o.name AS object_name, pg_get_userbyid(o.owner)::text AS detail,
+       format('ALTER %s %s OWNER TO %I', o.kind, o.name, pg_get_userbyid(own.nspowner)) AS target
+FROM pg_catalog.pg_namespace own
+CROSS JOIN LATERAL (
+    SELECT 'SCHEMA' AS kind, quote_ident(n.nspname) AS name, n.nspowner AS owner
+    FROM pg_catalog.pg_namespace n WHERE n.nspname IN ('pgtrickle_changes', 'pgtrickle_state')
+    UNION ALL
+    SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, c.oid::regclass::text, c.relowner
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname IN ('pgtrickle', 'pgtrickle_changes', 'pgtrickle_state') AND c.relkind IN ('r', 'v')
+    UNION ALL
+    SELECT CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END, p.oid::regprocedure::text, p.proowner
+    FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname IN ('pgtrickle', 'pgtrickle_changes', 'pgtrickle_state')) o
+WHERE own.nspname = 'pgtrickle' AND o.owner <> own.nspowner
+
+-- name: owner_rights
+-- An owner can take rights from itself; a superuser has them all the same, until somebody else owns what it made.
+SELECT c.oid::regclass::text AS object_name, pg_get_userbyid(c.relowner)::text AS detail,
+       format('GRANT ALL ON %s TO %I', c.oid::regclass, pg_get_userbyid(c.relowner)) AS target
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname IN ('pgtrickle', 'pgtrickle_changes', 'pgtrickle_state') AND c.relkind = 'r' AND c.relacl IS NOT NULL
+  AND 5 > (SELECT count(DISTINCT a.privilege_type) FROM aclexplode(c.relacl) a
+           WHERE a.grantee = c.relowner
+             AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'))
+
+-- name: table_altered
+-- Triggers, rules, policies and constraints that somebody else has put on a table of ours: what was written may not be there.
+SELECT c.oid::regclass::text AS object_name, o.what AS detail, format(o.undo, c.oid::regclass) AS target
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (
+    SELECT format('the trigger %I', t.tgname) AS what, format('DROP TRIGGER %I ON %%s', t.tgname) AS undo
+    FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
+    UNION ALL
+    SELECT format('the rule %I', r.rulename), format('DROP RULE %I ON %%s', r.rulename)
+    FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND c.relkind = 'r'
+    UNION ALL
+    SELECT format('the constraint %I', k.conname), format('ALTER TABLE %%s DROP CONSTRAINT %I', k.conname)
+    FROM pg_catalog.pg_constraint k
+    WHERE k.conrelid = c.oid AND k.contype IN ('c', 'f') AND n.nspname <> 'pgtrickle'
+    UNION ALL
+    SELECT 'row level security', 'ALTER TABLE %s DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY'
+    WHERE c.relrowsecurity OR c.relforcerowsecurity) o
+WHERE n.nspname IN ('pgtrickle', 'pgtrickle_changes', 'pgtrickle_state') AND c.relkind = 'r'
+
+-- name: buffer_broken
+-- Without these columns writers of the source fail.
+SELECT c.oid::regclass::text AS object_name, NULL AS detail, s.id::text AS target
+FROM pgtrickle.sources s
+JOIN pg_catalog.pg_class c ON c.relname = 'b_' || s.id
+     AND c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'pgtrickle_changes')
+WHERE EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.source_id = s.id)
+  AND (c.relkind <> 'r'
+       OR 2 > (SELECT count(*) FROM pg_catalog.pg_attribute a
+               LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+               WHERE a.attrelid = c.oid
+                 AND ((a.attname = '__x' AND a.atttypid = 'xid8'::regtype
+                       AND pg_get_expr(d.adbin, d.adrelid) = 'pg_current_xact_id()')
+                      OR (a.attname = '__w' AND a.atttypid = 'int2'::regtype)))
+       -- The type of a column is neither that of the source's, nor was that another one when it was looked at last.
+       OR EXISTS (SELECT FROM unnest(s.columns) AS n (number)
+                  JOIN pg_catalog.pg_attribute a ON a.attrelid = s.relid AND a.attnum = n.number
+                  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid AND t.typtype <> 'd'
+                  JOIN pg_catalog.pg_attribute b ON b.attrelid = c.oid AND b.attname = 'c' || n.number
+                  JOIN pgtrickle.dependencies d ON d.source_id = s.id
+                  JOIN pgtrickle.stream_tables st ON st.id = d.stream_table_id
+                  WHERE b.atttypid <> a.atttypid
+                    AND st.fingerprint #>> ARRAY['relations', s.relid::text, 'columns', n.number::text, 'type']
+                        = a.atttypid::text))
+
+-- name: log_broken
+-- Columns of a stream table that its output log does not have, or has as something else.
+SELECT DISTINCT format('%I.%I', st.schema_name, st.table_name) AS object_name, l.oid::regclass::text AS detail,
+       st.id::text AS target
+FROM pgtrickle.stream_tables st
+JOIN pg_catalog.pg_class l ON l.relname = 'o_' || st.id
+     AND l.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'pgtrickle_changes')
+CROSS JOIN LATERAL (
+    SELECT 'c' || a.attnum AS name, a.atttypid AS type FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = st.relid AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL VALUES ('__n', 'int8'::regtype::oid), ('__w', 'int4'::regtype::oid)) w
+WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                  WHERE a.attrelid = l.oid AND a.attname = w.name AND a.atttypid = w.type AND NOT a.attisdropped)
 
 -- name: replica_identity
 -- Without one, a publication FOR ALL TABLES makes our own updates and deletes fail.
@@ -69,7 +180,9 @@ WHERE c.relkind = 'r' AND pg_table_size(c.oid) > 64 * 1024 * 1024 AND s.n_dead_t
 -- name: autovacuum_off
 SELECT c.oid::regclass::text AS object_name, NULL AS detail, c.oid::regclass::text AS target
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND 'autovacuum_enabled=false' = ANY (c.reloptions)
+WHERE c.relkind = 'r'
+  AND EXISTS (SELECT FROM pg_options_to_table(c.reloptions) o
+              WHERE o.option_name = 'autovacuum_enabled' AND NOT o.option_value::boolean)
   AND (n.nspname IN ('pgtrickle', 'pgtrickle_changes', 'pgtrickle_state')
        OR EXISTS (SELECT FROM pgtrickle.stream_tables st WHERE st.relid = c.oid))
 
@@ -106,12 +219,48 @@ WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = st.relid)
 -- name: target_guard
 -- Nobody but a refresh may write to a stream table: what others write stays, and deltas go wrong by it.
 SELECT c.oid::regclass::text AS object_name,
-       CASE WHEN g.oid IS NULL THEN 'has no guard' ELSE 'has a guard that is disabled' END AS detail, st.id::text AS target
+       CASE WHEN g.oid IS NULL THEN 'has no guard' WHEN g.tgenabled IN ('D', 'R') THEN 'has a guard that is disabled'
+            ELSE 'has a guard that is another one' END AS detail, st.id::text AS target
 FROM pgtrickle.stream_tables st
 JOIN pg_catalog.pg_class c ON c.oid = st.relid
 LEFT JOIN pg_catalog.pg_trigger g ON g.tgrelid = st.relid AND g.tgname = 'pgtrickle_guard'
      AND g.tgfoid = 'pgtrickle.refuse_write()'::regprocedure
-WHERE g.oid IS NULL OR g.tgenabled IN ('D', 'R')
+-- Before any INSERT, DELETE, UPDATE and TRUNCATE, by statement, unless a refresh says that it is one.
+WHERE g.oid IS NULL OR g.tgenabled IN ('D', 'R') OR g.tgtype <> 2 + 4 + 8 + 16 + 32
+   OR strpos(pg_get_triggerdef(g.oid), 'WHEN ((current_setting(''pgtrickle.refreshing''::text, true)'
+                                       ' IS DISTINCT FROM (pg_backend_pid())::text))') = 0
+
+-- name: target_columns
+SELECT c.oid::regclass::text AS object_name,
+       CASE WHEN d.present IS NULL THEN format('has no column %I', d.wanted)
+            ELSE format('has a column %I that its query does not have', d.present) END AS detail,
+       st.id::text AS target
+FROM pgtrickle.stream_tables st
+JOIN pg_catalog.pg_class c ON c.oid = st.relid
+CROSS JOIN LATERAL (
+    SELECT q.name AS wanted, a.attname::text AS present
+    FROM jsonb_array_elements_text(st.definition -> 'columns') AS q (name)
+    FULL JOIN (SELECT attname FROM pg_catalog.pg_attribute
+               WHERE attrelid = st.relid AND attnum > 0 AND NOT attisdropped) a ON a.attname::text = q.name) d
+WHERE st.is_populated AND st.definition ? 'columns' AND (d.wanted IS NULL OR d.present IS NULL)
+
+-- name: target_unregistered
+-- A guard without a registration: the catalog has lost the stream table.
+SELECT g.tgrelid::regclass::text AS object_name, NULL AS detail, g.tgrelid::regclass::text AS target
+FROM pg_catalog.pg_trigger g
+WHERE g.tgfoid = to_regprocedure('pgtrickle.refuse_write()')
+  AND NOT EXISTS (SELECT FROM pgtrickle.stream_tables st WHERE st.relid = g.tgrelid)
+
+-- name: drop_unfinished
+SELECT format('%I.%I', i.schema, i.name) AS object_name, st.status_reason AS detail, NULL AS target
+FROM pgtrickle.stream_tables st JOIN pgtrickle.stream_tables_info i ON i.id = st.id
+WHERE st.status = 'SUSPENDED' AND st.status_reason IN ('being dropped', 'being released')
+  AND st.altered_at < now() - interval '1 minute'
+
+-- name: creation_unfinished
+SELECT format('%I.%I', i.schema, i.name) AS object_name, st.altered_at::timestamp(0)::text AS detail, NULL AS target
+FROM pgtrickle.stream_tables st JOIN pgtrickle.stream_tables_info i ON i.id = st.id
+WHERE st.status = 'INITIALIZING' AND st.altered_at < now() - interval '1 day'
 
 -- name: target_row_security
 SELECT c.oid::regclass::text AS object_name, NULL AS detail, NULL AS target
@@ -121,7 +270,20 @@ WHERE c.relrowsecurity AND c.relforcerowsecurity
 -- name: frontier_missing
 SELECT format('%I.%I', i.schema, i.name) AS object_name, NULL AS detail, i.id::text AS target
 FROM pgtrickle.stream_tables_info i
-WHERE NOT EXISTS (SELECT FROM pgtrickle.frontiers f WHERE f.stream_table_id = i.id)
+WHERE NOT EXISTS (SELECT FROM pgtrickle.frontiers f
+                  WHERE f.stream_table_id = i.id
+                    AND (f.snapshot IS NOT NULL OR NOT i.is_populated OR i.recompute_reason IS NOT NULL))
+
+-- name: frontier_ahead
+-- It has read more refreshes of a source than there were: what comes next would be taken for known.
+SELECT format('%I.%I', i.schema, i.name) AS object_name,
+       format('%s of %I.%I, which is at %s', f.consumed ->> p.relid::text, p.schema, p.name, p.refresh_no) AS detail,
+       i.id::text AS target
+FROM pgtrickle.dependencies d
+JOIN pgtrickle.stream_tables_info i ON i.id = d.stream_table_id AND i.recompute_reason IS NULL
+JOIN pgtrickle.frontiers f ON f.stream_table_id = i.id
+JOIN pgtrickle.stream_tables_info p ON p.id = d.source_stream_table_id
+WHERE (f.consumed ->> p.relid::text)::bigint > p.refresh_no
 
 -- name: frontier_of_the_future
 SELECT format('%I.%I', i.schema, i.name) AS object_name,
@@ -145,7 +307,7 @@ WHERE n.nspname IN ('pgtrickle', 'pgtrickle_changes', 'pgtrickle_state') AND c.r
 SELECT p.oid::regprocedure::text AS object_name, NULL AS detail, p.oid::regprocedure::text AS target
 FROM pg_catalog.pg_proc p
 WHERE p.pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'pgtrickle_changes')
-  AND p.proname ~ '^[frta]_[0-9]+$'
+  AND p.proname ~ '^[framt]_[0-9]+$'
   AND NOT EXISTS (SELECT FROM pgtrickle.sources s WHERE s.id = substr(p.proname, 3)::numeric)
 
 -- name: orphan_buffer
@@ -162,6 +324,20 @@ SELECT c.oid::regclass::text AS object_name, NULL AS detail, c.oid::regclass::te
 FROM pg_catalog.pg_class c
 WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'pgtrickle_state') AND c.relkind = 'r'
   AND NOT EXISTS (SELECT FROM pgtrickle.stages g WHERE c.relname IN (g.output_table, g.state_table, g.log_table))
+
+-- name: stray_object
+-- What somebody has made in our schemas; tables there are told by other checks.
+SELECT o.name AS object_name, NULL AS detail, format('DROP %s %s', o.kind, o.name) AS target
+FROM (
+    SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE' WHEN 'c' THEN 'TYPE'
+                          WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END AS kind, c.oid::regclass::text AS name
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname IN ('pgtrickle_changes', 'pgtrickle_state') AND c.relkind IN ('v', 'm', 'S', 'c', 'f', 'p')
+       OR n.nspname = 'pgtrickle' AND c.relkind IN ('m', 'f', 'p', 'c')
+    UNION ALL
+    SELECT CASE p.prokind WHEN 'p' THEN 'PROCEDURE' WHEN 'a' THEN 'AGGREGATE' ELSE 'FUNCTION' END, p.oid::regprocedure::text
+    FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'pgtrickle_changes' AND p.proname !~ '^[framt]_[0-9]+$' OR n.nspname = 'pgtrickle_state') o
 
 -- name: dead_runner
 SELECT r.runner_id AS object_name, r.heartbeat_at::timestamp(0)::text AS detail, r.runner_id AS target
@@ -212,6 +388,29 @@ FROM pg_catalog.pg_class c
 CROSS JOIN LATERAL aclexplode(c.relacl) AS a
 WHERE c.relnamespace IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname IN ('pgtrickle_changes', 'pgtrickle_state'))
   AND c.relkind = 'r' AND a.grantee = 0
+
+-- name: role_privileges
+-- A privilege on a table needs one on its schema: what default privileges give is of no use to anybody without that. The views
+-- of the schema pgtrickle are for whoever is let in; its tables are not, because errors quote rows and queries are run.
+SELECT DISTINCT o.name AS object_name,
+       CASE o.grantee WHEN 0 THEN 'everybody' ELSE pg_get_userbyid(o.grantee)::text END AS detail,
+       format('REVOKE ALL ON %s FROM %s', o.name,
+              CASE o.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(o.grantee)) END) AS target
+FROM (
+    SELECT 'SCHEMA ' || quote_ident(n.nspname) AS name, a.grantee
+    FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) AS a
+    WHERE n.nspname IN ('pgtrickle_changes', 'pgtrickle_state') AND a.grantee <> n.nspowner
+    UNION ALL
+    SELECT 'SCHEMA pgtrickle', a.grantee
+    FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) AS a
+    WHERE n.nspname = 'pgtrickle' AND a.grantee <> n.nspowner AND a.privilege_type = 'CREATE'
+    UNION ALL
+    SELECT c.oid::regclass::text, a.grantee
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+    WHERE n.nspname = 'pgtrickle' AND c.relkind = 'r' AND a.grantee <> c.relowner
+      AND EXISTS (SELECT FROM aclexplode(n.nspacl) AS u WHERE u.grantee IN (0, a.grantee) AND u.privilege_type = 'USAGE')
+    ) o
 
 -- name: function_privileges
 SELECT p.oid::regprocedure::text AS object_name, NULL AS detail,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Identifier
 
 from pgtrickle import capture, db, lifecycle
-from pgtrickle.catalog import access, history, sources
+from pgtrickle.catalog import access, history, sources, structure
 from pgtrickle.errors import LockTimeout
+from pgtrickle.plan import Relation
 from pgtrickle.refresh import Session
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 REASON = "the doctor found it damaged"
 
 Repair = Callable[[Session, str], None]
+
+
+def _name_of(relation: Relation) -> Identifier:
+    return Identifier(relation.schema, relation.name)
 
 
 def _text(printed: str) -> SQL:
@@ -90,6 +95,44 @@ def _statement(session: Session, target: str) -> None:
     db.ddl(session.conn, _text(target))
 
 
+def _catalog(session: Session, target: str) -> None:
+    db.ddl(session.conn, [_text(one) for one in structure.statements(target)], object_name=target)
+
+
+def _schema(session: Session, target: str) -> None:
+    """What was in it is missing too, which other checks see then."""
+    db.ddl(session.conn, SQL("CREATE SCHEMA {}").format(Identifier(target)), object_name=target)
+
+
+def _undo(session: Session, target: str) -> None:
+    """Nobody knows what it has changed of what was written."""
+    access.run(session.conn, "request_recompute_of_all", reason=REASON)
+    db.ddl(session.conn, _text(target))
+
+
+def _record(session: Session, target: str) -> None:
+    """Whether it was whole all the time is not known either."""
+    access.run(session.conn, "request_recompute_of_all", reason=REASON)
+    _settle(session, target)
+
+
+def _buffer(session: Session, target: str) -> None:
+    """Without a change buffer, capture is found incomplete, so that all who read the source recompute."""
+    db.ddl(session.conn, capture.drop_buffer(int(target)), object_name=target)
+    _settle(session, target)
+
+
+def _log(session: Session, target: str) -> None:
+    """Dependents whose log is missing are built again, with the log."""
+    db.ddl(session.conn, SQL("DROP TABLE {}").format(_name_of(capture.output_log_of(int(target)))), object_name=target)
+    for dependent in sources.dependents(session.conn, int(target)):
+        _rebuild(session, str(dependent))
+
+
+def _finish_drops(session: Session, target: str) -> None:
+    lifecycle.finish_drops(session)
+
+
 def _forget_runner(session: Session, target: str) -> None:
     access.run(session.conn, "delete_runner", runner_id=target)
 
@@ -100,6 +143,13 @@ def _prune(session: Session, target: str) -> None:
 
 REPAIRS: Mapping[str, Repair] = {
     "adopt": _adopt,
+    "buffer": _buffer,
+    "catalog": _catalog,
+    "finish_drops": _finish_drops,
+    "log": _log,
+    "record": _record,
+    "schema": _schema,
+    "undo": _undo,
     "autovacuum": _table("ALTER TABLE {} RESET (autovacuum_enabled)"),
     "discard": _discard,
     "drop_function": _drop_function,
