@@ -8,7 +8,7 @@ from itertools import combinations
 from psycopg.sql import SQL, Composable, Composed
 
 from pgtrickle import db, emit
-from pgtrickle.analyze.typing import describe
+from pgtrickle.analyze.typing import analyse
 from pgtrickle.emit.fragments import Name, commas, names, table, verbatim
 from pgtrickle.ir.operators import InputKey, Operator, children_of
 from pgtrickle.ir.schema import Column, Type
@@ -48,7 +48,7 @@ def check_statements(conn: db.Connection, plan: Plan, sources: Bindings) -> None
     _check_staged(conn, plan, bindings)
     for statement in _statements(plan, bindings):
         filled = _filled(conn, statement, plan)
-        describe(conn, filled)
+        analyse(conn, filled)
         if planned:
             with db.wrapped():
                 conn.execute(SQL("EXPLAIN {}").format(filled), {})
@@ -62,7 +62,7 @@ def _check_staged(conn: db.Connection, plan: Plan, bindings: Bindings) -> None:
             if step.creates:
                 db.execute(conn, SQL("{} WITH NO DATA").format(filled), {})
             else:
-                describe(conn, filled)
+                analyse(conn, filled)
 
 
 def is_one_sided(kind: Type) -> bool:

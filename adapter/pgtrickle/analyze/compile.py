@@ -17,6 +17,7 @@ from pgtrickle.analyze.generated import read_generations
 from pgtrickle.analyze.meaning import meaning_of
 from pgtrickle.analyze.probe import Probe, ProbeColumn, pinned_settings, probe, rolled_back
 from pgtrickle.analyze.relations import Relations, describe_relations, find_relations, read_attributes
+from pgtrickle.analyze.row_names import row_names
 from pgtrickle.analyze.shown_names import ShownNames, shown_names
 from pgtrickle.analyze.types import TypeLoader
 from pgtrickle.analyze.typing import Typing
@@ -30,6 +31,7 @@ from pgtrickle.parse.expand import expand_views
 from pgtrickle.parse.expression import Expressions, reads_only, reads_tableoid, whole_rows
 from pgtrickle.parse.facts import Facts, RelationFacts
 from pgtrickle.parse.names import Names
+from pgtrickle.parse.outputs import name_outputs
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.select import QueryParser, parse_query
 from pgtrickle.parse.tree import has_nested_query
@@ -237,12 +239,13 @@ def _reads_the_same(found: _Compilation, query: str, like: str | None = None) ->
         return False
 
 
-def _meaning(found: _Compilation, name: str) -> str:
-    """What the rule of a temporary view means."""
+def _meaning(found: _Compilation, name: str) -> tuple[str, tuple[tuple[str, ...], ...]]:
+    """What the rule of a temporary view means, and the names that rows in it show."""
     oid = SQL("SELECT {}::pg_catalog.regclass::pg_catalog.oid").format("pg_temp." + name)
     relid = db.fetch_value(found.conn, oid)
     volatile = frozenset(function.oid for function in found.functions if function.volatility == "v")
-    return meaning_of(db.fetch_value(found.conn, _QUERIES["view_rule"], {"relid": relid}), relid, volatile)
+    rule = db.fetch_value(found.conn, _QUERIES["view_rule"], {"relid": relid})
+    return meaning_of(rule, relid, volatile), row_names(rule)
 
 
 # --- DIFFERENTIAL ---------------------------------------------------------------------------------------------------
@@ -288,6 +291,7 @@ def _accepted(found: _Compilation, *, unnest: bool) -> Plan:
 def _compiled(found: _Compilation, unnest: bool) -> Plan:
     _refuse_moving(found)
     _refuse_mixed_collations(found)
+    _refuse_renamed_rows(found)
     _refuse_system_columns(found)
     reference = _determinised(found)
     stmt = parse_query(reference)
@@ -303,6 +307,7 @@ def _compiled(found: _Compilation, unnest: bool) -> Plan:
     if reads_only(stmt) and found.conn.info.server_version >= _ELIMINATES_SELF_JOINS:
         # It takes the join of a table with ONLY itself on a unique key for one with the same rows.
         found.settings["enable_self_join_elimination"] = "off"
+    name_outputs(stmt)
     facts = Facts(found.described, by_name(found.functions))
     expressions = Expressions(facts, Names(), found.rewrites, whole_rows(stmt), reads_tableoid(stmt))
     parser = QueryParser(expressions, UNKNOWN, found.notices, unnest=unnest)
@@ -385,6 +390,25 @@ def _refuse_moving(found: _Compilation) -> None:
             clause="regclass/regproc/regtype",
             hint="Select the regclass itself and cast it to text where you read it, or refresh it FULL.",
         )
+
+
+def _refuse_renamed_rows(found: _Compilation) -> None:
+    """The text of a view names the columns of its rows as the view does; that of the query itself was compared."""
+    for relid, view in found.relations.views.items():
+        names = row_names(view.rule.text)
+        if not names:
+            continue
+        with rolled_back(found.conn):
+            probe(found.conn, view.text, "pgtrickle_view", catalog_path=True)
+            printed = _meaning(found, "pgtrickle_view")[1]
+        if printed != names:
+            row = found.relations.rows[relid]
+            raise UnsupportedQuery(
+                "PostgreSQL prints the query of a view with other names of columns in its rows",
+                clause="printing",
+                detail=f"{row.schema}.{row.name}",
+                hint="Give the columns of the row different names, and those of a join by a subquery around it.",
+            )
 
 
 def _refuse_mixed_collations(found: _Compilation) -> None:

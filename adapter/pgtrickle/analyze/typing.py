@@ -48,13 +48,18 @@ Conditional: TypeAlias = Filter | Join | OuterJoin | Anti | Attach
 _VAGUE = frozenset("PX")
 
 
+def analyse(conn: Connection, query: Composable) -> None:
+    """Have the server analyse a query; it is not run."""
+    with wrapped():
+        # Not by blocking calls of libpq: they hold up all threads, and signals, as long as a server does not answer.
+        conn.pgconn.send_prepare(b"", query.as_bytes(conn).replace(b"%%", b"%"))
+        _answer(conn)
+
+
 def describe(conn: Connection, query: Composable) -> tuple[tuple[int, int], ...]:
     """The result columns of a query that is analysed but not run."""
+    analyse(conn, query)
     with wrapped():
-        text_of_query = query.as_bytes(conn).replace(b"%%", b"%")
-        # Not by blocking calls of libpq: they hold up all threads, and signals, as long as a server does not answer.
-        conn.pgconn.send_prepare(b"", text_of_query)
-        _answer(conn)
         conn.pgconn.send_describe_prepared(b"")
         described = _answer(conn)
         return tuple((described.ftype(i), described.fmod(i)) for i in range(described.nfields))

@@ -137,7 +137,12 @@ SUPPORT: tuple[Support, ...] = (
     Support("tableoid", True, _DELTA, "of partitioned tables and inheritance parents rows are captured one by one"),
     Support("materialized views, foreign tables, system catalogs, temporary tables", False, _REFUSED, "not watched"),
     Support("whole rows of tables, subqueries and common table expressions (count(t), row_to_json(t))", True, _DELTA),
-    Support("whole rows of functions and of the right side of LEFT JOIN LATERAL", False, _REFUSED),
+    Support(
+        "whole rows of functions, whole rows of LATERAL subqueries, of joins with an alias",
+        True,
+        _DELTA,
+        "FULL where two columns of the row have one name: PostgreSQL prints them as x, x_1",
+    ),
     Support("the system columns ctid, xmin, xmax, cmin, cmax", False, _REFUSED),
     Support(
         "virtual generated columns (PostgreSQL 18)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 from psycopg.abc import AdaptContext
@@ -20,8 +21,16 @@ class Name(Identifier):
     """An identifier inside a statement that is executed with parameters: percent signs are doubled."""
 
     def as_bytes(self, context: AdaptContext | None = None) -> bytes:
-        """The quoted name."""
-        return super().as_bytes(context).replace(b"%", b"%%")
+        """The quoted name, in the encoding of the connection."""
+        connection = context.connection if context else None
+        return _quoted(tuple(self._obj), connection.info.encoding if connection else "utf-8")
+
+
+@lru_cache(maxsize=10_000)
+def _quoted(parts: tuple[str, ...], encoding: str) -> bytes:
+    """Most names stand in many statements of a plan."""
+    doubled = (part.replace('"', '""').replace("%", "%%") for part in parts)
+    return ".".join(f'"{part}"' for part in doubled).encode(encoding)
 
 
 class Rendered(Composable):

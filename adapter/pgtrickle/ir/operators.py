@@ -8,7 +8,7 @@ weighted children, so a tree that exists is a tree that means something.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from functools import cache
 from typing import Any, TypeAlias
@@ -92,8 +92,7 @@ class Filter:
     conditions: tuple[Expr, ...]
 
     def __post_init__(self) -> None:
-        for condition in self.conditions:
-            _require(self.child, condition)
+        _require_columns(self.child.columns, self.conditions)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -115,8 +114,7 @@ class Project:
     def __post_init__(self) -> None:
         if len(self.columns) != len(self.exprs):
             raise InternalError("a projection needs one expression per column")
-        for expr in self.exprs:
-            _require(self.child, expr)
+        _require_columns(self.child.columns, self.exprs)
 
     @property
     def weighted(self) -> bool:
@@ -129,13 +127,11 @@ class Join:
 
     inputs: tuple[Operator, ...]
     conditions: tuple[Expr, ...]
+    columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        _set_columns(self, tuple(column for child in self.inputs for column in child.columns))
         _require_columns(self.columns, self.conditions)
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return tuple(column for child in self.inputs for column in child.columns)
 
     @property
     def weighted(self) -> bool:
@@ -157,15 +153,13 @@ class OuterJoin:
     left: Operator
     right: Operator
     conditions: tuple[Expr, ...]
+    columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _require_plain(self.left, self.right)
         _require_columns(self.left.columns + self.right.columns, self.conditions)
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
         left = self.left.columns if self.kind is OuterKind.LEFT else _nullable(self.left.columns)
-        return left + _nullable(self.right.columns)
+        _set_columns(self, left + _nullable(self.right.columns))
 
     @property
     def weighted(self) -> bool:
@@ -339,8 +333,7 @@ class Pick:
 
     def __post_init__(self) -> None:
         _require_plain(self.child)
-        for item in self.items:
-            _require(self.child, item)
+        _require_columns(self.child.columns, self.items)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -500,13 +493,11 @@ class Pad:
 
     child: Operator
     other: Operator
+    columns: tuple[Column, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _require_plain(self.other)
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return self.child.columns + _nullable(self.other.columns)
+        _set_columns(self, self.child.columns + _nullable(self.other.columns))
 
     @property
     def weighted(self) -> bool:
@@ -706,6 +697,11 @@ def _nullable(columns: tuple[Column, ...]) -> tuple[Column, ...]:
 
 def _require(child: Operator, expr: Expr) -> None:
     _require_columns(child.columns, (expr,))
+
+
+def _set_columns(op: Operator, columns: tuple[Column, ...]) -> None:
+    """Once for all: above a chain of joins they are asked for often, and each join would ask those below it again."""
+    object.__setattr__(op, "columns", columns)
 
 
 def _require_columns(columns: tuple[Column, ...], exprs: tuple[Expr, ...]) -> None:

@@ -27,7 +27,7 @@ from pgtrickle.parse.joins import (
     merged_column,
     sideways,
 )
-from pgtrickle.parse.lateral import Laterals, is_lateral, quoted
+from pgtrickle.parse.lateral import Laterals, is_lateral, quoted, row_of
 from pgtrickle.parse.refuse import unsupported
 from pgtrickle.parse.scope import Scope, Table, Visible
 from pgtrickle.parse.subquery import has_subquery
@@ -89,14 +89,7 @@ class FromClause:
     def _lateral(self, left: Item | None, node: ast.Node, *, outer: bool = False) -> Item:
         scope = left.scope if left else Scope(())
         operator, added = self.laterals.item(left.operator if left else None, scope, node, outer=outer)
-        return Item(operator, scope.joined(self._lateral_rows(node, added)))
-
-    def _lateral_rows(self, node: ast.Node, added: Scope) -> Scope:
-        """The scope of an inner lateral item, with the whole row of a subquery."""
-        if not isinstance(node, ast.RangeSubselect):
-            return added
-        tables = (replace(t, row=self._row(t.alias, t.columns, None, None)) for t in added.tables)
-        return replace(added, tables=tuple(tables))
+        return Item(operator, scope.joined(added))
 
     def _item(self, node: ast.Node) -> Item:
         match node:
@@ -196,10 +189,8 @@ class FromClause:
             if column.obstacle is not None:
                 raise unsupported("virtual generated column", column.obstacle, detail=f"{alias}.{column.name}")
             parts += [", ", column.expr] if parts else [column.expr]
-            if row_type is None:
-                parts.append(f" AS {quoted(column.name)}")
-        if schema is None or row_type is None:  # a subquery: a row without a type, but with the names of its columns
-            return text("(SELECT r FROM (SELECT ", *parts, ") AS r)")
+        if schema is None or row_type is None:
+            return row_of(tuple((column.name, column.expr) for column in shown))
         return text("ROW(", *parts, f")::{quoted(schema)}.{quoted(row_type)}")
 
     def _nullable(self, item: Item) -> Item:
@@ -276,10 +267,16 @@ class FromClause:
     def _shown(self, node: ast.JoinExpr, joined: _Joined) -> Item:
         operator, scope, merged = joined
         if node.alias is not None:
-            return Item(operator, aliased_join(scope, node.alias))
+            return Item(operator, self._with_row(aliased_join(scope, node.alias)))
         if node.join_using_alias is not None:
-            scope = replace(scope, tables=(*scope.tables, Table(node.join_using_alias.aliasname, merged)))
+            named = self._with_row(Scope((Table(node.join_using_alias.aliasname, merged),)))
+            scope = replace(scope, tables=(*scope.tables, *named.tables))
         return Item(operator, scope)
+
+    def _with_row(self, scope: Scope) -> Scope:
+        """The scope of a join as one table, with its whole row."""
+        (table,) = scope.tables
+        return Scope((replace(table, row=self._row(table.alias, table.columns, None, None)),))
 
     def _with_subqueries(
         self, kind: enums.JoinType, left: Item, right: Item, scope: Scope, nested: tuple[ast.Node, ...]
@@ -323,7 +320,6 @@ class FromClause:
             names = ((alias, self.laterals.columns(right)),)
             right = self._filtered_item(left.scope, right, names, (*equal, *parts))
         operator, added = self.laterals.item(left.operator, left.scope, right, outer=outer)
-        added = added if outer else self._lateral_rows(right, added)
         equalities, merged = self._using(using, left.scope, added, node.jointype)
         scope = left.scope.joined(added, merged)
         if outer:

@@ -50,20 +50,41 @@ class Laterals:
             outer: LEFT JOIN: rows without any stay, with NULL.
         """
         if isinstance(node, ast.RangeSubselect):
-            if left is not None and self.unnester is not None:
-                attached = self.subqueries(scope).lateral(left, node.subquery, outer=outer)
-                if attached is not None:
-                    rows, columns, names = attached
-                    shown = _shown(node.alias, names)
-                    visible = tuple(Visible(name, col(c.name)) for name, c in zip(shown, columns, strict=True))
-                    return rows, Scope((Table(node.alias.aliasname if node.alias else "", visible),))
-            query, shown, inputs = self._subselect(node, scope)
-        else:
-            query, shown, inputs = self._function(node, scope)
-        columns = tuple(Column(self.expressions.names.fresh(name), self.unknown) for name in shown)
+            return self._subquery(left, scope, node, outer=outer)
+        alias = node.alias.aliasname if node.alias else ""
+        whole = alias in self.expressions.rows
+        query, shown, inputs = self._function(node, scope, alias if whole else None)
+        columns = self._fresh((*shown, "row") if whole else shown)
         expanded = Expand(left if left is not None else _UNIT, query, columns, inputs, outer)
-        visible = tuple(Visible(name, col(c.name)) for name, c in zip(shown, columns, strict=True))
-        return expanded, Scope((Table(node.alias.aliasname if node.alias else "", visible),))
+        return expanded, Scope((Table(alias, _visible(shown, columns), row=col(columns[-1].name) if whole else None),))
+
+    def _subquery(
+        self, left: Operator | None, scope: Scope, node: ast.RangeSubselect, *, outer: bool
+    ) -> tuple[Operator, Scope]:
+        """A LATERAL subquery. Its whole row is NULL where there is none: a further column tells where there is one."""
+        alias = node.alias.aliasname if node.alias else ""
+        whole = alias in self.expressions.rows
+        marked = whole and outer
+        attached = None
+        if left is not None and self.unnester is not None:
+            attached = self.subqueries(scope).lateral(left, node.subquery, outer=outer, marked=marked)
+        if attached is not None:
+            rows, columns, names = attached
+            shown = _shown(node.alias, names)
+        else:
+            query, shown, inputs = self._subselect(node, scope)
+            columns = self._fresh((*shown, "there") if marked else shown)
+            if marked:
+                query = text("(SELECT q.*, TRUE FROM ", query, " AS q)")
+            rows = Expand(left if left is not None else _UNIT, query, columns, inputs, outer)
+        visible = _visible(shown, columns)
+        row = row_of(tuple((column.name, column.expr) for column in visible)) if whole else None
+        if row is not None and marked:
+            row = text("CASE WHEN ", col(columns[-1].name), " THEN ", row, " END")
+        return rows, Scope((Table(alias, visible, row=row),))
+
+    def _fresh(self, names: tuple[str, ...]) -> tuple[Column, ...]:
+        return tuple(Column(self.expressions.names.fresh(name), self.unknown) for name in names)
 
     def columns(self, node: ast.Node) -> tuple[str, ...]:
         """The names of an item's columns."""
@@ -75,16 +96,23 @@ class Laterals:
         """Collects the subqueries of expressions over a scope."""
         return Subqueries(self.expressions, self.unknown, self.ctes, scope.resolve, self.unnester)
 
-    def _function(self, node: ast.Node, scope: Scope) -> tuple[Expr, tuple[str, ...], frozenset[InputKey]]:
+    def _function(
+        self, node: ast.Node, scope: Scope, alias: str | None
+    ) -> tuple[Expr, tuple[str, ...], frozenset[InputKey]]:
+        """The rows of a function; if it has an ``alias`` here, its whole row is a further column."""
         shown = _columns_of(node)
         if has_subquery(node):
-            star = ast.ResTarget(val=ast.ColumnRef(fields=(ast.A_Star(),)))
-            query = ast.SelectStmt(targetList=(star,), fromClause=(node,), op=enums.SetOperation.SETOP_NONE)
+            targets = [ast.ResTarget(val=ast.ColumnRef(fields=(ast.A_Star(),)))]
+            if alias is not None:
+                row = ast.ColumnRef(fields=(ast.String(sval=alias), ast.A_Star()))
+                targets.append(ast.ResTarget(val=ast.CoalesceExpr(args=(row,))))
+            query = ast.SelectStmt(targetList=tuple(targets), fromClause=(node,), op=enums.SetOperation.SETOP_NONE)
             query.limitOption = enums.LimitOption.LIMIT_OPTION_DEFAULT
             return self._query(query, shown, scope)
         refuse_in_expression(node)
         self.expressions.resolve(node, scope)
-        return text("(SELECT * FROM ", self.expressions.names.split(print_node(node)), ")"), shown, frozenset()
+        row = f", COALESCE({quoted(alias)}.*)" if alias is not None else ""  # a whole row, not the columns one by one
+        return text("(SELECT *", row, " FROM ", self.expressions.names.split(print_node(node)), ")"), shown, frozenset()
 
     def _subselect(self, node: ast.RangeSubselect, scope: Scope) -> tuple[Expr, tuple[str, ...], frozenset[InputKey]]:
         return self._query(node.subquery, self.columns(node), scope)
@@ -113,6 +141,18 @@ class Laterals:
         query = text("(WITH RECURSIVE ", *before, printed, " SELECT * FROM ", quoted(name), ")")
         columns = tuple(Column(self.expressions.names.fresh(one), self.unknown) for one in shown)
         return Expand(_UNIT, query, columns, inputs, False), shown
+
+
+def _visible(shown: tuple[str, ...], columns: tuple[Column, ...]) -> tuple[Visible, ...]:
+    return tuple(Visible(name, col(column.name)) for name, column in zip(shown, columns, strict=False))
+
+
+def row_of(columns: tuple[tuple[str, Expr], ...]) -> Expr:
+    """A row of no named type, but with the names of its columns."""
+    parts: list[str | Expr] = []
+    for name, expr in columns:
+        parts += [", " if parts else "", expr, f" AS {quoted(name)}"]
+    return text("(SELECT r FROM (SELECT ", *parts, ") AS r)")
 
 
 def quoted(name: str) -> str:

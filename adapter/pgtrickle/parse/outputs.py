@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pglast import ast, enums
 
+from pgtrickle.parse.tree import walk
+
 
 def output_names(stmt: ast.SelectStmt) -> tuple[str, ...]:
     """The names of a query's output columns."""
@@ -21,3 +23,16 @@ def implied_name(node: ast.Node) -> str:
     if isinstance(node, ast.FuncCall):
         return node.funcname[-1].sval
     return "?column?"
+
+
+def name_outputs(stmt: ast.SelectStmt) -> None:
+    """Write down the names that columns give to output columns, at any depth and in place.
+
+    What stands for an outer column has another name, but a row of the query shows the column's (``to_json(q)``).
+    """
+    for node in walk(stmt, into_subqueries=True):
+        targets = node.targetList or () if isinstance(node, ast.SelectStmt) else ()
+        for target in targets:
+            if target.name is None and isinstance(target.val, ast.ColumnRef):
+                last = target.val.fields[-1]
+                target.name = last.sval if isinstance(last, ast.String) else None

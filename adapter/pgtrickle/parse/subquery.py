@@ -27,7 +27,15 @@ from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.quantified import as_aggregate
 from pgtrickle.parse.refuse import unsupported
 from pgtrickle.parse.tree import transform, walk
-from pgtrickle.parse.unnest import Asked, Unnester, bind_outer, can_be_dependent, can_unnest, hoist_outer, reads_outer
+from pgtrickle.parse.unnest import (
+    Asked,
+    Unnester,
+    bind_outer,
+    can_be_dependent,
+    can_unnest,
+    hoist_outer,
+    reads_outer,
+)
 
 #: The expression for a column reference of the outer query.
 Resolve = Callable[[ast.ColumnRef], Expr]
@@ -167,17 +175,19 @@ class Subqueries:
         return self.unnester.value(self._asked(plain, guard))
 
     def lateral(
-        self, left: Operator, query: ast.SelectStmt, *, outer: bool
+        self, left: Operator, query: ast.SelectStmt, *, outer: bool, marked: bool
     ) -> tuple[Operator, tuple[Column, ...], tuple[str, ...]] | None:
         """A LATERAL query unnested: the rows to the left with its rows; None if it has to be evaluated row by row.
 
         Returns:
-            The rows, the columns of the query among them, and the names of these.
+            The rows, the columns of the query among them, and the names of these. If ``marked``, a further column is
+            true where the query has a row.
         """
         is_outer = self._is_outer(query)
         if self.unnester is None or not can_be_dependent(query, is_outer, self.expressions):
             return None
-        return self.unnester.lateral(left, query, bind_outer(query, is_outer, self._resolved, self.expressions), outer)
+        bound = bind_outer(query, is_outer, self._resolved, self.expressions)
+        return self.unnester.lateral(left, query, bound, keep=outer, marked=marked)
 
     def _asked(self, node: ast.SubLink, guard: Expr | None) -> Asked:
         """A subquery to be unnested. Rows that do not need its value ask for that of NULLs, which is harmless."""

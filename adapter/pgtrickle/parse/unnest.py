@@ -280,17 +280,26 @@ class Unnester:
                 return self._single(child, rows, domain, asked.column)
 
     def lateral(
-        self, left: Operator, query: ast.SelectStmt, outer: dict[Expr, str], keep: bool
+        self, left: Operator, query: ast.SelectStmt, outer: dict[Expr, str], *, keep: bool, marked: bool
     ) -> tuple[Operator, tuple[Column, ...], tuple[str, ...]]:
-        """A LATERAL query: the rows to the left with its rows, its columns, and their names; ``keep``: LEFT JOIN."""
+        """A LATERAL query: the rows to the left with its rows, its columns, and their names; ``keep``: LEFT JOIN.
+
+        ``marked``: a further column, behind those of the query, is true for the rows that it has.
+        """
         domain = Domain.of(left, outer, self.unknown) if outer else None
         complete = not keep or self._is_one_row(query)
         rows, names = self.nested(query, domain)
         rows = self._renamed(rows, ())
+        width = len(names)
+        if marked:
+            there = Column(self.expressions.names.fresh("there"), self.unknown)
+            values, dependent = rows.columns[:width], rows.columns[width:]
+            exprs = (*(col(c.name) for c in values), text("TRUE"), *(col(c.name) for c in dependent))
+            rows, width = Project(rows, (*values, there, *dependent), exprs), width + 1
         if not complete:
             rows = self._padded(rows, domain)
         joined = self._joined(left, rows, domain)
-        return joined, rows.columns[: len(names)], names
+        return joined, rows.columns[:width], names
 
     def _padded(self, rows: Project, domain: Domain | None) -> UnionAll:
         """The rows, and one of NULLs for each combination of the domain that has none."""

@@ -154,6 +154,7 @@ def _of_numbers(bounded: str, alias: str) -> list[tuple[str, Value]]:
         (f"ROWS FROM (generate_series(1, {bounded}), unnest(ARRAY[5, 6])) AS {alias}(m, n)", shown),
         (f"unnest(ARRAY[1, {bounded}], ARRAY['a', NULL, 'c']) AS {alias}(m, n)", Value(f"{alias}.n", TEXT)),
         (f"p.upto({bounded}) AS {alias}(n)", shown),
+        (f"unnest(ARRAY[{bounded}, 4]) WITH ORDINALITY AS {alias}(n, o)", Value(f"to_json({alias})::text", TEXT)),
         (f"string_to_table(({bounded})::text || ',x', ',') AS {alias}(n)", Value(f"{alias}.n", TEXT)),
         (
             f"JSON_TABLE(jsonb_build_array({bounded}, 2), '$[*]' COLUMNS (n integer PATH '$')) AS {alias}",

@@ -147,4 +147,7 @@ class SubqueryGrammar(Grammar):
                 on = f" ON {alias}.n > 1"
         value = pick(self.choices, scope)
         rest = f" FROM {source} {side} ({inner}) AS {alias}{on}"
-        return self._finish("SELECT", [value, Value(f"{alias}.n", result)], rest)
+        shown = [Value(f"{alias}.n", result)]
+        if chance(self.choices, 25):
+            shown = [pick(self.choices, (Value(f"to_json({alias})::text", TEXT), Value(f"({alias})::text", TEXT)))]
+        return self._finish("SELECT", [value, *shown], rest)

@@ -99,6 +99,8 @@ WORDS: dict[str, str] = {
     "JSON_TABLE": r"JSON_TABLE",
     "set-returning functions in the select list": r", generate_series\([^()]*\([^()]*\)\) AS x\d",
     "LATERAL": r"CROSS JOIN LATERAL \(SELECT",
+    "whole rows of functions": r"to_json\(a\d+\)::text AS \w+ FROM .* WITH ORDINALITY",
+    "whole rows of LATERAL": r"to_json\(a\d+\)::text AS \w+ FROM .* LEFT JOIN LATERAL",
     "LEFT JOIN LATERAL": r"LEFT JOIN LATERAL \(SELECT",
     "window functions with PARTITION BY": r"OVER \(PARTITION BY",
     "window functions without PARTITION BY": r"OVER \( ?(?:ORDER BY)?",

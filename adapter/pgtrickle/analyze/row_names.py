@@ -1,0 +1,44 @@
+"""The names that rows without a type carry in a stored rule: ``to_json`` shows them.
+
+PostgreSQL prints a query that it stored with other names where two columns of a subquery or a join have the same one
+(``x, x_1``), and without names the row of ``JOIN ... USING (...) AS x``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pgtrickle.analyze.rule_tree import Node, Value, atom, entries, kind_of, parts_of, tree_of
+
+_RECORD = "2249"
+#: What a rule without such rows has none of.
+_SIGNS = (":varattno 0 :vartype 2249 ", "{ROWEXPR ")
+
+
+def row_names(rule: str) -> tuple[tuple[str, ...], ...]:
+    """The names of the columns of each such row.
+
+    Args:
+        rule: ``pg_rewrite.ev_action``.
+    """
+    return tuple(_names(tree_of(rule), ())) if any(sign in rule for sign in _SIGNS) else ()
+
+
+def _names(value: Value, queries: tuple[Node, ...]) -> Iterator[tuple[str, ...]]:
+    kind = kind_of(value)
+    if isinstance(value, dict):
+        if kind == "QUERY":
+            queries = (value, *queries)
+        elif kind == "ROWEXPR" and atom(value, "row_typeid") == _RECORD:
+            yield _listed(value)
+        elif kind == "VAR" and atom(value, "varattno") == "0" and atom(value, "vartype") == _RECORD:
+            level, number = int(atom(value, "varlevelsup")), int(atom(value, "varno"))
+            item = entries(queries[level], "rtable")[number - 1] if level < len(queries) else {}
+            shown = item.get("eref", []) if isinstance(item, dict) else []
+            yield from (_listed(alias) for alias in shown if isinstance(alias, dict))
+    for part in parts_of(value):
+        yield from _names(part, queries)
+
+
+def _listed(node: Node) -> tuple[str, ...]:
+    return tuple(str(name) for name in entries(node, "colnames"))
