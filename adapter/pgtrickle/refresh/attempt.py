@@ -215,9 +215,9 @@ def _differences(member: Member) -> tuple[Difference, ...]:
     if not locked.is_populated:
         member.outdated = True
         return ()
-    differences = capture.compare(locked.fingerprint, member.present)
-    member.outdated = bool(differences) or locked.fingerprint is None
-    return differences
+    # What differs without meaning anything is recorded as well: or else all facts would be compared in every refresh.
+    member.outdated = True
+    return capture.compare(locked.fingerprint, member.present)
 
 
 def _move(
