@@ -62,12 +62,12 @@ def _connected_order(op: Join, changed: list[int]) -> list[int]:
     Beyond the planner's collapse limits the written order is the join order.
     """
     columns = [{column.name for column in child.columns} for child in op.inputs]
-    order = [changed[0]]
+    order: list[int] = []
     while len(order) < len(op.inputs):
         seen = frozenset[str]().union(*(columns[i] for i in order))
         left = [i for i in range(len(op.inputs)) if i not in order]
         connected = [i for i in left if _connects(op.conditions, seen, columns[i])]
-        # Changed inputs first: what follows the last of them is joined in one go.
+        # Changed inputs first (one begins): what follows the last of them is joined in one go.
         order.append(min(connected or left, key=lambda i: i not in changed))
     return order
 

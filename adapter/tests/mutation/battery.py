@@ -16,11 +16,14 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+import psycopg
+
 from tests.mutation.screen import Tree, recorded
 from tests.property.case import Case, StreamTable, Window, read
 from tests.property.cases import draw_case
 from tests.property.choices import Seeded
 from tests.support.fixtures import TOPICS, Statements, queries_of, schema
+from tests.support.guard import past_guard
 from tests.support.oracle import APPROXIMATE, EQUAL, EXACT, compare
 
 ADAPTER = Path(__file__).resolve().parents[2]
@@ -77,7 +80,7 @@ def items(seeds: Sequence[int]) -> list[Item]:
 
 
 def case_of(queries: Iterable[str], windows: int) -> Case:
-    """Queries over the fixture tables, all with the same history of so many windows."""
+    """Queries over the fixture tables, all with the same history of so many windows; of the last nobody is told."""
     history = Statements(SEED)
     tables = tuple(StreamTable(f"p.st_{number}", query, "DIFFERENTIAL", ()) for number, query in enumerate(queries, 1))
     names = tuple(each.name for each in tables)
@@ -88,6 +91,8 @@ def case_of(queries: Iterable[str], windows: int) -> Case:
         if number in (windows - 5, windows - 3):  # first what others look for, then everything
             changes += [(f"DELETE FROM {table}",) for table in ("b", "c", "a", "e")[: 2 if number < windows - 3 else 4]]
         played.append(Window(tuple(changes), names))
+    unseen = [(statement,) for statement in ("DELETE FROM a WHERE id % 2 = 0", *history.window())]
+    played.append(Window(tuple(unseen), ()))
     return Case(filled, tables, tuple(played))
 
 
@@ -234,15 +239,28 @@ def _play_queries(dsn: str, part: Sequence[tuple[Item, Baseline]], *, corrupt: b
             super()._clean_up(alive, outcome)
 
         def _verified(self, name: str, outcome: Outcome) -> None:
-            self.engine.refresh_stream_table(name, full=True)
-            self._compare([], [name], outcome, "after a recompute")
+            self._recomputed(name, outcome, "after a recompute")
             proof = self.engine.verify(name)
             if not proof.proven:
                 outcome.failures.append((name, "a right content is not proven", str(proof)))
-            if corrupt:
-                gone = self.conn.execute(f"DELETE FROM {name} WHERE ctid = (SELECT min(ctid) FROM {name})")
-                if gone.rowcount and self.engine.verify(name).proven:
+            if self._spoilt(f"DELETE FROM {name} WHERE ctid = (SELECT min(ctid) FROM {name})"):
+                if corrupt and self.engine.verify(name).proven:
                     outcome.failures.append((name, "a wrong content is proven", ""))
+                self._recomputed(name, outcome, "after a row was lost")
+            if self._spoilt(f"INSERT INTO {name} SELECT * FROM {name} WHERE ctid = (SELECT min(ctid) FROM {name})"):
+                self.engine.verify(name, repair=True)
+                self._compare([], [name], outcome, "after a row was doubled")
+
+        def _recomputed(self, name: str, outcome: Outcome, when: str) -> None:
+            self.engine.refresh_stream_table(name, full=True)
+            self._compare([], [name], outcome, when)
+
+        def _spoilt(self, statement: str) -> bool:
+            """Whether the damage was done: a table with a unique key refuses a second row, an empty one has none."""
+            try:
+                return past_guard(self.conn, statement) > 0
+            except psycopg.errors.IntegrityError:
+                return False
 
     player = Referee(dsn)
     outcome = player.run(case)

@@ -7,8 +7,8 @@ from typing import Any
 import psycopg
 
 
-def past_guard(conn: psycopg.Connection[Any], statement: str) -> None:
-    """Execute a statement past the guard trigger, which nobody may disable without being noticed."""
+def past_guard(conn: psycopg.Connection[Any], statement: str) -> int:
+    """Execute a statement past the guard trigger, which nobody may disable without being noticed; rows it wrote."""
     with conn.transaction():
         conn.execute("SELECT set_config('pgtrickle.refreshing', pg_backend_pid()::text, true)")
-        conn.execute(statement.encode())
+        return conn.execute(statement.encode()).rowcount
