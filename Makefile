@@ -50,9 +50,10 @@ bench: $(STAMP) ## the benchmarks; SCALE=1 SCENARIO='join_*' ARGS='--changes swe
 bench-quick: $(STAMP) ## a few benchmarks on little data, under five minutes
 	PYTHONPATH=adapter $(BIN)/python -m tests.benchmarks --quick $(ARGS)
 
-soak: $(STAMP) servers ## random queries and histories, then storms of writers, against the oracle; SECS=600 for each
+soak: $(STAMP) servers ## random queries and histories, storms of writers, random DDL, against the oracle; SECS=600 for each
 	$(BIN)/python tools/hunt.py --seconds $(or $(SECS),600) --start $$(date +%s)
 	$(BIN)/python tools/storm.py --seconds $(or $(SECS),600) --start $$(date +%s)
+	$(BIN)/python tools/reshape.py --seconds $(or $(SECS),600) --start $$(date +%s)
 
 chaos: $(STAMP) ## every fault there is, by chance, under load; SECS=600 SEED=1
 	$(BIN)/python tools/chaos.py --seconds $(or $(SECS),600) --seed $(or $(SEED),1)

@@ -50,11 +50,15 @@ def compare(recorded: Facts | None, present: Facts) -> tuple[Difference, ...]:
     if recorded is None:
         text = "nothing is known about the sources as of the last refresh"
         return (Difference("unknown", "", text, Severity.RECOMPUTE),)
-    return tuple(
+    found = tuple(
         difference
         for check in (_cluster, _relations, _views, objects_changed, _own)
         for difference in check(recorded, present)
     )
+    if not found and recorded.get("meaning") != present["meaning"]:
+        # What has no other trace was committed behind our snapshot: the next refresh will see what it is.
+        return (Difference("meaning", "", "a function or type that the query uses was altered", Severity.RECOMPUTE),)
+    return found
 
 
 def partitions_changed(conn: db.Connection, facts: Mapping[int, Facts]) -> tuple[Difference, ...]:

@@ -184,8 +184,8 @@ def test_all_that_is_a_fact_has_versions(conn, wide):
     relation = next(iter(facts["relations"].values()))
     # Whoever adds one adds it to pgtrickle.versions and above to what changes it, too.
     assert " ".join(sorted(facts)) == (
-        "canary casts cluster collation_version collations frontier_xmax functions operators own relations text_search"
-        " types views xmax"
+        "canary casts cluster collation_version collations frontier_xmax functions meaning operators own relations"
+        " text_search types views xmax"
     )
     assert " ".join(sorted(relation)) == (
         "captured columns family files generation keys kind members name named persistence recorded_name relkind"

@@ -10,6 +10,7 @@ import contextlib
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from types import TracebackType
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -37,6 +38,7 @@ class CuttingProxy:
         self.cut = False
         self._at: int | None = None
         self._answered = False
+        self._act: Callable[[], None] | None = None
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -48,15 +50,16 @@ class CuttingProxy:
     ) -> None:
         self._listener.close()
 
-    def arm(self, at: int | None, *, answered: bool = False) -> None:
+    def arm(self, at: int | None, *, answered: bool = False, act: Callable[[], None] | None = None) -> None:
         """Cut at the message of this number, from 1; None: never.
 
         Args:
             at: counted over all connections from now on.
             answered: the server gets the message and finishes it.
+            act: do this before the message goes on, instead of cutting.
         """
         with self._lock:
-            self.seen, self.cut, self._at, self._answered = 0, False, at, answered
+            self.seen, self.cut, self._at, self._answered, self._act = 0, False, at, answered, act
 
     def _accept(self) -> None:
         while True:
@@ -95,6 +98,9 @@ class CuttingProxy:
             if self.seen != self._at:
                 return None
             self.cut = True
+            if self._act is not None:
+                self._act()
+                return None
             return self._answered
 
     def _answer(self, client: socket.socket, server: socket.socket, silent: threading.Event) -> None:

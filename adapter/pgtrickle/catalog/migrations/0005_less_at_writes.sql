@@ -148,6 +148,50 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WHERE kind = 'ts_config' AND wanted = 0
 $$;
 
+-- What functions and types mean at this moment, whatever the snapshot of the transaction: PostgreSQL executes them so, and
+-- these functions read the catalog as it is. What does not change the result is left out.
+CREATE FUNCTION pgtrickle.meaning(wanted bigint) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    one record;
+    text_now text;
+    found text;
+BEGIN
+    FOR one IN
+        SELECT d.kind, d.relid, p.prokind, t.typtype
+        FROM pgtrickle.dependencies d
+        LEFT JOIN pg_proc p ON d.kind = 'function' AND p.oid = d.relid
+        LEFT JOIN pg_type t ON d.kind = 'type' AND t.oid = d.relid
+        WHERE d.stream_table_id = wanted AND d.kind IN ('function', 'type')
+        ORDER BY d.kind, d.relid
+    LOOP
+        BEGIN
+            text_now := NULL;
+            IF one.prokind = 'a' THEN
+                text_now := one.relid::regprocedure;
+            ELSIF one.kind = 'function' THEN
+                text_now := pg_get_functiondef(one.relid);
+                text_now := concat(regexp_replace(
+                    split_part(text_now, E'\nAS ', 1),
+                    ' (COST [0-9.e+]+|ROWS [0-9.e+]+|PARALLEL (SAFE|RESTRICTED)|LEAKPROOF)', '', 'g'),
+                    CASE WHEN strpos(text_now, E'\nAS ') > 0 THEN substr(text_now, strpos(text_now, E'\nAS ')) END);
+            ELSE
+                text_now := format_type(one.relid, NULL);
+                IF one.typtype = 'e' THEN
+                    EXECUTE concat('SELECT enum_range(NULL::', text_now, ')') INTO text_now;
+                ELSIF one.typtype = 'c' THEN
+                    EXECUTE concat('SELECT row_to_json(jsonb_populate_record(NULL::', text_now, ', ''{}''))') INTO text_now;
+                END IF;
+            END IF;
+        EXCEPTION WHEN OTHERS THEN  -- it was dropped, or is nothing that could be asked
+            text_now := concat(SQLSTATE, ' ', text_now);
+        END;
+        found := concat(found, one.relid, ' ', text_now, E'\n');
+    END LOOP;
+    RETURN found;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION pgtrickle.fingerprint(stream_table_ids bigint[])
 RETURNS TABLE (stream_table_id bigint, facts jsonb)
 LANGUAGE plpgsql STABLE
@@ -322,6 +366,7 @@ BEGIN
         'casts', (SELECT jsonb_agg(pgtrickle.cast_facts(k) ORDER BY k.castsource, k.casttarget) FROM pg_cast k
                   WHERE k.oid >= 16384 AND k.castsource < 16384 AND k.casttarget < 16384),
         'collation_version', pgtrickle.collation_version(),
+        'meaning', pgtrickle.meaning(f.stream_table_id),
         -- The stream table itself.
         'own', (
             SELECT jsonb_build_object(
@@ -355,14 +400,14 @@ BEGIN
                       (SELECT array_agg(g.xmin) FROM pg_trigger g WHERE g.tgrelid = st.relid), ' ',
                       (SELECT array_agg(k.xmin) FROM pg_cast k
                        WHERE k.oid >= 16384 AND k.castsource < 16384 AND k.casttarget < 16384), ' ',
-                      pgtrickle.collation_version(), ' ')
+                      pgtrickle.collation_version(), ' ', pgtrickle.meaning(st.id), ' ')
                || read.versions
         FROM unnest(ids) WITH ORDINALITY AS u (id, position)
         LEFT JOIN (pgtrickle.stream_tables st
                    JOIN pg_class c ON c.oid = st.relid
                    JOIN pg_namespace n ON n.oid = c.relnamespace)
                ON st.id = u.id AND st.fingerprint
-                  - '{cluster,xmax,frontier_xmax,canary,relations,views,functions,types,operators,collations,text_search,casts,collation_version,own}'::text[] = '{}'
+                  - '{cluster,xmax,frontier_xmax,canary,relations,views,functions,types,operators,collations,text_search,casts,collation_version,meaning,own}'::text[] = '{}'
         LEFT JOIN LATERAL (
             SELECT CASE WHEN bool_and(e.version IS NOT NULL) THEN string_agg(e.version, ';') END AS versions
             FROM (
@@ -640,3 +685,50 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT r.action, r.reason FROM pgtrickle.refresh_history r
     WHERE r.stream_table_id = i.id AND r.action <> 'DEFINITION' ORDER BY r.id DESC LIMIT 1) l ON true;
+
+CREATE OR REPLACE FUNCTION pgtrickle.finish_group(written jsonb, members jsonb, settled jsonb, entries jsonb, trail jsonb)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    PERFORM pgtrickle.refuse_own_writes(written);
+
+    -- Functions and types are executed as they are at that moment, whatever the snapshot: some rows may have been computed
+    -- by the old ones and some by the new ones.
+    IF EXISTS (
+        SELECT FROM jsonb_to_recordset(members) AS n (id bigint, moved boolean)
+        JOIN pgtrickle.stream_tables st ON st.id = n.id
+        WHERE n.moved AND EXISTS (SELECT FROM pgtrickle.dependencies d
+                                  WHERE d.stream_table_id = st.id AND d.kind IN ('function', 'type'))
+          AND pgtrickle.meaning(st.id) IS DISTINCT FROM coalesce(
+              (SELECT x.fingerprint FROM jsonb_to_recordset(settled) AS x (id bigint, fingerprint jsonb)
+               WHERE x.id = st.id AND x.fingerprint <> 'null'), st.fingerprint) ->> 'meaning')
+    THEN
+        RAISE EXCEPTION 'a function or type that the query uses was altered during the refresh'
+            USING ERRCODE = 'serialization_failure';
+    END IF;
+
+    UPDATE pgtrickle.frontiers f
+    SET snapshot = CASE WHEN n.moved THEN pg_current_snapshot() ELSE f.snapshot END,
+        refresh_no = n.refresh_no,
+        -- Where nothing had changed, the content equals the query at this later moment too.
+        data_timestamp = transaction_timestamp(),
+        consumed = n.consumed, cost = n.cost, last_refresh_at = transaction_timestamp()
+    FROM jsonb_to_recordset(members) AS n (id bigint, moved boolean, refresh_no bigint, consumed jsonb, cost jsonb)
+    WHERE f.stream_table_id = n.id;
+
+    IF settled <> '[]' THEN
+        UPDATE pgtrickle.stream_tables s
+        SET status = 'ACTIVE', status_reason = NULL, is_populated = true, recompute_reason = NULL, consecutive_errors = 0,
+            last_error = NULL, retry_at = NULL, fingerprint = coalesce(n.fingerprint, s.fingerprint)
+        FROM jsonb_to_recordset(settled) AS n (id bigint, fingerprint jsonb)
+        WHERE s.id = n.id
+          AND (s.status <> 'ACTIVE' OR NOT s.is_populated OR s.recompute_reason IS NOT NULL OR s.consecutive_errors <> 0
+               OR s.last_error IS NOT NULL OR s.retry_at IS NOT NULL OR s.status_reason IS NOT NULL
+               OR n.fingerprint IS NOT NULL);
+    END IF;
+
+    PERFORM pgtrickle.record_group(entries, trail);
+END
+$$;
