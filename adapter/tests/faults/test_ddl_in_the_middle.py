@@ -167,15 +167,15 @@ def moments(name: str) -> list[tuple[str, str, int]]:
     return [(name, mode, at) for mode in ("DIFFERENTIAL", "FULL") for at in range(1, 9)]
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in EVERY]
+)
 def test_ddl_between_two_statements_of_a_refresh(
     name: str, proxied: tuple[CuttingProxy, PgTrickle, Connection], request: pytest.FixtureRequest
 ) -> None:
     proxy, engine, conn = proxied
     chosen = moments(name)
     if not request.config.getoption("--run-slow"):
-        if name not in QUICK:
-            pytest.skip("a few are tried by default")
         chosen = random.Random(name).sample(chosen[:6], 1)
     for _, mode, at in chosen:
         try:
