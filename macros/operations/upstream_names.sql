@@ -18,7 +18,7 @@
 {% endmacro %}
 
 {% macro pgtrickle_check_cdc_health() %}
-  {%- do pgtrickle_use_instead('pgtrickle_check_cdc_health', '`check_freshness`, or the command `pgtrickle doctor`') -%}
+  {%- do pgtrickle_use_instead('pgtrickle_check_cdc_health', '`check_freshness`, or `stream_table_doctor`') -%}
 {% endmacro %}
 
 {% macro pgtrickle_operational_status() %}

@@ -74,6 +74,16 @@ class TestRefresh(WithItems):
         run("run-operation", "explain_stream_table", "--args", "{name: totals, format: png}", fails=True)
         run("run-operation", "explain_stream_table", "--args", "{name: nothing}", fails=True)
 
+    def test_the_doctor_says_what_is_wrong_fails_and_mends(self, project: Any) -> None:
+        run_dbt(["run"])
+        assert "Nothing is wrong" in run("run-operation", "stream_table_doctor")
+        project.run_sql("alter table {schema}.items disable trigger user")
+        shown = run("run-operation", "stream_table_doctor", fails=True)
+        assert "capture_incomplete" in shown
+        assert f"{project.test_schema}.items" in shown
+        assert "FIXED" in run("run-operation", "pgtrickle_doctor", "--args", "{fix: true}")
+        assert "Nothing is wrong" in run("run-operation", "stream_table_doctor")
+
     def test_one_failing_table_fails_the_operation_and_not_the_others(self, project: Any) -> None:
         run_dbt(["run"])
         project.run_sql("alter table {schema}.totals add constraint small check (n < 100)")

@@ -290,6 +290,12 @@ class PgTrickleAdapter(PostgresAdapter):
         with translated():
             return operations.explain(self.engine_for_writing(), self.stream_table_name(name), form, sql=sql)
 
+    @available.parse_list
+    def stream_table_doctor(self, fix: bool = False) -> list[dict[str, Any]]:
+        """What is wrong in the database; fails if something is left that is more than a note."""
+        with translated():
+            return operations.doctor(self.engine_for_writing(), fix=fix)
+
     @available.parse(lambda *a, **k: "")
     def stream_table_probe(self, probe: str, relation: Any, command: str = "", **limits: Any) -> str:
         """The query of a generic test: no rows if the stream table passes."""

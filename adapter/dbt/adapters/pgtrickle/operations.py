@@ -139,6 +139,24 @@ def explain(engine: PgTrickle, name: str, form: str, *, sql: bool) -> str:
     return render_explanation(engine.explain(name), form, sql=sql)
 
 
+def doctor(engine: PgTrickle, *, fix: bool) -> list[dict[str, Any]]:
+    """What is wrong in the database, each said; mended first if asked for.
+
+    Raises:
+        DbtRuntimeError: something is left that is more than a note.
+    """
+    found = engine.doctor(fix=fix)
+    for one in found:
+        said = f"{one.object_name}: {one.text}"
+        logger.info(f"FIXED {said}" if one.fixed else f"{one.severity} {said}. {one.remedy}")
+    left = [one for one in found if not one.fixed and one.severity != "NOTE"]
+    if left:
+        codes = ", ".join(sorted({one.code for one in left}))
+        raise DbtRuntimeError(f"The doctor has {len(left)} complaints: {codes}")
+    logger.info("Nothing is wrong." if not found else "Nothing is wrong any more.")
+    return [asdict(one) for one in found]
+
+
 def describe(engine: PgTrickle, name: str, warn_seconds: float) -> dict[str, Any]:
     """The state of one stream table as a mapping, also of one that does not exist.
 

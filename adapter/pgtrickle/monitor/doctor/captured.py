@@ -33,6 +33,16 @@ _POOLED = Check(
     "a pooler is in between: refreshes prepare no statements, and a role set after connecting does not stay",
     "Nothing has to be done; long maintenance goes better on a direct connection.",
 )
+_HURRIED = Check(
+    "pooled_timeouts",
+    "WARNING",
+    "behind a pooler the role's {detail} ends what takes long: trimming, vacuum",
+    "ALTER ROLE .. SET it to 0, or give the runner a direct connection.",
+)
+_TIMEOUTS = SQL(
+    "SELECT pg_catalog.string_agg(s.name, ', ' ORDER BY s.name) FROM pg_catalog.pg_settings s"
+    " WHERE s.name IN ('statement_timeout', 'transaction_timeout') AND s.reset_val <> '0'"
+)
 
 
 def examine_capture(conn: db.Connection) -> Iterator[Diagnosis]:
@@ -62,3 +72,6 @@ def examine_pooler(conn: db.Connection) -> Iterator[Diagnosis]:
     """Whether the server process is another one than it said when we connected."""
     if db.fetch_value(conn, SQL("SELECT pg_catalog.pg_backend_pid()")) != conn.info.backend_pid:
         yield judge(_POOLED, conn.info.dbname, None, None)
+        hurried = db.fetch_value(conn, _TIMEOUTS)
+        if hurried is not None:
+            yield judge(_HURRIED, conn.info.dbname, hurried, None)

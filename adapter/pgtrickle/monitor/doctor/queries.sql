@@ -446,9 +446,8 @@ LEFT JOIN pg_catalog.pg_database d ON d.oid = g.setdatabase
 CROSS JOIN LATERAL unnest(g.setconfig) AS s (setting)
 WHERE (g.setdatabase = 0 OR d.datname = current_database())
   AND (g.setrole = 0 OR r.rolname = current_user)
-  AND (s.setting IN ('default_transaction_read_only=on', 'default_transaction_read_only=true',
-                     'session_replication_role=replica', 'track_counts=off')
-       OR (s.setting ~ '^(transaction_timeout|idle_session_timeout)=' AND s.setting !~ '=0'))
+  AND s.setting IN ('default_transaction_read_only=on', 'default_transaction_read_only=true',
+                    'session_replication_role=replica', 'track_counts=off')
 
 -- name: long_transaction
 SELECT format('pid %s', a.pid) AS object_name,
