@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pgtrickle.analyze.rule_tree import Node, Value, atom, entries, kind_of, parts_of, tree_of
 
 _RECORD = "2249"
+#: As PostgreSQL writes ROW(...), before version 16 and since.
+_ROWS = ("ROW", "ROWEXPR")
 #: What a rule without such rows has none of.
-_SIGNS = (":varattno 0 :vartype 2249 ", "{ROWEXPR ")
+_SIGNS = (":varattno 0 :vartype 2249 ", "{ROW ", "{ROWEXPR ")
 
 
 def row_names(rule: str) -> tuple[tuple[str, ...], ...]:
@@ -29,7 +31,7 @@ def _names(value: Value, queries: tuple[Node, ...]) -> Iterator[tuple[str, ...]]
     if isinstance(value, dict):
         if kind == "QUERY":
             queries = (value, *queries)
-        elif kind == "ROWEXPR" and atom(value, "row_typeid") == _RECORD:
+        elif kind in _ROWS and atom(value, "row_typeid") == _RECORD:
             yield _listed(value)
         elif kind == "VAR" and atom(value, "varattno") == "0" and atom(value, "vartype") == _RECORD:
             level, number = int(atom(value, "varlevelsup")), int(atom(value, "varno"))
