@@ -25,7 +25,7 @@ from pgtrickle.emit.fragments import (
     table,
     verbatim,
 )
-from pgtrickle.emit.net import compared, net_changes, stored_rows
+from pgtrickle.emit.net import compared, stored_rows
 from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.stage import loosened, rows_now, state_now
 from pgtrickle.emit.state import State, state_of, with_hash
@@ -67,9 +67,13 @@ def stage_staged(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Step, ..
         doubled = SQL("(SELECT count(*) FROM {} WHERE NOT (__had OR __has))").format(table(staged))
         changes = Changes(query, paired=True, faults=(doubled,))
     else:
-        columns = stage.operator.columns
-        net = consolidate(loosened(columns), compared(new, stored_rows(target, columns), columns))
-        steps.append(_created(staged, net_changes(stage, target, net).query, few=True))
+        # Under neutral names: the query's own may be one of ours.
+        columns = target.neutral
+        pairs = zip(stage.operator.columns, columns, strict=True)
+        shown_as = commas(SQL("{} AS {}").format(Name(mine.name), Name(neutral.name)) for mine, neutral in pairs)
+        named = SQL("SELECT {} FROM ({}) AS q").format(shown_as, new)
+        net = consolidate(loosened(columns), compared(named, stored_rows(target, columns), columns))
+        steps.append(_created(staged, net, few=True))
         changes = Changes(SQL("SELECT * FROM {}").format(table(staged)))
     steps.append(Step(apply(Printer(bindings), shown, changes, binding)))
     return tuple(steps)

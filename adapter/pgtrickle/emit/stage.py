@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from psycopg.sql import SQL, Composable, Composed
 
-from pgtrickle.emit.apply import apply, consolidate
-from pgtrickle.emit.fragments import names, table
+from pgtrickle.emit.apply import Changes, apply, consolidate
+from pgtrickle.emit.fragments import Name, commas, names, table
 from pgtrickle.emit.net import affected_groups, changed_groups, changed_rows, compared, net_changes, stored_rows
 from pgtrickle.emit.pick import picked_rows
 from pgtrickle.emit.recursion import changed_recursion
@@ -85,10 +85,13 @@ def stage_recompute(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Compo
     if state is not None:
         statements.append(SQL("DELETE FROM {}").format(table(state.target.relation)))
         statements += _state_load(stage, bindings)
-    difference = _difference(stage, target, bindings)
-    net = consolidate(loosened(stage.operator.columns), difference)
-    changes = net_changes(stage, target, net)
-    return (*statements, apply(Printer(bindings), target, changes, bindings.stages[stage.number]))
+    # Under neutral names: the query's own may be one of ours.
+    columns = target.neutral
+    pairs = zip(stage.operator.columns, columns, strict=True)
+    shown = commas(SQL("{} AS {}").format(Name(mine.name), Name(neutral.name)) for mine, neutral in pairs)
+    new = SQL("SELECT {} FROM ({}) AS q").format(shown, rows_now(stage, bindings))
+    net = consolidate(loosened(columns), compared(new, stored_rows(target, columns), columns))
+    return (*statements, apply(Printer(bindings), target, Changes(net), bindings.stages[stage.number]))
 
 
 def loosened(columns: tuple[Column, ...]) -> tuple[Column, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -252,7 +252,8 @@ class FromClause:
             right = self._nullable(right)
         if node.jointype in (enums.JoinType.JOIN_RIGHT, enums.JoinType.JOIN_FULL):
             left = self._nullable(left)
-        merged = self._using(using, left.scope, right.scope, node.jointype)[1]
+        types = {c.name: c.type.base_oid for item in (left, right) for c in item.operator.columns}
+        merged = self._using(using, left.scope, right.scope, node.jointype, types)[1]
         scope = left.scope.joined(right.scope, merged)
         if node.jointype == enums.JoinType.JOIN_INNER:
             joined = inner_join((left.operator, right.operator), conditions)
@@ -388,9 +389,14 @@ class FromClause:
         return ast.RangeSubselect(lateral=True, subquery=query, alias=ast.Alias(aliasname=names[0][0]))
 
     def _using(
-        self, using: tuple[str, ...], left: Scope, right: Scope, kind: enums.JoinType
+        self,
+        using: tuple[str, ...],
+        left: Scope,
+        right: Scope,
+        kind: enums.JoinType,
+        types: Mapping[str, int] | None = None,
     ) -> tuple[tuple[Expr, ...], tuple[Visible, ...]]:
-        """The equalities that USING means, and its merged columns."""
+        """The equalities that USING means, and its merged columns; ``types`` are those of columns, where known."""
         equalities: list[Expr] = []
         merged: list[Visible] = []
         if using:
@@ -400,5 +406,7 @@ class FromClause:
             sides = left.find(ref), right.find(ref)
             mine, theirs = (side.expr for side in sides)
             equalities.append(equals(mine, theirs))
-            merged.append(Visible(name, merged_column(mine, theirs, kind), any(side.computed for side in sides)))
+            merged.append(
+                Visible(name, merged_column(mine, theirs, kind, types or {}), any(side.computed for side in sides))
+            )
         return tuple(equalities), tuple(merged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pglast import ast, enums
@@ -62,14 +63,24 @@ def columns_read(node: ast.Node, scope: Scope) -> frozenset[str]:
     return found
 
 
-def merged_column(left: Expr, right: Expr, kind: enums.JoinType) -> Expr:
+#: Types of numbers (smallint, integer, bigint, numeric, real, double precision): each becomes those after it.
+_NUMBERS = (21, 23, 20, 1700, 700, 701)
+
+
+def merged_column(left: Expr, right: Expr, kind: enums.JoinType, types: Mapping[str, int]) -> Expr:
     """The value of a merged column. The CASE gives it the common type of both sides, as PostgreSQL does.
 
     Of two types that both become the other (varchar and char) the first is taken: in a CASE that is the one of ELSE.
+    An inner join shows the left side, but the right one where that has the common type and the left one has not:
+    numbers that are equal look different then (2 and 2.0, 0 and -0).
     """
     if kind == enums.JoinType.JOIN_FULL:
         return text("COALESCE(", left, ", ", right, ")")
-    of_right = "true" if kind == enums.JoinType.JOIN_RIGHT else "false"
+    shows_right = kind == enums.JoinType.JOIN_RIGHT
+    mine, theirs = (types.get(side.column or "", 0) for side in (left, right))
+    if kind == enums.JoinType.JOIN_INNER and mine in _NUMBERS and theirs in _NUMBERS:
+        shows_right = _NUMBERS.index(theirs) > _NUMBERS.index(mine)
+    of_right = "true" if shows_right else "false"
     return text(f"CASE WHEN {of_right} THEN ", right, " ELSE ", left, " END")
 
 

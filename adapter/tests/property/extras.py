@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.property.choices import chance, pick, weighted
+from tests.property.everywhere import EverywhereGrammar
 from tests.property.expressions import Value, fixed
 from tests.property.functions import FunctionGrammar
 from tests.property.queries import Query
-from tests.property.subqueries import SubqueryGrammar
 from tests.property.windows import WindowGrammar, total_order
 
 
-class ExtraGrammar(WindowGrammar, SubqueryGrammar, FunctionGrammar):
+class ExtraGrammar(WindowGrammar, EverywhereGrammar, FunctionGrammar):
     """Draws one query with a construct of the rest of SQL."""
 
     def query(self, depth: int) -> Query:
@@ -40,6 +40,7 @@ class ExtraGrammar(WindowGrammar, SubqueryGrammar, FunctionGrammar):
                 (2, self.grouping_sets),
                 (2, self.set_returning),
                 (2, self.recomputed),
+                (5, self.everywhere),
             ],
         )(depth)
 
