@@ -51,6 +51,9 @@ def followed(conn: db.Connection, found: StreamTable) -> str:
 
     Returns:
         The very text that is recorded where nothing was renamed, or where only the user can tell what is meant.
+
+    Raises:
+        InvalidQuery: PostgreSQL refuses it under its old names, too: something is gone.
     """
     renames = _renames(conn, found)
     try:
@@ -58,7 +61,10 @@ def followed(conn: db.Connection, found: StreamTable) -> str:
         if renames.columns or renames.attributes:
             return _with_columns(conn, found, query, renames)
         return rename_objects(query, Renamed(renames.relations))
-    except (InvalidQuery, StatementFailed):
+    except (InvalidQuery, StatementFailed) as error:
+        if isinstance(error, InvalidQuery) and error.sqlstate:
+            # With all that could be followed: what is missing is missing under every name.
+            raise
         # PostgreSQL says about the recorded text what is missing.
         return found.canonical_query
 

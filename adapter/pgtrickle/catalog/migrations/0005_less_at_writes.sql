@@ -366,7 +366,9 @@ BEGIN
         'casts', (SELECT jsonb_agg(pgtrickle.cast_facts(k) ORDER BY k.castsource, k.casttarget) FROM pg_cast k
                   WHERE k.oid >= 16384 AND k.castsource < 16384 AND k.casttarget < 16384),
         'collation_version', pgtrickle.collation_version(),
-        'meaning', pgtrickle.meaning(f.stream_table_id),
+        'meaning', CASE WHEN EXISTS (SELECT FROM pgtrickle.dependencies d
+                                     WHERE d.stream_table_id = f.stream_table_id AND d.kind IN ('function', 'type'))
+                        THEN pgtrickle.meaning(f.stream_table_id) END,
         -- The stream table itself.
         'own', (
             SELECT jsonb_build_object(
@@ -388,6 +390,42 @@ BEGIN
 END
 $$;
 
+-- Part of `versions`, and apart from it, so that nobody pays for it who uses nothing of it.
+CREATE FUNCTION pgtrickle.object_version(kind text, object oid) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    RETURN CASE kind
+        -- A body that was parsed at once is printed by the names of what it uses.
+        WHEN 'function' THEN (
+            SELECT concat(p.xmin, ' ', m.xmin, ' ', CASE WHEN pgtrickle.is_polymorphic(p.proargtypes) THEN (
+                SELECT array_agg(o.oid) FROM pg_proc o
+                WHERE o.proname = p.proname AND o.pronamespace = p.pronamespace) END)
+            FROM pg_proc p JOIN pg_namespace m ON m.oid = p.pronamespace
+            WHERE p.oid = object AND p.prosqlbody IS NULL)
+        WHEN 'type' THEN (
+            SELECT concat(t.xmin, ' ', m.xmin, ' ',
+                          (SELECT array_agg(l.xmin) FROM pg_enum l WHERE l.enumtypid = t.oid), ' ',
+                          (SELECT array_agg(a.xmin) FROM pg_attribute a
+                           WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND t.typtype = 'c'), ' ',
+                          (SELECT array_agg(k.xmin) FROM pg_cast k WHERE t.oid IN (k.castsource, k.casttarget)))
+            FROM pg_type t JOIN pg_namespace m ON m.oid = t.typnamespace WHERE t.oid = object)
+        WHEN 'operator' THEN (
+            SELECT concat(o.xmin, ' ', m.xmin, ' ', (SELECT array_agg(s.oid) FROM pg_operator s
+                                                     WHERE s.oprname = o.oprname AND s.oid >= 16384))
+            FROM pg_operator o JOIN pg_namespace m ON m.oid = o.oprnamespace WHERE o.oid = object)
+        WHEN 'collation' THEN (
+            SELECT concat(l.xmin, ' ', m.xmin)
+            FROM pg_collation l JOIN pg_namespace m ON m.oid = l.collnamespace WHERE l.oid = object)
+        WHEN 'ts_config' THEN (
+            SELECT concat(m.xmin, ' ', s.name, ' ', s.does)
+            FROM pgtrickle.text_search(kind, object) AS s JOIN pg_namespace m ON m.oid = s.namespace)
+        WHEN 'ts_dict' THEN (
+            SELECT concat(m.xmin, ' ', s.name, ' ', s.does)
+            FROM pgtrickle.text_search(kind, object) AS s JOIN pg_namespace m ON m.oid = s.namespace)
+    END;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION pgtrickle.versions(ids bigint[])
 RETURNS text[]
 LANGUAGE plpgsql STABLE
@@ -400,7 +438,9 @@ BEGIN
                       (SELECT array_agg(g.xmin) FROM pg_trigger g WHERE g.tgrelid = st.relid), ' ',
                       (SELECT array_agg(k.xmin) FROM pg_cast k
                        WHERE k.oid >= 16384 AND k.castsource < 16384 AND k.casttarget < 16384), ' ',
-                      pgtrickle.collation_version(), ' ', pgtrickle.meaning(st.id), ' ')
+                      CASE WHEN EXISTS (SELECT FROM pgtrickle.dependencies d
+                                        WHERE d.stream_table_id = st.id AND d.kind IN ('function', 'type'))
+                           THEN pgtrickle.meaning(st.id) END, ' ')
                || read.versions
         FROM unnest(ids) WITH ORDINALITY AS u (id, position)
         LEFT JOIN (pgtrickle.stream_tables st
@@ -416,33 +456,12 @@ BEGIN
                         SELECT concat(v.oid, ' ', (SELECT array_agg(a.xmin) FROM pg_attribute a
                                                    WHERE a.attrelid = v.oid AND a.attnum > 0), ' ') || pg_get_viewdef(v.oid)
                         FROM (SELECT to_regclass(format('%I.%I', d.schema_name, d.object_name))::oid) AS v (oid))
-                    -- A body that was parsed at once is printed by the names of what it uses.
-                    WHEN 'function' THEN (
-                        SELECT concat(p.xmin, ' ', m.xmin, ' ', CASE WHEN pgtrickle.is_polymorphic(p.proargtypes) THEN (
-                            SELECT array_agg(o.oid) FROM pg_proc o
-                            WHERE o.proname = p.proname AND o.pronamespace = p.pronamespace) END)
-                        FROM pg_proc p JOIN pg_namespace m ON m.oid = p.pronamespace
-                        WHERE p.oid = d.relid AND p.prosqlbody IS NULL)
-                    WHEN 'type' THEN (
-                        SELECT concat(t.xmin, ' ', m.xmin, ' ',
-                                      (SELECT array_agg(l.xmin) FROM pg_enum l WHERE l.enumtypid = t.oid), ' ',
-                                      (SELECT array_agg(a.xmin) FROM pg_attribute a
-                                       WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND t.typtype = 'c'), ' ',
-                                      (SELECT array_agg(k.xmin) FROM pg_cast k WHERE t.oid IN (k.castsource, k.casttarget)))
-                        FROM pg_type t JOIN pg_namespace m ON m.oid = t.typnamespace WHERE t.oid = d.relid)
-                    WHEN 'operator' THEN (
-                        SELECT concat(o.xmin, ' ', m.xmin, ' ', (SELECT array_agg(s.oid) FROM pg_operator s
-                                                                 WHERE s.oprname = o.oprname AND s.oid >= 16384))
-                        FROM pg_operator o JOIN pg_namespace m ON m.oid = o.oprnamespace WHERE o.oid = d.relid)
-                    WHEN 'collation' THEN (
-                        SELECT concat(l.xmin, ' ', m.xmin)
-                        FROM pg_collation l JOIN pg_namespace m ON m.oid = l.collnamespace WHERE l.oid = d.relid)
-                    WHEN 'ts_config' THEN (
-                        SELECT concat(m.xmin, ' ', s.name, ' ', s.does)
-                        FROM pgtrickle.text_search(d.kind, d.relid) AS s JOIN pg_namespace m ON m.oid = s.namespace)
-                    WHEN 'ts_dict' THEN (
-                        SELECT concat(m.xmin, ' ', s.name, ' ', s.does)
-                        FROM pgtrickle.text_search(d.kind, d.relid) AS s JOIN pg_namespace m ON m.oid = s.namespace)
+                    WHEN 'function' THEN pgtrickle.object_version(d.kind, d.relid)
+                    WHEN 'type' THEN pgtrickle.object_version(d.kind, d.relid)
+                    WHEN 'operator' THEN pgtrickle.object_version(d.kind, d.relid)
+                    WHEN 'collation' THEN pgtrickle.object_version(d.kind, d.relid)
+                    WHEN 'ts_config' THEN pgtrickle.object_version(d.kind, d.relid)
+                    WHEN 'ts_dict' THEN pgtrickle.object_version(d.kind, d.relid)
                     ELSE (
                         SELECT concat(r.xmin, ' ', m.xmin, ' ',
                                       to_regclass(format('%I.%I', d.schema_name, d.object_name))::oid, ' ',
