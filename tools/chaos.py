@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import random
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -26,31 +28,49 @@ ADAPTER = Path(__file__).resolve().parent.parent / "adapter"
 sys.path.insert(0, str(ADAPTER))
 
 from pgtrickle.api import PgTrickle  # noqa: E402
+from pgtrickle.errors import PgTrickleError  # noqa: E402
 from tests.faults import faults, world  # noqa: E402
 from tests.support import servers  # noqa: E402
+from tests.support.proxy import CuttingProxy  # noqa: E402
 from tests.support.runners import RunnerProcess  # noqa: E402
 
 ROUND_SECONDS = 25.0
 WRITERS = 2
 #: Two-phase transactions and rolled-back ones are part of a day's work.
 _ODD = 0.15
+#: Runners that are frozen for longer lose their leases to the others.
+_LEASES = "[runner]\nlease_seconds = 2\ntrim_interval = 0.5\n"
+#: So many bytes a change buffer holds at most, in one of three runs: capture stops and begins again all the time.
+_SMALL_BUFFER = 60_000
+_EXTRA = "SELECT o.id, o.customer, c.region FROM orders o JOIN customers c ON c.id = o.customer"
 
 
 class Chaos:
     """One server, one world, two runners, and what happened to them."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, major: int = servers.EMBEDDED_MAJOR) -> None:
         self.report: Counter[str] = Counter()
         self._chance = random.Random(seed)
-        self._server = servers.start(servers.EMBEDDED_MAJOR, settings={"synchronous_commit": "on"})
+        self._server = servers.start(major, settings={"synchronous_commit": "on" if seed % 2 else "off"})
         with self._server.connect() as admin:
             admin.execute("CREATE DATABASE chaos")
         self._dsn = self._server.dsn("chaos")
         with psycopg.connect(self._dsn, autocommit=True) as conn, PgTrickle.connect(self._dsn) as engine:
+            engine.install()
+            if seed % 3 == 2:
+                conn.execute("UPDATE pgtrickle.installation SET buffer_limit_bytes = %s", (_SMALL_BUFFER,))
             world.create(conn, engine, schedule="continuous")
-        self._runners = [RunnerProcess(self._dsn) for _ in range(2)]
+        # The first runner reaches the server by way of a network that may fall silent.
+        self._proxy = CuttingProxy(self._dsn)
+        self._home = tempfile.TemporaryDirectory()
+        self._config = Path(self._home.name) / "pgtrickle.toml"
+        self._config.write_text(_LEASES)
+        self._runners = [self._runner(number) for number in range(2)]
         for runner in self._runners:
             runner.started()
+
+    def _runner(self, number: int) -> RunnerProcess:
+        return RunnerProcess(self._dsn if number else self._proxy.dsn, "--config", str(self._config))
 
     def round(self, seconds: float) -> list[str]:
         """Faults for so long, then peace; what is wrong afterwards."""
@@ -58,6 +78,7 @@ class Chaos:
         writers = [
             threading.Thread(target=self._write, args=(self._chance.randrange(10**6), ended)) for _ in range(WRITERS)
         ]
+        writers.append(threading.Thread(target=self._define, args=(self._chance.randrange(10**6), ended)))
         for writer in writers:
             writer.start()
         end = time.monotonic() + seconds
@@ -76,6 +97,7 @@ class Chaos:
         for runner in self._runners:
             runner.kill()
         self._server.stop()
+        self._home.cleanup()
 
     def _write(self, seed: int, ended: threading.Event) -> None:
         chance = random.Random(seed)
@@ -90,6 +112,17 @@ class Chaos:
                     else:
                         self.report["changes"] += world.change(conn, chance.randrange(10**6), 3)
             time.sleep(0.05)
+
+    def _define(self, seed: int, ended: threading.Event) -> None:
+        """Somebody creates, changes and drops a stream table, whatever happens meanwhile."""
+        chance = random.Random(seed)
+        while not ended.wait(chance.random()):
+            with contextlib.suppress(PgTrickleError, psycopg.Error), PgTrickle.connect(self._dsn) as engine:
+                query = chance.choice((_EXTRA, f"{_EXTRA} WHERE o.id % 3 = 0", _EXTRA.replace("o.customer,", "")))
+                engine.create_or_replace_stream_table("public.extra", query, schedule="continuous")
+                self.report["definitions"] += 1
+                if chance.random() < 0.4:
+                    engine.drop_stream_table("public.extra")
 
     def _write_oddly(self, conn: world.Connection, chance: random.Random) -> None:
         how = chance.choice(("ROLLBACK", "COMMIT", "two phases"))
@@ -107,6 +140,7 @@ class Chaos:
 
     def _harm(self) -> None:
         kinds = [*faults.FAULTS, self._kill_runner, self._freeze_runner, self._crash_server, self._refresh_by_hand]
+        kinds += [self._kill_backend, self._leave_prepared, self._silence_network]
         kind = self._chance.choice(kinds)
         try:
             done = kind(self._dsn, self._chance)
@@ -120,14 +154,41 @@ class Chaos:
         number = chance.randrange(len(self._runners))
         self._note(self._runners[number])
         self._runners[number].kill()
-        self._runners[number] = RunnerProcess(dsn)
+        self._runners[number] = self._runner(number)
         return 1
 
     def _freeze_runner(self, dsn: str, chance: random.Random) -> int:
         runner = chance.choice(self._runners)
         runner.signal(signal.SIGSTOP)
-        time.sleep(1 + chance.random())
+        time.sleep(chance.choice((1, 1, 4)) + chance.random())
         runner.signal(signal.SIGCONT)
+        return 1
+
+    def _kill_backend(self, dsn: str, chance: random.Random) -> int:
+        """``kill -9`` of one of the engine's sessions, in whatever it does: the server starts all over."""
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            ours = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'pgtrickle%' AND state = 'active'"
+            for _ in range(50):
+                found = conn.execute(ours).fetchall()
+                if found:
+                    os.kill(chance.choice(found)[0], signal.SIGKILL)
+                    return 1
+        return 0
+
+    def _leave_prepared(self, dsn: str, chance: random.Random) -> int:
+        """A prepared transaction that nobody ends until the round is over, with whatever happens to the server."""
+        with psycopg.connect(dsn) as conn:
+            conn.execute("SET lock_timeout = '1s'")
+            key = chance.randrange(10**8, 10**9)
+            conn.execute("INSERT INTO scratch VALUES (%s, %s)", (key, key % 4))
+            conn.execute("INSERT INTO orders VALUES (%s, %s, 7)", (key, key % 10))
+            conn.execute("INSERT INTO events VALUES (%s, 'left', 1)", (key,))
+            conn.execute("DELETE FROM notes WHERE ctid = (SELECT min(ctid) FROM notes)")
+            conn.execute(f"PREPARE TRANSACTION 'left {key}'".encode())
+        return 1
+
+    def _silence_network(self, dsn: str, chance: random.Random) -> int:
+        self._proxy.silence(1 + 5 * chance.random())
         return 1
 
     def _crash_server(self, dsn: str, chance: random.Random) -> int:
@@ -148,10 +209,12 @@ class Chaos:
                 self._note(runner)
                 runner.kill()
                 self.report["runners that ended by themselves"] += 1
-                self._runners[number] = RunnerProcess(self._dsn)
+                self._runners[number] = self._runner(number)
         with psycopg.connect(self._dsn, autocommit=True) as conn:
             for (gid,) in conn.execute("SELECT gid FROM pg_prepared_xacts").fetchall():
                 conn.execute(SQL("COMMIT PREPARED {}").format(Literal(gid)))
+            with PgTrickle.connect(self._dsn) as engine:
+                engine.drop_stream_table("public.extra", if_exists=True)
             try:
                 world.follow(conn, self._runners[0], seconds=90)
             except AssertionError as error:
@@ -174,8 +237,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--major", type=int, default=servers.EMBEDDED_MAJOR)
     args = parser.parse_args()
-    chaos, end, rounds = Chaos(args.seed), time.monotonic() + args.seconds, 0
+    chaos, end, rounds = Chaos(args.seed, args.major), time.monotonic() + args.seconds, 0
     wrong: list[str] = []
     try:
         while time.monotonic() < end and not wrong:

@@ -145,9 +145,14 @@ def connect(
     return conn
 
 
+#: A server whose host is gone says nothing, and the system's default is to wait two hours for it.
+_KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+
+
 def _open(conninfo: str, keywords: dict[str, Any]) -> Connection:
     """Of several hosts the one that can be written to, if there is one: after a failover the first may be a standby."""
     given = {**conninfo_to_dict(conninfo), **keywords}
+    keywords = {**{name: value for name, value in _KEEPALIVES.items() if name not in given}, **keywords}
     several = "," in str(given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST", ""))
     chosen = "target_session_attrs" in given or "PGTARGETSESSIONATTRS" in os.environ
     if several and not chosen:

@@ -17,6 +17,10 @@ from pgtrickle.errors import LockTimeout, StatementFailed, TransactionConflict
 T = TypeVar("T")
 
 _CANCELED = "57014"
+#: Statements follow each other at once while locks are held that writers wait for. If they do not, the process was
+#: stopped or its host is gone, and nobody waits until it is back.
+_STOPPED_MS = 5000
+_BOUNDS = SQL("SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}")
 _NOT_AVAILABLE = "55P03"
 
 _HOLDERS = SQL(
@@ -114,7 +118,7 @@ def under_lock_timeout(
         try:
             with transaction(conn, object_name=object_name):
                 wait = shorter_than_deadlocks(conn, policy.lock_timeout_ms)
-                execute(conn, SQL("SET LOCAL lock_timeout = {}").format(Literal(wait)))
+                execute(conn, _BOUNDS.format(Literal(wait), Literal(_STOPPED_MS)))
                 return work()
         except (LockTimeout, TransactionConflict) as error:
             waited = time.monotonic() - start

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 #: SQLSTATE prefixes of failures that pass by themselves: serialization, connection, lock and statement time-outs,
-#: missing resources, operator intervention such as a shutdown.
-RETRYABLE = ("40", "08", "55P03", "57", "53")
+#: missing resources, operator intervention such as a shutdown, the server's own time-outs of sessions, its disks.
+RETRYABLE = ("40", "08", "55P03", "57", "53", "25P03", "25P04", "58")
 
 FIRST_DELAY = timedelta(seconds=1)
 LONGEST_DELAY = timedelta(minutes=1)

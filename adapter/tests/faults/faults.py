@@ -122,6 +122,23 @@ def forget_runners(dsn: str, chance: random.Random) -> int:
     return 1
 
 
+def set_clock(dsn: str, chance: random.Random) -> int:
+    """All that was noted was noted earlier or later than it seems: as if somebody had set the server's clock."""
+    shift = f"interval '{chance.choice((-7200, -40, 40, 7200, 90000))} seconds'"
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        for table, columns in _TIMES.items():
+            moved = ", ".join(f"{column} = {column} + {shift}" for column in columns)
+            conn.execute(f"UPDATE pgtrickle.{table} SET {moved}".encode())
+    return 1
+
+
+_TIMES = {
+    "frontiers": ("last_refresh_at", "data_timestamp"),
+    "stream_tables": ("retry_at",),
+    "runners": ("heartbeat_at", "started_at", "checked_at"),
+    "leases": ("acquired_at", "expires_at"),
+}
+
 FAULTS: tuple[Fault, ...] = (
     terminate_backends,
     cancel_statements,
@@ -132,6 +149,7 @@ FAULTS: tuple[Fault, ...] = (
     no_connections,
     read_only,
     forget_runners,
+    set_clock,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from pgtrickle.api import PgTrickle
+from tests.support import servers
 from tests.support.oracle import compare
 from tests.support.runners import RunnerProcess, eventually
 
@@ -80,3 +82,59 @@ def test_a_runner_queues_where_the_server_has_fewer_connections_than_it_has_work
             assert runner.stop() == 0
     finally:
         conn.execute("DROP OWNED BY budget; DROP ROLE budget")
+
+
+@pytest.mark.slow
+def test_a_server_without_a_free_connection_delays_a_runner_and_nothing_else() -> None:
+    settings = {"max_connections": "12", "superuser_reserved_connections": "3", "max_wal_senders": "0"}
+    server = servers.start(servers.EMBEDDED_MAJOR, settings=settings)
+    try:
+        with server.connect() as conn:
+            conn.execute("CREATE ROLE app LOGIN")
+            conn.execute("CREATE ROLE engine LOGIN IN ROLE pg_monitor")
+            conn.execute("GRANT ALL ON DATABASE postgres TO engine; GRANT ALL ON SCHEMA public TO engine")
+            conn.execute("SET ROLE engine")
+            dsn = server.dsn(user="engine")
+            prepare(conn, dsn)
+            conn.execute("RESET ROLE")
+            conn.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO app")
+            with RunnerProcess(dsn, "--workers", "3") as runner:
+                runner.started()
+                follow(conn, runner, "postgres")
+                for _ in range(2):
+                    _without_connections(server, conn, runner)
+                assert runner.stop() == 0
+    finally:
+        server.stop()
+
+
+def _without_connections(server: servers.Server, conn: psycopg.Connection[Any], runner: RunnerProcess) -> None:
+    """Others take every connection, and what the runner has is cut: it waits, and goes on when there are some."""
+    lost = len(runner.named("connection_lost"))
+    conn.execute("ALTER ROLE engine CONNECTION LIMIT 0")
+    conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pgtrickle%'")
+    held = []
+    try:
+        with contextlib.suppress(psycopg.OperationalError):
+            while True:
+                held.append(psycopg.connect(server.dsn(user="app"), autocommit=True))
+        conn.execute("ALTER ROLE engine CONNECTION LIMIT -1")
+        for number in range(5):
+            held[0].execute("INSERT INTO public.t0 VALUES (7, %s)", (number,))
+        eventually(lambda: len(runner.named("connection_lost")) > lost, "it has lost its connection")
+        stale = "SELECT bool_or(stale) FROM pgtrickle.stream_table_status"
+        eventually(lambda: conn.execute(stale).fetchone() == (True,), "who looks sees that they are late")
+        assert runner.process.poll() is None
+    finally:
+        for one in held:
+            one.close()
+    follow_after(conn)
+
+
+def follow_after(conn: psycopg.Connection[Any]) -> None:
+    """Wait until all stream tables have followed."""
+    change(conn, 77)
+    eventually(
+        lambda: all(compare(conn, f"public.s{one}", QUERY.format(one)) is None for one in range(TABLES)),
+        "all have followed",
+    )

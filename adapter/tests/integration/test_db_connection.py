@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +17,8 @@ from pgtrickle import db as engine_db
 from pgtrickle import errors
 
 User = psycopg.Connection[Any]
+#: Named otherwise on macOS.
+KEEPIDLE = getattr(socket, "TCP_KEEPIDLE", 0x10)
 
 
 #: Nothing here differs between versions of the server.
@@ -140,6 +144,36 @@ def test_ddl_gives_up_without_a_trace(engine_conn: engine_db.Connection, conn: U
         engine_db.ddl(engine_conn, statements, policy=policy, relids=[row[0]], object_name="t")
     assert f"pid {conn.info.backend_pid}" in str(caught.value.detail)
     assert engine_conn.execute("SELECT to_regclass('half')").fetchone() == (None,)
+
+
+def test_a_process_that_is_stopped_while_it_holds_a_lock_lets_writers_go_on(db: str, conn: User) -> None:
+    conn.execute("CREATE TABLE t (id int)")
+    written = threading.Event()
+
+    def write() -> None:
+        with psycopg.connect(db, autocommit=True) as writer:
+            writer.execute("INSERT INTO public.t VALUES (1)")
+        written.set()
+
+    def work() -> None:
+        engine_db.execute(stopped, SQL("LOCK TABLE public.t IN SHARE ROW EXCLUSIVE MODE"))
+        threading.Thread(target=write, daemon=True).start()
+        assert written.wait(60), "a writer waits for a process that does nothing"
+        engine_db.execute(stopped, SQL("INSERT INTO public.t VALUES (2)"))
+
+    with engine_db.connect(db) as stopped, pytest.raises(errors.ConnectionFailed):
+        engine_db.under_lock_timeout(stopped, lambda: (engine_db.execute(stopped, SQL("SELECT 1")), work()))
+    assert conn.execute("SELECT id FROM t").fetchall() == [(1,)]
+
+
+def test_a_server_that_is_gone_without_a_word_is_noticed(db: str) -> None:
+    def settings(dsn: str) -> tuple[int, int]:
+        with engine_db.connect(dsn) as conn, socket.socket(fileno=os.dup(conn.fileno())) as found:
+            assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            return tuple(found.getsockopt(socket.IPPROTO_TCP, name) for name in (KEEPIDLE, socket.TCP_KEEPINTVL))  # type: ignore[return-value]
+
+    assert settings(db) == (30, 10)
+    assert settings(f"{db} keepalives_idle=77") == (77, 10)
 
 
 def test_cancel_all_ends_running_statements(engine_conn: engine_db.Connection) -> None:

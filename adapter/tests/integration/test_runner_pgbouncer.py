@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -23,12 +24,30 @@ UNPRIVILEGED = "nobody"
 QUERY = "SELECT customer, count(*) AS n FROM orders GROUP BY customer"
 
 
-@pytest.fixture
-def pooled(db: str, tmp_path: Path, strict_tools: bool) -> Iterator[str]:
+#: Sessions are reset between two clients, or as usual they are not; prepared statements are followed, since 1.21.
+WAYS = {
+    "reset": "server_reset_query_always = 1\nserver_reset_query = DISCARD ALL\n",
+    "as_it_comes": "",
+    "prepared": "max_prepared_statements = 100\n",
+}
+
+
+def version(program: str) -> tuple[int, ...]:
+    """Of a PgBouncer: ``PgBouncer 1.18.0``."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"(\d+)\.(\d+)", said)
+    assert found is not None, said
+    return int(found[1]), int(found[2])
+
+
+@pytest.fixture(params=["reset", pytest.param("as_it_comes", marks=pytest.mark.slow), "prepared"])
+def pooled(db: str, tmp_path: Path, strict_tools: bool, request: pytest.FixtureRequest) -> Iterator[str]:
     """Connection string of a PgBouncer in transaction mode, with two server connections, before `db`."""
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
     if program is None:
         missing_tool("pgbouncer", strict=strict_tools)
+    if request.param == "prepared" and version(str(program)) < (1, 21):
+        missing_tool("pgbouncer 1.21 or later, which follows prepared statements", strict=False)
     facts = psycopg.conninfo.conninfo_to_dict(db)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -40,8 +59,7 @@ def pooled(db: str, tmp_path: Path, strict_tools: bool) -> Iterator[str]:
     config.write_text(
         f"[databases]\npooled = {backend}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-        f"auth_file = {users}\npool_mode = transaction\ndefault_pool_size = 2\nserver_reset_query_always = 1\n"
-        "server_reset_query = DISCARD ALL\n"
+        f"auth_file = {users}\npool_mode = transaction\ndefault_pool_size = 2\n{WAYS[request.param]}"
     )
     command = [str(program), "-q", str(config)]
     if os.geteuid() == 0:
@@ -93,6 +111,8 @@ def test_everything_works_behind_a_pooler_that_gives_each_transaction_another_se
             assert (first.stop(), second.stop()) == (0, 0)
             assert [event for event in first.events + second.events if event["level"] == "error"] == []
         assert engine.verify("public.totals").proven
+        assert [one.code for one in engine.doctor() if one.severity != "NOTE"] == []
+        assert "pooler" in [one.code for one in engine.doctor()]
         assert engine.alter_stream_table("public.totals", query=QUERY.replace("count(*)", "count(id)")).changed
         engine.drop_stream_table("public.totals", cascade=True)
         engine.uninstall()

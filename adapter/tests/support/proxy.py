@@ -10,6 +10,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 
@@ -40,6 +41,8 @@ class CuttingProxy:
         self._answered = False
         self._act: Callable[[], None] | None = None
         self._lock = threading.Lock()
+        self._passes = threading.Event()
+        self._passes.set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> CuttingProxy:
@@ -61,13 +64,23 @@ class CuttingProxy:
         with self._lock:
             self.seen, self.cut, self._at, self._answered, self._act = 0, False, at, answered, act
 
+    def silence(self, seconds: float) -> None:
+        """Nothing passes for so long, in no direction, and nobody is told: as a network that drops packets."""
+        self._passes.clear()
+        time.sleep(seconds)
+        self._passes.set()
+
     def _accept(self) -> None:
         while True:
             try:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(self._server)
+            try:
+                server = socket.create_connection(self._server)
+            except OSError:
+                client.close()
+                continue
             for one in (client, server):
                 # Small messages must not wait for each other's acknowledgement.
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -82,6 +95,7 @@ class CuttingProxy:
             server.sendall(length + _read(client, struct.unpack("!I", length)[0] - 4))
             while True:
                 kind, body = _message(client)
+                self._passes.wait()
                 verdict = self._count() if kind in _ASKS else None
                 if verdict is False:
                     break
@@ -107,6 +121,7 @@ class CuttingProxy:
         with contextlib.suppress(OSError, EOFError, struct.error):
             while True:
                 kind, body = _message(server)
+                self._passes.wait()
                 if not silent.is_set():
                     client.sendall(kind + body)
                 elif kind == _READY:

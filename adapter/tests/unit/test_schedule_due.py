@@ -104,7 +104,9 @@ def test_calculated_with_cron_dependents_only_is_not_due_by_itself() -> None:
     assert "cron" in due.reason
 
 
-@pytest.mark.parametrize("sqlstate", ["40001", "40P01", "08006", "55P03", "57014", "57P01", "53300"])
+@pytest.mark.parametrize(
+    "sqlstate", ["40001", "40P01", "08006", "55P03", "57014", "57P01", "53300", "53100", "58030", "25P03"]
+)
 def test_failures_that_pass_by_themselves_never_suspend(sqlstate: str) -> None:
     assert is_retryable(sqlstate)
     assert not decide_retry(sqlstate, 1000).suspend
