@@ -22,9 +22,6 @@ _BY_STATE: dict[str, type[PgTrickleError]] = {
     "55P03": LockTimeout,
     "40001": TransactionConflict,
     "40P01": TransactionConflict,
-    # Idle in a transaction for too long, and a transaction for too long: the server has closed the connection.
-    "25P03": ConnectionFailed,
-    "25P04": ConnectionFailed,
     # Raised by pgtrickle.require_version.
     "PT003": CatalogError,
     # The server has ended the session for a transaction that was idle, or took too long.
