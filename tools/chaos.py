@@ -184,7 +184,7 @@ class Chaos:
             conn.execute("INSERT INTO orders VALUES (%s, %s, 7)", (key, key % 10))
             conn.execute("INSERT INTO events VALUES (%s, 'left', 1)", (key,))
             conn.execute("DELETE FROM notes WHERE ctid = (SELECT min(ctid) FROM notes)")
-            conn.execute(f"PREPARE TRANSACTION 'left {key}'".encode())
+            conn.execute(SQL("PREPARE TRANSACTION {}").format(Literal(f"left {key}")))
         return 1
 
     def _silence_network(self, dsn: str, chance: random.Random) -> int:
