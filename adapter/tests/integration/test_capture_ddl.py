@@ -260,4 +260,5 @@ def test_labels_of_an_enum(consumer: Consumer, conn: User) -> None:
     conn.execute("ALTER TYPE mood ADD VALUE 'meh' BEFORE 'happy'")
     assert [found.severity for found in capture.compare(recorded, facts(consumer))] == [HARMLESS]
     conn.execute("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'")
-    assert [found.severity for found in capture.compare(recorded, facts(consumer))] == [RECOMPUTE]
+    # The query may name it.
+    assert [found.severity for found in capture.compare(recorded, facts(consumer))] == [REANALYSE]
