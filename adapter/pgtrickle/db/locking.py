@@ -17,9 +17,6 @@ from pgtrickle.errors import LockTimeout, StatementFailed, TransactionConflict
 T = TypeVar("T")
 
 _CANCELED = "57014"
-#: Statements follow each other at once while locks are held that writers wait for. If they do not, the process was
-#: stopped or its host is gone, and nobody waits until it is back.
-_STOPPED_MS = 5000
 _BOUNDS = SQL("SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}")
 _NOT_AVAILABLE = "55P03"
 
@@ -49,11 +46,14 @@ class LockPolicy:
         lock_timeout_ms: one attempt, milliseconds. Everybody who comes after us waits this long at most.
         give_up_after_s: all attempts together, seconds.
         never_wait_for: backend pid that waits for us itself (dbt's session): fail at once if it holds the lock.
+        stopped_after_ms: statements follow each other at once while locks are held that writers wait for. If none comes
+            for so long, the process was stopped or its host is gone, and nobody waits until it is back. Milliseconds.
     """
 
     lock_timeout_ms: int = 150
     give_up_after_s: float = 60.0
     never_wait_for: int | None = None
+    stopped_after_ms: int = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def under_lock_timeout(
         try:
             with transaction(conn, object_name=object_name):
                 wait = shorter_than_deadlocks(conn, policy.lock_timeout_ms)
-                execute(conn, _BOUNDS.format(Literal(wait), Literal(_STOPPED_MS)))
+                execute(conn, _BOUNDS.format(Literal(wait), Literal(policy.stopped_after_ms)))
                 return work()
         except (LockTimeout, TransactionConflict) as error:
             waited = time.monotonic() - start

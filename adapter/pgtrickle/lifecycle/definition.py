@@ -21,6 +21,8 @@ from pgtrickle.refresh.bindings import stage_bindings
 from pgtrickle.refresh.compiled import COMPILE_LOCK_TIMEOUT_MS, checker, pin, shape
 from pgtrickle.results import Notice
 
+#: How long a compilation may take between two statements, milliseconds: as long as idle transactions have at all.
+_COMPILE_STOPPED_MS = 600_000
 #: Kinds of dependencies that are registered with a definition.
 _WATCHED = ("view", "function", "type", "operator", "collation", "ts_config", "ts_dict")
 
@@ -65,8 +67,9 @@ def _compile(conn: db.Connection, query: str, mode: str, settings: Mapping[str, 
     if conn.info.transaction_status != TransactionStatus.IDLE:
         with db.transaction(conn):
             return work()
-    # Analysing a query locks what it reads, as reading would.
-    return db.under_lock_timeout(conn, work, policy=db.LockPolicy(lock_timeout_ms=COMPILE_LOCK_TIMEOUT_MS))
+    # Analysing a query locks what it reads, as reading would, and takes its time between two statements.
+    policy = db.LockPolicy(lock_timeout_ms=COMPILE_LOCK_TIMEOUT_MS, stopped_after_ms=_COMPILE_STOPPED_MS)
+    return db.under_lock_timeout(conn, work, policy=policy)
 
 
 def new_version() -> int:
