@@ -57,8 +57,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     majors = _majors(metafunc.config)
     if metafunc.definition.get_closest_marker("newest_only"):
         majors = [max(majors)]
-    if metafunc.definition.get_closest_marker("edges_only") and not metafunc.config.getoption("--run-slow"):
+    by_default = not metafunc.config.getoption("--run-slow")
+    if metafunc.definition.get_closest_marker("edges_only") and by_default:
         majors = sorted({min(majors), max(majors)})
+    if metafunc.definition.get_closest_marker("newest_by_default") and by_default:
+        majors = [max(majors)]
     wanted = metafunc.definition.get_closest_marker("min_major")
     if wanted is not None:
         majors = [major for major in majors if major >= wanted.args[0]]

@@ -1,6 +1,7 @@
 """dbt's own adapter tests, unchanged: with ``type: pgtrickle`` everything that dbt-postgres does still works.
 
-Only the hook tests are bent: they expect the adapter to be called ``postgres``.
+Only the hook tests are bent: they expect the adapter to be called ``postgres``. What differs little from another test
+and nothing of ours touches is slow.
 """
 
 from __future__ import annotations
@@ -118,6 +119,7 @@ class TestSnapshotCheckCols(BaseSnapshotCheckCols):
     pass
 
 
+@pytest.mark.slow
 class TestSnapshotTimestamp(BaseSnapshotTimestamp):
     pass
 
@@ -160,14 +162,17 @@ class TestModelGrants(BaseModelGrants):
     pass
 
 
+@pytest.mark.slow
 class TestIncrementalGrants(BaseIncrementalGrants):
     pass
 
 
+@pytest.mark.slow
 class TestSeedGrants(BaseSeedGrants):
     pass
 
 
+@pytest.mark.slow
 class TestSnapshotGrants(BaseSnapshotGrants):
     pass
 
@@ -191,6 +196,7 @@ class TestPersistDocsColumnMissing(BasePersistDocsColumnMissing):
     pass
 
 
+@pytest.mark.slow
 class TestPersistDocsAllColumnsMissing(BasePersistDocsAllColumnsMissing):
     pass
 
@@ -199,6 +205,7 @@ class TestPersistDocsQuotedColumnCaseSensitive(BasePersistDocsQuotedColumnCaseSe
     pass
 
 
+@pytest.mark.slow
 class TestPersistDocsQuotedDescriptionNotAppliedOnMismatch(BasePersistDocsQuotedDescriptionNotAppliedOnMismatch):
     pass
 
@@ -241,10 +248,12 @@ class TestPrePostModelHooksInConfig(CalledPgtrickle, model_hooks.BasePrePostMode
     pass
 
 
+@pytest.mark.slow
 class TestPrePostModelHooksInConfigWithCount(CalledPgtrickle, model_hooks.BasePrePostModelHooksInConfigWithCount):
     pass
 
 
+@pytest.mark.slow
 class TestPrePostModelHooksInConfigKwargs(CalledPgtrickle, model_hooks.BasePrePostModelHooksInConfigKwargs):
     pass
 
@@ -257,10 +266,12 @@ class TestHooksRefsOnSeeds(model_hooks.BaseHooksRefsOnSeeds):
     pass
 
 
+@pytest.mark.slow
 class TestPrePostModelHooksOnSnapshots(model_hooks.BasePrePostModelHooksOnSnapshots):
     pass
 
 
+@pytest.mark.slow
 class TestPrePostSnapshotHooksInConfigKwargs(model_hooks.BasePrePostSnapshotHooksInConfigKwargs):
     pass
 
@@ -276,10 +287,12 @@ class TestIncrementalOnSchemaChange(BaseIncrementalOnSchemaChange):
     pass
 
 
+@pytest.mark.slow
 class TestIncrementalPredicatesDeleteInsert(BaseIncrementalPredicates):
     pass
 
 
+@pytest.mark.slow
 class TestPredicatesDeleteInsert(BaseIncrementalPredicates):
     @pytest.fixture(scope="class")
     def project_config_update(self) -> dict[str, Any]:
@@ -290,9 +303,11 @@ class TestIncrementalUniqueKey(BaseIncrementalUniqueKey):
     pass
 
 
+@pytest.mark.slow
 class TestMergeExcludeColumns(BaseMergeExcludeColumns):
     pass
 
 
+@pytest.mark.slow
 class TestMicrobatch(BaseMicrobatch):
     pass

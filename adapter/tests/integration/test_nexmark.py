@@ -41,7 +41,7 @@ MORE_WINDOWS: dict[str, Window] = {
 }
 
 
-@pytest.mark.edges_only
+@pytest.mark.newest_by_default
 def test_the_queries_equal_their_definitions_while_events_come_late_and_are_corrected(
     conn: psycopg.Connection[Any], engine: PgTrickle
 ) -> None:

@@ -19,8 +19,8 @@ import pytest
 from pgtrickle.api import PgTrickle
 from tests.support.oracle import compare
 
-#: The versions in between run it with --run-slow.
-pytestmark = pytest.mark.edges_only
+#: The other versions run it with --run-slow.
+pytestmark = pytest.mark.newest_by_default
 
 SCHEMA = """
 CREATE TABLE edge (s integer, d integer);

@@ -12,6 +12,8 @@ from pgtrickle.api import PgTrickle
 from pgtrickle.errors import PgTrickleError
 from tests.support.guard import past_guard
 
+pytestmark = pytest.mark.edges_only
+
 QUERIES = {
     "rows": "SELECT k, v, w FROM t WHERE v IS DISTINCT FROM 3",
     "groups": "SELECT g, count(*) AS n, sum(v) AS v, sum(w) AS w, min(v) AS low FROM t GROUP BY g",

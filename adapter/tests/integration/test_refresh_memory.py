@@ -6,6 +6,8 @@ import pytest
 
 from pgtrickle.api import PgTrickle
 
+pytestmark = pytest.mark.edges_only
+
 SHORT = 3
 QUERY = "SELECT t.id, t.v, d.name FROM t LEFT JOIN d ON d.k = t.k"
 #: Reads everything that a fingerprint has facts of.

@@ -6,6 +6,8 @@ import pytest
 
 from pgtrickle.errors import RefreshError, SelfWrite
 
+pytestmark = pytest.mark.edges_only
+
 QUERY = "SELECT t.id, t.v, d.name FROM t LEFT JOIN d ON d.k = t.k"
 
 

@@ -50,7 +50,7 @@ def program(strict_tools: bool) -> str:
     return found or ""
 
 
-@pytest.mark.edges_only
+@pytest.mark.newest_by_default
 def test_the_22_queries_equal_their_definitions_after_every_refresh_cycle(
     conn: psycopg.Connection, engine: PgTrickle, program: str
 ) -> None:

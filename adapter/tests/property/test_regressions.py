@@ -1,4 +1,4 @@
-"""Cases that were wrong once, reduced; replayed on every version."""
+"""Cases that were wrong once, reduced; replayed on the oldest and the newest version, with --run-slow on every one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from tests.property.case import read
 from tests.property.replay import Replay
 
+pytestmark = pytest.mark.edges_only
 FOUND = sorted((Path(__file__).resolve().parent.parent / "fixtures" / "regressions").glob("*.sql"))
 
 
