@@ -30,7 +30,10 @@ def run(server: servers.Server) -> Run:
 def test_every_method_is_measured_at_every_change_rate(run: Run) -> None:
     found = {(measured.change, measured.method) for measured in run.measurements if len(measured.ms) == 2}
     assert found == {(rate, method) for rate in ("1 row", "10%") for method in METHODS}
-    assert {measured.rows for measured in run.measurements} == {1, 100}
+    rows = {measured.change: measured.rows for measured in run.measurements}
+    assert rows["1 row"] == 1
+    # A random sample, cut off at 100.
+    assert 70 <= rows["10%"] <= 100
 
 
 def test_a_run_survives_being_written_and_read(run: Run, tmp_path: Path) -> None:

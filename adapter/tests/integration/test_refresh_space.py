@@ -255,6 +255,9 @@ def test_nothing_is_lost_where_capture_stops_and_begins_again_below_writers(
     stops = 0
     with Storm(db, seconds) as storm:
         while not storm.over.is_set():
+            # Now and then as late as a runner that was away, or a fast one would never see capture stop.
+            while len(actions) % 4 == 0 and not space(conn)[1] and not storm.over.is_set():
+                storm.over.wait(0.02)
             stops += space(conn)[1]
             for name in ("s", "u"):
                 actions.append(limited.refresh_stream_table(name).action)
@@ -267,7 +270,11 @@ def test_nothing_is_lost_where_capture_stops_and_begins_again_below_writers(
         limited.refresh_stream_table(name)
     oracle(conn, "s", QUERY)
     oracle(conn, "u", "SELECT id, k, pad FROM t WHERE k <> 3")
-    assert {"FULL", "DIFFERENTIAL"} <= set(actions)
+    assert "FULL" in actions
+    insert(conn, -1000, 10)
+    for name in ("s", "u"):
+        assert limited.refresh_stream_table(name).action == "DIFFERENTIAL"
+    oracle(conn, "s", QUERY)
 
 
 @pytest.mark.slow
