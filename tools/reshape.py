@@ -13,7 +13,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "adapter"))
 
-from psycopg.sql import SQL, Identifier
 
 from pgtrickle.api import PgTrickle
 from tests.support import servers
@@ -23,21 +22,16 @@ from tests.support.ddl_histories import History
 def play(server: servers.Server, seed: int, steps: int) -> tuple[str | None, Counter[str]]:
     """One history in a database that is thrown away: what went wrong, and what was done how often."""
     name = f"reshape{seed}"
-    with server.connect() as conn:
-        conn.execute(SQL("CREATE DATABASE {} TEMPLATE template0").format(Identifier(name)))
     history = None
     try:
-        dsn = server.dsn(name)
-        with PgTrickle.connect(dsn) as one, PgTrickle.connect(dsn) as other, server.connect(name) as conn:
+        with server.database(name) as dsn, PgTrickle.connect(dsn) as one, PgTrickle.connect(dsn) as other:
             one.install()
-            history = History(conn, (one, other), seed)
-            history.play(steps)
+            with server.connect(name) as conn:
+                history = History(conn, (one, other), seed)
+                history.play(steps)
         return None, Counter(history.counts)
     except AssertionError as error:
         return str(error), Counter(history.counts if history else {})
-    finally:
-        with server.connect() as conn:
-            conn.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
 
 def main() -> int:

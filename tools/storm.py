@@ -15,7 +15,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "adapter"))
 
-from psycopg.sql import SQL, Identifier
 
 from tests.storm.log import Log
 from tests.storm.storm import Storm, Weather
@@ -24,18 +23,8 @@ from tests.support import servers
 
 def storm(server: servers.Server, seed: int, weather: Weather) -> Log:
     """One storm in a database that is thrown away."""
-    name = f"storm{seed}"
-    with server.connect() as conn:
-        conn.execute(SQL("CREATE DATABASE {} TEMPLATE template0").format(Identifier(name)))
-    try:
-        with tempfile.TemporaryDirectory() as home:
-            return Storm(server, server.dsn(name), seed, weather, Path(home)).run()
-    finally:
-        with server.connect(name) as conn:
-            for (gid,) in conn.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
-                conn.execute(SQL("ROLLBACK PREPARED {}").format(gid))
-        with server.connect() as conn:
-            conn.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+    with server.database(f"storm{seed}") as dsn, tempfile.TemporaryDirectory() as home:
+        return Storm(server, dsn, seed, weather, Path(home)).run()
 
 
 def main() -> int:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from psycopg.sql import SQL, Identifier
 
 from tests.support import oracle as oracles
 from tests.support import servers
@@ -135,25 +134,8 @@ def module_db(server: servers.Server) -> Iterator[str]:
 
 def fresh_database(server: servers.Server) -> Iterator[str]:
     """Create a database, yield its connection string, drop it."""
-    name = f"t{next(_counter)}"
-    with server.connect() as conn:
-        conn.execute(SQL("CREATE DATABASE {} TEMPLATE template0").format(Identifier(name)))
-    try:
-        yield server.dsn(name)
-    finally:
-        drop_database(server, name)
-
-
-def drop_database(server: servers.Server, name: str) -> None:
-    """Drop a database with everything in it that would hold it: sessions, prepared transactions, slots."""
-    with server.connect(name) as conn:
-        for (gid,) in conn.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()").fetchall():
-            conn.execute(SQL("ROLLBACK PREPARED {}").format(gid))
-        conn.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()"
-        )
-    with server.connect() as conn:
-        conn.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+    with server.database(f"t{next(_counter)}") as dsn:
+        yield dsn
 
 
 @pytest.fixture

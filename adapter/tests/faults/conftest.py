@@ -8,20 +8,16 @@ from pathlib import Path
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.sql import SQL, Identifier
 
-from tests.conftest import drop_database, missing_tool
+from tests.conftest import missing_tool
 from tests.support import programs, servers
 
 
 @pytest.fixture
 def target(server: servers.Server, db: str) -> Iterator[str]:
     """Connection string of another fresh database of the same server."""
-    name = f"{conninfo_to_dict(db)['dbname']}_copy"
-    with server.connect() as conn:
-        conn.execute(SQL("CREATE DATABASE {} TEMPLATE template0").format(Identifier(name)))
-    yield server.dsn(name)
-    drop_database(server, name)
+    with server.database(f"{conninfo_to_dict(db)['dbname']}_copy") as dsn:
+        yield dsn
 
 
 @pytest.fixture

@@ -12,12 +12,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg.sql import SQL, Identifier
 
 from pgtrickle.api import PgTrickle
 from pgtrickle.catalog import installation
 from pgtrickle.errors import PgTrickleError
-from tests.conftest import drop_database
 from tests.support import servers
 from tests.support.catalogs import restore
 from tests.support.oracle import compare
@@ -189,17 +187,10 @@ OFTEN = ("install", "uninstall")
 @contextmanager
 def prepared(server: servers.Server, step: Step) -> Iterator[tuple[Connection, str, CuttingProxy]]:
     """A database of its own."""
-    name = f"interrupted{next(_names)}"
-    with server.connect() as admin:
-        admin.execute(SQL("CREATE DATABASE {} TEMPLATE template0").format(Identifier(name)))
-    dsn = server.dsn(name)
-    try:
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            step.prepare(conn, dsn)
-            with CuttingProxy(dsn) as proxy:
-                yield conn, dsn, proxy
-    finally:
-        drop_database(server, name)
+    with server.database(f"interrupted{next(_names)}") as dsn, psycopg.connect(dsn, autocommit=True) as conn:
+        step.prepare(conn, dsn)
+        with CuttingProxy(dsn) as proxy:
+            yield conn, dsn, proxy
 
 
 def interrupt(proxy: CuttingProxy, step: Step, at: int | None, *, answered: bool) -> int:

@@ -13,7 +13,6 @@ from psycopg.sql import SQL, Identifier
 from pgtrickle.api import PgTrickle
 from pgtrickle.capture import trim
 from pgtrickle.errors import PgTrickleError
-from tests.conftest import drop_database
 from tests.support import servers
 from tests.support.oracle import compare
 
@@ -230,4 +229,4 @@ def test_databases_of_other_encodings_hold_their_names(encoding: str, column: st
             assert conn.execute("SELECT * FROM s").fetchall() == [(column, 2)]
             assert engine.verify("s").proven
     finally:
-        drop_database(server, "encoded")
+        server.drop_database("encoded")

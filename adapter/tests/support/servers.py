@@ -18,12 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
 
 ROOT = Path(__file__).resolve().parents[3]
 EMBEDDED_MAJOR = 18
@@ -107,6 +109,29 @@ class Server:
     def connect(self, dbname: str = "postgres") -> psycopg.Connection:
         """An autocommit connection as superuser."""
         return psycopg.connect(self.dsn(dbname), autocommit=True)
+
+    @contextmanager
+    def database(self, name: str) -> Iterator[str]:
+        """A new, empty database that is dropped afterwards; its connection string."""
+        with self.connect() as conn:
+            conn.execute(SQL("CREATE DATABASE {} TEMPLATE template0").format(Identifier(name)))
+        try:
+            yield self.dsn(name)
+        finally:
+            self.drop_database(name)
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database with everything in it that would hold it: sessions, prepared transactions, slots."""
+        with self.connect(name) as conn:
+            gids = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"
+            for (gid,) in conn.execute(gids).fetchall():
+                conn.execute(SQL("ROLLBACK PREPARED {}").format(gid))
+            conn.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+                " WHERE database = current_database()"
+            )
+        with self.connect() as conn:
+            conn.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
     def stop(self) -> None:
         """Stop at once and remove what is temporary. Harmless if it is stopped already."""
