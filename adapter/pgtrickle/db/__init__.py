@@ -16,6 +16,7 @@ from pgtrickle.db.connection import (
 )
 from pgtrickle.db.errors import translate, wrapped
 from pgtrickle.db.locking import LockPolicy, ddl, lock_together, under_lock_timeout
+from pgtrickle.db.refusals import is_lasting
 from pgtrickle.db.statements import Query, execute, fetch_all, fetch_one, fetch_value, transaction
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "fetch_all",
     "fetch_one",
     "fetch_value",
+    "is_lasting",
     "lock_together",
     "refuse_extension",
     "refuse_read_only",

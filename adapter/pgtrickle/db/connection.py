@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import threading
+import time
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,8 +18,9 @@ from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier, Literal
 from typing_extensions import LiteralString
 
+from pgtrickle.db import refusals
 from pgtrickle.db.errors import wrapped
-from pgtrickle.errors import CatalogError, StatementFailed
+from pgtrickle.errors import CatalogError, ConnectionFailed, StatementFailed
 
 #: Where names that the engine writes are looked up: nobody else can create anything there. Of functions and operators
 #: not the first one is taken but the one that matches best, so the user's schemas may not even come behind
@@ -98,6 +101,9 @@ READ_ONLY = "25006"
 
 _live: weakref.WeakSet[Connection] = weakref.WeakSet()
 
+#: How long the server gets to hear that all statements are to be cancelled.
+_CANCEL_SECONDS = 3.0
+
 #: What ``deadlock_timeout`` is unless somebody changed it, milliseconds.
 _USUAL_DEADLOCK_MS = 1000
 _deadlock_ms: weakref.WeakKeyDictionary[Connection, int] = weakref.WeakKeyDictionary()
@@ -129,11 +135,15 @@ def connect(
         ConnectionFailed: the server cannot be reached or refuses us.
     """
     conninfo, keywords = (params, {}) if isinstance(params, str) else ("", dict(params))
-    with wrapped():
-        keywords.setdefault("fallback_application_name", application_name)
-        # Definitions and names hold any character of the database's, whatever the encoding of the user's terminal.
-        keywords["client_encoding"] = "UTF8"
-        conn = _open(conninfo, keywords)
+    keywords.setdefault("fallback_application_name", application_name)
+    # Definitions and names hold any character of the database's, whatever the encoding of the user's terminal.
+    keywords["client_encoding"] = "UTF8"
+    try:
+        with wrapped():
+            conn = _open(conninfo, keywords)
+    except ConnectionFailed as error:
+        refusals.explain(error)
+        raise
     if query_comment:
         conn.cursor_factory = _commenting(query_comment)
     _live.add(conn)
@@ -145,14 +155,23 @@ def connect(
     return conn
 
 
-#: A server whose host is gone says nothing, and the system's default is to wait two hours for it.
-_KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+#: A server whose host is gone says nothing. The system's defaults are to wait two hours for it, a quarter of an hour if
+#: something was sent that it has not acknowledged, and psycopg's two minutes for a connection; of several hosts that
+#: are tried in turn the first may be the one that is gone. In seconds, the last in milliseconds.
+_IMPATIENT: Mapping[str, int] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 
 
 def _open(conninfo: str, keywords: dict[str, Any]) -> Connection:
     """Of several hosts the one that can be written to, if there is one: after a failover the first may be a standby."""
     given = {**conninfo_to_dict(conninfo), **keywords}
-    keywords = {**{name: value for name, value in _KEEPALIVES.items() if name not in given}, **keywords}
+    said = given.keys() | ({"connect_timeout"} if "PGCONNECT_TIMEOUT" in os.environ else set())
+    keywords = {**{name: value for name, value in _IMPATIENT.items() if name not in said}, **keywords}
     several = "," in str(given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST", ""))
     chosen = "target_session_attrs" in given or "PGTARGETSESSIONATTRS" in os.environ
     if several and not chosen:
@@ -232,12 +251,21 @@ def _commenting(comment: str) -> type[psycopg.Cursor[TupleRow]]:
 
 
 def cancel_all() -> int:
-    """Cancel what every live connection of this process is running; how many there were."""
+    """Cancel what every live connection of this process is running, where a server answers; how many there were."""
     open_connections = [conn for conn in _live if not conn.closed]
-    for conn in open_connections:
-        with wrapped():
-            conn.cancel()
+    # A request to cancel goes over a connection of its own, and a host that is gone leaves that unanswered.
+    asking = [threading.Thread(target=_cancel, args=(conn,), daemon=True) for conn in open_connections]
+    for thread in asking:
+        thread.start()
+    end = time.monotonic() + _CANCEL_SECONDS
+    for thread in asking:
+        thread.join(max(0.0, end - time.monotonic()))
     return len(open_connections)
+
+
+def _cancel(conn: Connection) -> None:
+    with suppress(psycopg.Error):
+        conn.cancel()
 
 
 def refuse_read_only(conn: Connection) -> None:

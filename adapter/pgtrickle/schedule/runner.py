@@ -27,6 +27,8 @@ from pgtrickle.schedule.pool import Done, Engine, Pool
 IDLE_TRIM_FACTOR = 12
 RECONNECT_FIRST_SECONDS = 0.1
 RECONNECT_LONGEST_SECONDS = 5.0
+#: How often a runner that waits says so again.
+REMIND_SECONDS = 60.0
 #: After an abort, workers get this long to notice that their statements were cancelled.
 ABORT_SECONDS = 5.0
 
@@ -36,6 +38,21 @@ class Signal(Enum):
 
     STOP = "stop"
     ABORT = "abort"
+
+
+class Waiting:
+    """Says why a runner waits for its server: at once, when the reason changes, and now and then."""
+
+    def __init__(self) -> None:
+        self._told: str | None = None
+        self._again = 0.0
+
+    def tell(self, error: PgTrickleError) -> None:
+        """One attempt has failed."""
+        now = time.monotonic()
+        if error.message != self._told or now >= self._again:
+            self._told, self._again = error.message, now + REMIND_SECONDS
+            log.warning("waiting_for_server", **error.as_dict())
 
 
 class Runner:
@@ -61,6 +78,8 @@ class Runner:
         self._events: queue.SimpleQueue[Done | Signal] = queue.SimpleQueue()
         self._stopping = False
         self._aborted = False
+        self._started = False
+        self._pause = 0.0
         self._next_beat = 0.0
         self._next_trim = 0.0
         self._next_sweep = 0.0
@@ -80,18 +99,22 @@ class Runner:
             Whether it ended in order: False after `abort`.
 
         Raises:
-            ConnectionFailed: the very first connection could not be made; later ones are tried again.
+            ConnectionFailed: the server does not let us in, and did not before: a wrong password, no such database.
+                For a server that cannot be reached, or has no connection left, it waits.
             PgTrickleError: what does not pass by itself, such as a catalog that was uninstalled or migrated.
         """
-        conn = self._first_or_none()
         pool = Pool(self._settings.workers, self._open_engine, self._events.put)
         dispatcher = Dispatcher(self.me, self._settings, pool)
-        log.info("runner_started", runner=self.me.runner_id, workers=self._settings.workers)
+        conn = None
         try:
             while not self._stopping:
-                conn = conn or self._reconnect(dispatcher)
+                conn = self._connect(dispatcher)
+                began = time.monotonic()
                 if conn is not None and not self._work(conn, dispatcher):
                     conn = None
+                if time.monotonic() - began > RECONNECT_LONGEST_SECONDS:
+                    # It was not refused as soon as it was made, as by a server whose disk is full.
+                    self._pause = 0.0
         finally:
             self._finish(conn, dispatcher, pool)
         return not self._aborted
@@ -117,18 +140,6 @@ class Runner:
         if dispatcher.refused is not None:
             raise dispatcher.refused
         return frozenset(dispatcher.failed)
-
-    def _first_or_none(self) -> db.Connection | None:
-        """The first connection; None if the server answers but cannot be worked with for the time being."""
-        try:
-            return self._connected()
-        except ConnectionFailed:
-            raise
-        except PgTrickleError as error:
-            if not _passes(error):
-                raise
-            log.warning("waiting_for_server", **error.as_dict())
-            return None
 
     def _connected(self) -> db.Connection:
         """A connection to a catalog of this database that can be written to."""
@@ -162,26 +173,30 @@ class Runner:
             return False
         return True
 
-    def _reconnect(self, dispatcher: Dispatcher) -> db.Connection | None:
+    def _connect(self, dispatcher: Dispatcher) -> db.Connection | None:
         """Try until it works, or until told to stop (None)."""
-        pause, told = RECONNECT_FIRST_SECONDS, None
+        waiting = Waiting()
         while not self._stopping:
+            if self._pause:
+                # Jitter, so that runners do not come back all at once.
+                self._wait(dispatcher, self._pause * random.uniform(0.5, 1.5))
+                if self._stopping:
+                    break
+            self._pause = min(max(self._pause * 2, RECONNECT_FIRST_SECONDS), RECONNECT_LONGEST_SECONDS)
             try:
                 conn = self._connected()
             except PgTrickleError as error:
-                if not _passes(error):
+                if not _passes(error) or (not self._started and _is_lasting(error)):
                     raise
-                # A server that answers but is a standby, or being restored, is worth a word, once.
-                tell = log.debug if isinstance(error, ConnectionFailed) or error.message == told else log.warning
-                tell("waiting_for_server", **error.as_dict())
-                told = error.message
-            else:
+                waiting.tell(error)
+                continue
+            if self._started:
                 log.info("reconnected", runner=self.me.runner_id)
-                dispatcher.forget()
-                return conn
-            # Jitter, so that runners do not come back all at once.
-            self._wait(dispatcher, pause * random.uniform(0.5, 1.5))
-            pause = min(pause * 2, RECONNECT_LONGEST_SECONDS)
+            else:
+                log.info("runner_started", runner=self.me.runner_id, workers=self._settings.workers)
+            self._started = True
+            dispatcher.forget()
+            return conn
         return None
 
     def _finish(self, conn: db.Connection | None, dispatcher: Dispatcher, pool: Pool) -> None:
@@ -240,6 +255,11 @@ class Runner:
         if event is Signal.ABORT:
             self._aborted = True
             log.warning("runner_aborting", cancelled=db.cancel_all())
+
+
+def _is_lasting(error: PgTrickleError) -> bool:
+    """Whether the server does not let us in, and will not before somebody has done something."""
+    return isinstance(error, ConnectionFailed) and db.is_lasting(error)
 
 
 def _passes(error: PgTrickleError) -> bool:

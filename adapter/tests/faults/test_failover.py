@@ -54,17 +54,30 @@ def several(first: servers.Server, second: servers.Server) -> str:
     return f"host=127.0.0.1,127.0.0.1 port={first.port},{second.port} user=postgres dbname=postgres"
 
 
-def test_a_runner_follows_a_failover_and_lost_transactions_do_not_matter(
+#: A refresh waits in this function for as long as somebody holds the advisory lock.
+GATE = (
+    "CREATE FUNCTION gate(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS"
+    " 'BEGIN PERFORM pg_advisory_xact_lock_shared(42); RETURN $1; END'"
+)
+GATED = "SELECT id, public.gate(customer) AS customer FROM orders"
+
+
+def test_runners_follow_a_failover_in_the_middle_of_a_refresh_and_lost_transactions_do_not_matter(
     primary: servers.Server, elsewhere: Path
 ) -> None:
+    with primary.connect() as conn, PgTrickle.connect(primary.dsn()) as engine:
+        conn.execute(GATE)
+        engine.create_stream_table("public.gated", GATED, schedule="1s")
     copy_of(primary, elsewhere / "standby", "--write-recovery-conf")
     standby = servers.start(servers.EMBEDDED_MAJOR, data=elsewhere / "standby", settings=REPLICATED)
     try:
         with RunnerProcess(standby.dsn()) as lonely:
             assert "standby" in lonely.wait_for("waiting_for_server")["message"]
             assert lonely.stop() == 0
-        with RunnerProcess(several(primary, standby)) as process:
+        chosen = f"{several(primary, standby)} target_session_attrs=read-write"
+        with RunnerProcess(several(primary, standby)) as process, RunnerProcess(chosen) as other:
             process.started()
+            other.started()
             with primary.connect() as conn:
                 world.change(conn, 2)
                 world.follow(conn, process)
@@ -80,17 +93,26 @@ def test_a_runner_follows_a_failover_and_lost_transactions_do_not_matter(
                 # The standby never replays what follows, though the runner has worked on it.
                 world.change(conn, 3)
                 world.follow(conn, process)
-            primary.crash()
+                conn.execute("SELECT pg_advisory_lock(42)")
+                conn.execute("INSERT INTO orders VALUES (-1, 1, 1)")
+                waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                eventually(lambda: conn.execute(waiting).fetchone() == (1,), "a refresh is in the middle")
+                primary.crash()
             with standby.connect() as conn:
                 conn.execute("SELECT pg_promote(false)")
                 conn.execute("SELECT pg_wal_replay_resume()")
                 eventually(lambda: conn.execute("SELECT NOT pg_is_in_recovery()").fetchone() == (True,), "promoted")
                 world.change(conn, 4)
                 process.wait_for("reconnected")
+                other.wait_for("reconnected")
                 world.follow(conn, process)
+                eventually(lambda: world.compare(conn, "public.gated", GATED) is None, "gated follows")
+                assert process.stop() == 0
+                world.change(conn, 5)
+                world.follow(conn, other)
                 with PgTrickle.connect(several(primary, standby)) as engine:
                     world.assert_well(conn, engine, proofs=False)
-            assert process.stop() == 0
+            assert other.stop() == 0
     finally:
         standby.stop()
 

@@ -84,6 +84,34 @@ def test_a_runner_queues_where_the_server_has_fewer_connections_than_it_has_work
         conn.execute("DROP OWNED BY budget; DROP ROLE budget")
 
 
+def test_a_runner_waits_for_its_first_connection_unless_somebody_has_to_do_something_first(
+    conn: psycopg.Connection[Any], db: str
+) -> None:
+    conn.execute("CREATE ROLE budget LOGIN IN ROLE postgres")
+    try:
+        with PgTrickle.connect(db) as engine:
+            engine.install()
+        limits = (
+            ("ALTER ROLE budget CONNECTION LIMIT {}", "role"),
+            (f"ALTER DATABASE {conn.info.dbname} CONNECTION LIMIT {{}}", "database"),
+        )
+        for statement, what in limits:
+            conn.execute(statement.format(0).encode())
+            with RunnerProcess(make_conninfo(db, user="budget")) as runner:
+                reason = runner.wait_for("waiting_for_server")
+                assert f"too many connections for {what}" in reason["message"]
+                assert "CONNECTION LIMIT" in reason["hint"]
+                conn.execute(statement.format(-1).encode())
+                assert runner.started().stop() == 0
+        for name, wrong in {"user": "nobody_here", "dbname": "no_such_place"}.items():
+            with RunnerProcess(make_conninfo(db, **{name: wrong})) as runner:
+                assert runner.end() == 1
+                assert f'"{wrong}" does not exist' in runner.said()
+                assert runner.named("waiting_for_server") == []
+    finally:
+        conn.execute("DROP OWNED BY budget; DROP ROLE budget")
+
+
 @pytest.mark.slow
 def test_a_server_without_a_free_connection_delays_a_runner_and_nothing_else() -> None:
     settings = {"max_connections": "12", "superuser_reserved_connections": "3", "max_wal_senders": "0"}

@@ -19,6 +19,8 @@ from pgtrickle import errors
 User = psycopg.Connection[Any]
 #: Named otherwise on macOS.
 KEEPIDLE = getattr(socket, "TCP_KEEPIDLE", 0x10)
+#: Linux only.
+USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 
 #: Nothing here differs between versions of the server.
@@ -167,13 +169,25 @@ def test_a_process_that_is_stopped_while_it_holds_a_lock_lets_writers_go_on(db: 
 
 
 def test_a_server_that_is_gone_without_a_word_is_noticed(db: str) -> None:
-    def settings(dsn: str) -> tuple[int, int]:
+    def settings(dsn: str) -> tuple[int, ...]:
         with engine_db.connect(dsn) as conn, socket.socket(fileno=os.dup(conn.fileno())) as found:
             assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-            return tuple(found.getsockopt(socket.IPPROTO_TCP, name) for name in (KEEPIDLE, socket.TCP_KEEPINTVL))  # type: ignore[return-value]
+            names = (KEEPIDLE, socket.TCP_KEEPINTVL, *filter(None, [USER_TIMEOUT]))
+            return tuple(found.getsockopt(socket.IPPROTO_TCP, name) for name in names)
 
-    assert settings(db) == (30, 10)
-    assert settings(f"{db} keepalives_idle=77") == (77, 10)
+    assert settings(db) in ((30, 10, 60_000), (30, 10))
+    assert settings(f"{db} keepalives_idle=77")[0] == 77
+
+
+def test_of_several_hosts_one_that_does_not_answer_is_given_up_soon(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def timeout(dsn: str) -> str | None:
+        with engine_db.connect(dsn) as conn:
+            return conn.info.get_parameters().get("connect_timeout")
+
+    assert timeout(db) == "10"
+    assert timeout(f"{db} connect_timeout=7") == "7"
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "8")
+    assert timeout(db) in (None, "8")
 
 
 def test_cancel_all_ends_running_statements(engine_conn: engine_db.Connection) -> None:

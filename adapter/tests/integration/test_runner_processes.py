@@ -465,7 +465,9 @@ def test_change_buffers_are_trimmed_while_the_runner_runs(
 
 
 @pytest.mark.newest_only
-def test_a_runner_survives_a_restart_of_the_server(pg_major: int, strict_tools: bool) -> None:
+def test_a_runner_survives_a_restart_of_the_server_and_one_that_is_started_before_it_waits(
+    pg_major: int, strict_tools: bool
+) -> None:
     try:
         server = servers.start(pg_major)
     except servers.ServerUnavailable as error:
@@ -483,12 +485,20 @@ def test_a_runner_survives_a_restart_of_the_server(pg_major: int, strict_tools: 
                 follows(own, "copy", "SELECT id FROM t")
             server.crash()
             process.wait_for("connection_lost")
-            server.restart()
-            process.wait_for("reconnected")
-            with server.connect() as own:
-                own.execute("INSERT INTO t VALUES (2)")
-                follows(own, "copy", "SELECT id FROM t")
-            assert process.stop() == 0
+            with RunnerProcess(server.dsn(), "--once") as once:
+                assert once.end() == 1
+                assert "PGT304" in once.said()
+            with RunnerProcess(server.dsn()) as early:
+                refused = early.wait_for("waiting_for_server")
+                assert (refused["code"], early.named("runner_started")) == ("PGT304", [])
+                server.restart()
+                process.wait_for("reconnected")
+                early.started()
+                assert process.stop() == 0
+                with server.connect() as own:
+                    own.execute("INSERT INTO t VALUES (2)")
+                    follows(own, "copy", "SELECT id FROM t")
+                assert early.stop() == 0
     finally:
         server.stop()
 
