@@ -124,6 +124,7 @@ _FETCH = SQL("SELECT * FROM pgtrickle.group_members(%(relids)s::oid[])")
 _BEGIN = SQL("SELECT * FROM pgtrickle.begin_group({engine}, {settings}, {ids}, {running}, {known}, {wanted})")
 _LOCK = SQL("SELECT * FROM pgtrickle.lock_group({ids}, {running}, NULL, '[]')")
 _FINISH = SQL("SELECT pgtrickle.finish_group({written}, {members}, {settled}, {entries}, {trail})")
+_INCOMPLETE = SQL("UPDATE pgtrickle.stream_tables SET recompute_reason = {reason} WHERE id = {id}")
 _RECORD = SQL("SELECT pgtrickle.record_group({entries}, {trail})")
 _REFUSE = SQL("SELECT pgtrickle.refuse_own_writes({written})")
 
@@ -211,6 +212,11 @@ def finish(
         entries=_json(entries),
         trail=_json(trail),
     )
+
+
+def keep_incomplete(stream_table_id: int, reason: str) -> Composed:
+    """The statement that makes the next refresh with changes recompute; behind that of `finish`."""
+    return _INCOMPLETE.format(id=Literal(stream_table_id), reason=Literal(reason))
 
 
 def record(entries: Sequence[Mapping[str, Any]], trail: Sequence[Mapping[str, Any]]) -> Composed:

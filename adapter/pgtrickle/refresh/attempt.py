@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pgtrickle import capture
 from pgtrickle.capture import Difference, Severity
@@ -23,7 +24,7 @@ from pgtrickle.refresh.cost import SMALL_WINDOW, CostHistory, full_from
 from pgtrickle.refresh.execute import execute_member
 from pgtrickle.refresh.group import build_group, exclude_orphans
 from pgtrickle.refresh.member import Member, Request
-from pgtrickle.refresh.plan import Action, MemberFacts, Window, plan_member
+from pgtrickle.refresh.plan import WHOLE, Action, MemberFacts, Window, plan_member
 from pgtrickle.refresh.session import Session
 from pgtrickle.refresh.statistics import analyze_windows
 from pgtrickle.refresh.windows import WindowOf, fetch_windows, told
@@ -32,6 +33,10 @@ from pgtrickle.refresh.windows import WindowOf, fetch_windows, told
 GONE = frozenset({"42P01", "3F000"})
 #: A column, function, type or table is not there or not what it was: of the definition, or of what is ours.
 MISSING = frozenset({"42703", "42883", "42704", "42804", "42P01"})
+#: Errors that values lead to: more than one row, division by zero, what cannot be cast, what a function raises.
+_ABOUT_VALUES = ("21", "22", "P0001")
+#: What does not compute the stages again.
+_BY_CHANGES = frozenset({Action.NO_DATA, Action.DIFFERENTIAL})
 #: How the reason of a recompute begins where a fault of the engine was found and got over.
 INTERNAL = "internal error"
 
@@ -50,6 +55,23 @@ class ChangesRefused(PgTrickleError):
     def __init__(self, stream_table_id: int, reason: str) -> None:
         super().__init__(reason)
         self.stream_table_id = stream_table_id
+        self.reason = reason
+
+
+class StagesRefused(PgTrickleError):
+    """One member could not be computed stage by stage; try again with its query as a whole.
+
+    The server need not evaluate all that a query says: a subquery whose value no row turns out to need may fail, and
+    the query does not. In a stage of its own it is evaluated.
+
+    Attributes:
+        name: whose.
+        reason: for the history.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(reason, object_name=name)
+        self.name = name
         self.reason = reason
 
 
@@ -160,7 +182,11 @@ def _check_locked(members: Sequence[Member]) -> None:
         if locked.demoted:
             # Its changes are trimmed; it has to rejoin before a snapshot that it can recompute on.
             raise StaleGroup("it was demoted meanwhile", object_name=row.name)
-        member.recompute_reason = locked.recompute_reason
+        reason = locked.recompute_reason
+        if reason is not None and reason.startswith(WHOLE):
+            member.incomplete = reason
+        else:
+            member.recompute_reason = reason
 
 
 def _version(text: str | None) -> int | None:
@@ -233,6 +259,7 @@ def _move(
         if not member.running:
             continue
         member.plan = plan_member(_facts(member, request, windows.get(member.row.id, {}), numbers))
+        _take_whole(member, request)
         started = time.monotonic()
         analyze_windows(session, member, windows.get(member.row.id, {}), analyzed)
         looked_ms = (time.monotonic() - started) * 1000
@@ -243,6 +270,13 @@ def _move(
         if member.error is None:
             numbers[member.row.relid] = member.refresh_no
             _distrust(session, member, members, request)
+
+
+def _take_whole(member: Member, request: Request) -> None:
+    plan, reason = member.need_plan(), request.whole.get(member.row.quoted_name)
+    if reason is not None and plan.action not in _BY_CHANGES:
+        member.whole = reason
+        member.plan = replace(plan, reason=reason)
 
 
 def _distrust(session: Session, member: Member, members: Sequence[Member], request: Request) -> None:
@@ -332,6 +366,7 @@ def _facts(member: Member, request: Request, windows: Mapping[int, Window], numb
         adaptive=_adaptive(member, request),
         populated=locked.is_populated,
         recompute_reason=member.recompute_reason or request.recompute.get(member.row.id),
+        incomplete=member.incomplete,
         forced=request.full and member.requested,
         windows=windows,
         stream_tables=frozenset(moved),
@@ -360,8 +395,9 @@ def _run(session: Session, member: Member, request: Request, *, several: bool) -
     except PgTrickleError as error:
         if error.sqlstate in GONE:
             raise
-        if plan.action is Action.DIFFERENTIAL and not is_retryable(error.sqlstate) and not request.prove:
-            raise ChangesRefused(member.row.id, _refusal(error)) from error
+        other = _another_way(member, request, error)
+        if other is not None:
+            raise other from error
         if error.sqlstate in MISSING and member.row.id not in request.mended and request.prelude is None:
             raise NeedsReanalysis((member.row.id,), error.message) from error
         if before is None:
@@ -374,6 +410,19 @@ def _run(session: Session, member: Member, request: Request, *, several: bool) -
     else:
         if before is not None:
             transaction.release_savepoint(session)
+
+
+def _another_way(member: Member, request: Request, error: PgTrickleError) -> ChangesRefused | StagesRefused | None:
+    """What makes the next attempt do without the changes, or without the stages; None: nothing else can be tried."""
+    action, name = member.need_plan().action, member.row.quoted_name
+    if request.prove:
+        return None
+    if action is Action.DIFFERENTIAL:
+        return None if is_retryable(error.sqlstate) else ChangesRefused(member.row.id, _refusal(error))
+    about_values = (error.sqlstate or "").startswith(_ABOUT_VALUES)
+    if not about_values or name in request.whole or member.need_compiled().plan.mode == "FULL":
+        return None
+    return StagesRefused(name, f"{WHOLE}: {error.message}")
 
 
 def _check_partitions(session: Session, moved: Sequence[Member]) -> None:

@@ -16,7 +16,8 @@ from pgtrickle import __version__, analyze, db, emit
 from pgtrickle.catalog.groups import GroupRow
 from pgtrickle.db import Query
 from pgtrickle.errors import InternalError
-from pgtrickle.plan import Bindings, InputKey, Plan, Stage
+from pgtrickle.ir.operators import Opaque
+from pgtrickle.plan import Bindings, InputKey, Plan, Stage, Strategy
 from pgtrickle.recursion import deep
 from pgtrickle.rewrite.conditions import conditional_columns
 from pgtrickle.rewrite.stages import scans_of
@@ -110,6 +111,13 @@ class Compiled:
     def verify(self, conn: db.Connection) -> SQL:
         """The statement that compares the stream table with its query."""
         return _printed(conn, [emit.verify_query(self.plan, self._bound)])[0]
+
+    @property
+    def whole(self) -> Compiled:
+        """The same stream table from its query alone: its stages are not read, and hold anything afterwards."""
+        root = self.plan.root
+        query = replace(root, strategy=Strategy.ALL, operator=Opaque(self.plan.reference, root.columns), group=None)
+        return Compiled(self.version, replace(self.plan, stages=(query,)), self.bindings)
 
     def is_usual(self, stage: Stage, changed: frozenset[InputKey]) -> bool:
         """Whether these changes of a stage come up again and again, so that it is worth to keep the plan for them."""

@@ -127,7 +127,7 @@ def explain_owner(error: PgTrickleError, members: Sequence[Member]) -> None:
 
 def _run_stages(session: Session, member: Member, plan: MemberPlan) -> tuple[Counts, bool]:
     """The rows that the root wrote, and whether any stage wrote some."""
-    compiled, counts, wrote = member.need_compiled(), Counts(), False
+    compiled, counts, wrote = _compiled(member), Counts(), False
     if plan.action is not Action.DIFFERENTIAL and not _loads(member) and _may_stage(session, member):
         return _run_staged(session, member)
     params = _params(member)
@@ -153,6 +153,11 @@ def _run_stages(session: Session, member: Member, plan: MemberPlan) -> tuple[Cou
     return counts, wrote
 
 
+def _compiled(member: Member) -> Compiled:
+    compiled = member.need_compiled()
+    return compiled if member.whole is None else compiled.whole
+
+
 _STAGING = SQL("SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMPORARY')")
 _PLACEHOLDER = re.compile(r"%%|%\(refresh_no\)s")
 
@@ -167,7 +172,7 @@ def _run_staged(session: Session, member: Member) -> tuple[Counts, bool]:
     """Recompute all stages by way of temporary tables, in one message; as `_run_stages`."""
     statements: list[Query] = []
     ends: list[tuple[Stage, int]] = []
-    compiled = member.need_compiled()
+    compiled = _compiled(member)
     for stage in compiled.plan.stages:
         texts = compiled.recompute(session.conn, stage, staged=True)
         statements += [_without_parameters(text, member.refresh_no) for text in texts]

@@ -47,6 +47,9 @@ def finish(session: Session, request: Request, members: Sequence[Member]) -> Non
             trail=[record for member in done if not _decided_before(member) for record in trail_records(member)],
         )
     )
+    for member in done:
+        if member.left_incomplete is not None:  # what succeeded was just forgiven
+            statements.append(groups.keep_incomplete(member.row.id, member.left_incomplete))
     db.batch(session.conn, [*statements, _COMMIT], dict)
     session.statements += 1
     session.memory.keep(request, members, frontiers)

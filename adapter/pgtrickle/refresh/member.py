@@ -33,6 +33,7 @@ class Request:
             committed and the error is raised.
         override: gates do not count; the definition is being replaced.
         recompute: stream table id -> why its changes could not be applied in an attempt before this one.
+        whole: name of a stream table -> why it could not be computed stage by stage in an attempt before this one.
         broken: stream table id -> why it cannot take part.
         careful: every member of a group gets a savepoint.
         mended: ids of stream tables whose definitions were compiled again for this refresh.
@@ -47,6 +48,7 @@ class Request:
     prelude: Callable[[], None] | None = None
     override: bool = False
     recompute: Mapping[int, str] = field(default_factory=dict)
+    whole: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[int, PgTrickleError] = field(default_factory=dict)
     careful: bool = False
     mended: frozenset[int] = frozenset()
@@ -101,6 +103,8 @@ class Member:
         present: its fingerprint in this snapshot; None where nothing has to be known but that it is the recorded one.
         outdated: the recorded fingerprint has to be replaced by ``present``.
         recompute_reason: why its content or state cannot be built upon.
+        incomplete: why only its content is what its frontier says, and its stages are not.
+        whole: why it is computed from its query alone.
         plan: what is to be done.
         counts: rows written.
         refresh_no: its refresh number after this refresh.
@@ -121,6 +125,8 @@ class Member:
     present: Mapping[str, Any] | None = None
     outdated: bool = False
     recompute_reason: str | None = None
+    incomplete: str | None = None
+    whole: str | None = None
     plan: MemberPlan | None = None
     counts: Counts = field(default_factory=Counts)
     refresh_no: int = 0
@@ -160,6 +166,11 @@ class Member:
         """It reads what the catalog does not list among its sources, so that nothing is captured for it."""
         known = {source.relid for source in self.row.sources}
         return self.compiled is not None and any(need.relid not in known for need in self.compiled.plan.sources)
+
+    @property
+    def left_incomplete(self) -> str | None:
+        """Why the stages are not what its frontier says when this refresh is over; None if they are."""
+        return self.whole if self.moved else self.incomplete
 
     def need_compiled(self) -> Compiled:
         """Its plan."""

@@ -43,7 +43,7 @@ class Memory:
     def serves(self, request: Request) -> bool:
         """Whether what is known can be of use: nothing but a refresh is wanted."""
         special = request.full or request.prove or request.override or request.careful or request.prelude is not None
-        return self.usable and not (special or request.recompute or request.broken or request.mended)
+        return self.usable and not (special or request.recompute or request.whole or request.broken or request.mended)
 
     def keep(self, request: Request, members: Sequence[Member], frontiers: Sequence[Mapping[str, Any]]) -> None:
         """Remember a group that has just been committed.
@@ -79,7 +79,7 @@ def _known(member: Member, frontier: Mapping[str, Any]) -> Known | None:
         return None
     settled = row.status == "ACTIVE" and row.is_populated and not row.consecutive_errors and row.retry_at is None
     clean = row.status_reason is None and row.recompute_reason is None and row.last_error is None
-    if not settled or not clean or locked.recompute_reason is not None:
+    if not settled or not clean or locked.recompute_reason is not None or member.left_incomplete is not None:
         return None
     left = replace(
         row,

@@ -11,6 +11,8 @@ from pgtrickle.refresh.cost import COUNT_CAP
 
 #: The reason of a recompute that a caller wanted.
 ASKED_FOR = "asked for"
+#: How the reason begins where the stages of a plan failed and the query as a whole did not.
+WHOLE = "computed as a whole"
 
 
 class Action(Enum):
@@ -52,6 +54,7 @@ class MemberFacts:
         adaptive: AUTO was asked for, so FULL may be preferred where it is cheaper.
         populated: it was loaded.
         recompute_reason: the content or its state cannot be trusted to be what the frontier says.
+        incomplete: the stages cannot be built upon, but the content can be trusted.
         forced: a caller asked for a recompute.
         windows: base table -> changes.
         stream_tables: stream tables it reads that changed since it last read them, in this transaction or before.
@@ -62,6 +65,7 @@ class MemberFacts:
     adaptive: bool
     populated: bool
     recompute_reason: str | None = None
+    incomplete: str | None = None
     forced: bool = False
     windows: Mapping[int, Window] = field(default_factory=dict)
     stream_tables: frozenset[int] = frozenset()
@@ -109,6 +113,8 @@ def _choose(facts: MemberFacts, changed: frozenset[InputKey], changes: int) -> t
         return _choose_full(facts, changed)
     if not changed:
         return Action.NO_DATA, None, False
+    if facts.incomplete:
+        return Action.RECOMPUTE, f"the last time it was {facts.incomplete}", False
     marked = [relid for relid, window in facts.windows.items() if window.marked]
     if marked:
         return Action.RECOMPUTE, "a source was truncated, or changed without rows captured", False

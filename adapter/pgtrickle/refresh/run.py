@@ -20,7 +20,15 @@ from pgtrickle.errors import (
     TransactionConflict,
 )
 from pgtrickle.refresh import own_writes, transaction
-from pgtrickle.refresh.attempt import GONE, ChangesRefused, NeedsCare, NeedsReanalysis, NeedsRepair, attempt
+from pgtrickle.refresh.attempt import (
+    GONE,
+    ChangesRefused,
+    NeedsCare,
+    NeedsReanalysis,
+    NeedsRepair,
+    StagesRefused,
+    attempt,
+)
 from pgtrickle.refresh.execute import explain_owner
 from pgtrickle.refresh.failure import record_failures
 from pgtrickle.refresh.finish import finish
@@ -47,6 +55,7 @@ _AGAIN = (
     NeedsReanalysis,
     NeedsRepair,
     ChangesRefused,
+    StagesRefused,
 )
 
 
@@ -94,6 +103,11 @@ def _persistently(session: Session, request: Request) -> tuple[Member, ...]:
             transaction.rollback(session.conn)
             _log.warning("%s is recomputed: %s", _names(members), error.reason)
             request = replace(request, recompute={**request.recompute, error.stream_table_id: error.reason})
+            continue
+        except StagesRefused as error:
+            transaction.rollback(session.conn)
+            _log.warning("%s is %s", error.name, error.reason)
+            request = replace(request, whole={**request.whole, error.name: error.reason})
             continue
         except NeedsCare as error:
             transaction.rollback(session.conn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgtrickle.plan import InputKey, Plan, SourceNeed
-from pgtrickle.refresh.plan import Action, MemberFacts, Window, plan_member
+from pgtrickle.refresh.plan import WHOLE, Action, MemberFacts, Window, plan_member
 
 TABLE = SourceNeed(relid=1, kind="table", columns={1: "a"})
 DIFFERENTIAL = Plan(stages=(), sources=(TABLE,), mode="DIFFERENTIAL", canonical="")
@@ -42,6 +42,14 @@ def test_the_first_load_comes_before_everything_else():
 @pytest.mark.parametrize("facts", [{"forced": True}, {"recompute_reason": "restored"}])
 def test_a_recompute_happens_without_changes_too(facts):
     assert decide(**facts).action is Action.RECOMPUTE
+
+
+def test_stages_that_hold_nothing_are_computed_when_something_changed():
+    reason = f"{WHOLE}: division by zero"
+    assert decide(incomplete=reason, windows={1: Window()}).action is Action.NO_DATA
+    found = decide(incomplete=reason, windows={1: Window(rows=1)})
+    assert found.action is Action.RECOMPUTE
+    assert reason in (found.reason or "")
 
 
 def test_many_changes_prefer_full_only_where_auto_was_asked_for():
