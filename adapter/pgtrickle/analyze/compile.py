@@ -16,8 +16,8 @@ from pgtrickle.analyze.functions import Function, RuleFacts, by_name, load_funct
 from pgtrickle.analyze.generated import read_generations
 from pgtrickle.analyze.meaning import meaning_of
 from pgtrickle.analyze.probe import Probe, ProbeColumn, pinned_settings, probe, rolled_back
-from pgtrickle.analyze.relations import Relations, describe_relations, find_relations, read_attributes
-from pgtrickle.analyze.row_names import row_names
+from pgtrickle.analyze.relations import Relations, View, describe_relations, find_relations, read_attributes
+from pgtrickle.analyze.row_names import row_names, text_with_names
 from pgtrickle.analyze.shown_names import ShownNames, shown_names
 from pgtrickle.analyze.types import TypeLoader
 from pgtrickle.analyze.typing import Typing
@@ -26,6 +26,7 @@ from pgtrickle.errors import InternalError, InvalidQuery, PgTrickleError, Statem
 from pgtrickle.ir.operators import InputKey, Opaque, Operator
 from pgtrickle.ir.schema import UNKNOWN, Column, Equality, Type
 from pgtrickle.names import TABLEOID
+from pgtrickle.parse.ctes import drop_unused
 from pgtrickle.parse.determinise import Texts, determinise
 from pgtrickle.parse.expand import expand_views
 from pgtrickle.parse.expression import Expressions, reads_only, reads_tableoid, whole_rows
@@ -122,9 +123,11 @@ def compile_query(
         InvalidQuery: PostgreSQL refuses the query.
         UnsupportedQuery: it cannot be maintained differentially, and ``mode`` demands that.
     """
-    parse_query(query)  # before any of it reaches the server
+    stmt = parse_query(query)  # before any of it reaches the server
     settings = dict(pinned_settings(conn))
     with rolled_back(conn), _path_of_user(conn, settings["search_path"]):
+        if drop_unused(stmt):
+            query = _without_unused(conn, query)
         found = _learn(conn, query, settings)
         found.check, found.proven = check and not proven, proven
         plan = _plan(found, query, mode)
@@ -140,8 +143,28 @@ def compile_query(
         )
 
 
+def _without_unused(conn: db.Connection, query: str) -> str:
+    """The query, as the server prints it, without common table expressions that nothing refers to.
+
+    As it is if the printed text does not mean the same.
+    """
+    with rolled_back(conn):
+        canonical = probe(conn, query, "pgtrickle_whole", catalog_path=True).canonical
+    stmt = parse_query(canonical)
+    try:
+        with rolled_back(conn):
+            again = probe(conn, print_node(stmt), "pgtrickle_whole", catalog_path=True).canonical
+    except PgTrickleError:
+        return query
+    if again != canonical:
+        return query
+    drop_unused(stmt)
+    return print_node(stmt)
+
+
 def _learn(conn: db.Connection, query: str, settings: dict[str, str]) -> _Compilation:
     probed = probe(conn, query, "pgtrickle_probe", catalog_path=True)
+    probed = replace(probed, canonical=text_with_names(conn, probed.view) or probed.canonical)
     relations = find_relations(conn, probed.view.rule.relations)
     attributes = read_attributes(conn, relations)
     generated = tuple(read_rule(row.tree) for rows in attributes.values() for row in rows if row.tree is not None)
@@ -291,7 +314,6 @@ def _accepted(found: _Compilation, *, unnest: bool) -> Plan:
 def _compiled(found: _Compilation, unnest: bool) -> Plan:
     _refuse_moving(found)
     _refuse_mixed_collations(found)
-    _refuse_renamed_rows(found)
     _refuse_system_columns(found)
     reference = _determinised(found)
     stmt = parse_query(reference)
@@ -330,7 +352,7 @@ def _compiled(found: _Compilation, unnest: bool) -> Plan:
 def _determinised(found: _Compilation) -> str:
     """The query with views expanded and every order total on which its result depends, as the server prints it."""
     views = {
-        (row.schema, row.name): found.relations.views[row.relid].text
+        (row.schema, row.name): _named_rows(found, found.relations.views[row.relid], f"{row.schema}.{row.name}")
         for row in found.relations.rows.values()
         if row.relid in found.relations.views
     }
@@ -365,7 +387,7 @@ def _determinised(found: _Compilation) -> str:
             if ordered:
                 found.rewrites.append(Rewrite("order", "orders that the query leaves free are made total"))
                 found.notices.append(("order_made_total", "an order that the query leaves free is made total"))
-            return again.canonical
+            return _named_rows(found, again.view)
     raise InternalError("an order was neither made total nor refused")
 
 
@@ -392,23 +414,17 @@ def _refuse_moving(found: _Compilation) -> None:
         )
 
 
-def _refuse_renamed_rows(found: _Compilation) -> None:
-    """The text of a view names the columns of its rows as the view does; that of the query itself was compared."""
-    for relid, view in found.relations.views.items():
-        names = row_names(view.rule.text)
-        if not names:
-            continue
-        with rolled_back(found.conn):
-            probe(found.conn, view.text, "pgtrickle_view", catalog_path=True)
-            printed = _meaning(found, "pgtrickle_view")[1]
-        if printed != names:
-            row = found.relations.rows[relid]
-            raise UnsupportedQuery(
-                "PostgreSQL prints the query of a view with other names of columns in its rows",
-                clause="printing",
-                detail=f"{row.schema}.{row.name}",
-                hint="Give the columns of the row different names, and those of a join by a subquery around it.",
-            )
+def _named_rows(found: _Compilation, view: View, name: str | None = None) -> str:
+    """The text of a view, in which rows show the names that they have in it; ``name``: that of the user's view."""
+    text = text_with_names(found.conn, view)
+    if text is None:
+        raise UnsupportedQuery(
+            f"PostgreSQL prints the query{' of a view' if name else ''} with other names of columns in its rows",
+            clause="printing",
+            detail=name,
+            hint="Give the columns of the row different names, and those of a join by a subquery around it.",
+        )
+    return text
 
 
 def _refuse_mixed_collations(found: _Compilation) -> None:

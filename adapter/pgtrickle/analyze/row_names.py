@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pgtrickle import db
+from pgtrickle.analyze.probe import probe, rolled_back
+from pgtrickle.analyze.relations import View
 from pgtrickle.analyze.rule_tree import Node, Value, atom, entries, kind_of, parts_of, tree_of
+from pgtrickle.errors import PgTrickleError
+from pgtrickle.parse.outputs import share_names
+from pgtrickle.parse.printing import print_node
+from pgtrickle.parse.select import parse_query
 
 _RECORD = "2249"
 #: As PostgreSQL writes ROW(...), before version 16 and since.
@@ -44,3 +51,30 @@ def _names(value: Value, queries: tuple[Node, ...]) -> Iterator[tuple[str, ...]]
 
 def _listed(node: Node) -> tuple[str, ...]:
     return tuple(str(name) for name in entries(node, "colnames"))
+
+
+def text_with_names(conn: db.Connection, view: View) -> str | None:
+    """The text of a view, printed under the present search_path, in which rows show the names that its rule has.
+
+    Args:
+        conn: inside a transaction that will be rolled back.
+        view: what the server stored and printed.
+
+    Returns:
+        None if such a text was not found.
+    """
+    names = row_names(view.rule.text)
+    if not names or _names_in(conn, view.text) == names:
+        return view.text
+    stmt = parse_query(view.text)
+    share_names(stmt)
+    try:
+        text = print_node(stmt)
+        return text if _names_in(conn, text) == names else None
+    except PgTrickleError:
+        return None
+
+
+def _names_in(conn: db.Connection, text: str) -> tuple[tuple[str, ...], ...]:
+    with rolled_back(conn):
+        return row_names(probe(conn, text, "pgtrickle_names", catalog_path=False).view.rule.text)

@@ -31,6 +31,7 @@ _FIRST_USER_OID = 16384
 _REGCLASS = 2205
 _TABLEOID = "-6"
 _RELATION = "0"
+_GROUPS = "9"
 _VIEW = "v"
 
 _TYPE_FIELDS = (
@@ -177,7 +178,7 @@ def _note(node: Node, kind: str, found: _Uses) -> None:
         # What is compared with tableoid is the name of a table of the family, and so noticed, or equals none of it.
         found.looked_up |= _names_an_object(node, found) and not (found.tableoid and shown == {_REGCLASS})
     elif kind == "RELABELTYPE":
-        found.values |= bool(shown) and not found.is_naming(node["arg"]) and not _is_tableoid(node["arg"][0])
+        found.values |= bool(shown) and not found.is_naming(node["arg"]) and not _is_tableoid(node["arg"][0], found)
     elif kind in _CALLS:
         _note_call(node, kind, shown, found)
     elif kind in _PRINTERS:
@@ -189,16 +190,27 @@ def _note(node: Node, kind: str, found: _Uses) -> None:
         found.looked_up |= bool(shown - _TEXT_SEARCH)
 
 
-def _is_stored(var: Node, found: _Uses) -> bool:
-    """Whether a column is one of a table: those of views and subqueries are looked at where they are made."""
+def _table_of(var: Node, found: _Uses) -> Value:
+    """The FROM item that a column is of."""
     tables = found.tables[-1 - int(atom(var, "varlevelsup"))]
     number = int(atom(var, "varno"))
-    table = tables[number - 1] if 0 < number <= len(tables) else None
+    return tables[number - 1] if 0 < number <= len(tables) else ""
+
+
+def _is_stored(var: Node, found: _Uses) -> bool:
+    """Whether a column is one of a table: those of views and subqueries are looked at where they are made."""
+    table = _table_of(var, found)
     return not isinstance(table, Mapping) or (atom(table, "rtekind") == _RELATION and atom(table, "relkind") != _VIEW)
 
 
-def _is_tableoid(value: Value) -> bool:
-    return isinstance(value, Mapping) and kind_of(value) == "VAR" and atom(value, "varattno") == _TABLEOID
+def _is_tableoid(value: Value, found: _Uses) -> bool:
+    """Whether an expression is a tableoid; above GROUP BY (from version 18 on) it is a column of the groups."""
+    if not isinstance(value, Mapping) or kind_of(value) != "VAR":
+        return False
+    table = _table_of(value, found)
+    if isinstance(table, Mapping) and atom(table, "rtekind") == _GROUPS:
+        return _is_tableoid(entries(table, "groupexprs")[int(atom(value, "varattno")) - 1], found)
+    return atom(value, "varattno") == _TABLEOID
 
 
 def _is_plain_type(arguments: Value) -> bool:

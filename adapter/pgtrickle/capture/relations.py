@@ -206,7 +206,8 @@ def require_privileges(conn: db.Connection, found: Family) -> None:
     raise PermissionDenied(
         f"the role {role} may not capture changes",
         object_name=lacking[0].name,
-        detail="SELECT and TRIGGER are needed on the table, its partitions and the tables above it.",
+        detail="SELECT and TRIGGER are needed on the table, its partitions and the tables above it. SELECT on single"
+        " columns is not enough: PostgreSQL locks a table only for a role that may read all of it.",
         hint=grants.as_string(conn),
     )
 

@@ -85,7 +85,12 @@ SUPPORT: tuple[Support, ...] = (
         "per distinct outer values; all of them if tables inside change",
     ),
     Support("subqueries in ON of outer joins, in window functions, in GROUP BY and in VALUES", True, _KEYS),
-    Support("a subquery in ON of a FULL JOIN that reads columns of both sides", False, _REFUSED),
+    Support(
+        "a subquery in ON of a FULL JOIN that reads columns of both sides",
+        True,
+        _KEYS,
+        "a left join, and the right rows without a partner",
+    ),
     Support(
         "functions in FROM, WITH ORDINALITY, ROWS FROM, JSON_TABLE, XMLTABLE", True, _DELTA, "LEFT JOIN LATERAL too"
     ),
@@ -93,6 +98,7 @@ SUPPORT: tuple[Support, ...] = (
     Support("LATERAL subqueries, inner and LEFT JOIN", True, _DELTA, "asked once for all outer values"),
     Support("window functions with PARTITION BY", True, _KEYS, "several partitionings: one stage each"),
     Support("window functions without PARTITION BY", True, _KEYS, "all rows are one partition, computed again"),
+    Support("a subquery as the offset of a window frame", True, _ALL, "the query around it is computed as a whole"),
     Support("DISTINCT ON", True, _KEYS, "ties are broken by the output columns"),
     Support(
         "ORDER BY ... LIMIT, OFFSET, FETCH FIRST",
@@ -141,7 +147,7 @@ SUPPORT: tuple[Support, ...] = (
         "whole rows of functions, whole rows of LATERAL subqueries, of joins with an alias",
         True,
         _DELTA,
-        "FULL where two columns of the row have one name: PostgreSQL prints them as x, x_1",
+        "FULL where two columns of the row have one name and one of them is read alone, too",
     ),
     Support("the system columns ctid, xmin, xmax, cmin, cmax", False, _REFUSED),
     Support(

@@ -1,7 +1,8 @@
-"""Common table expressions that a subquery names but does not define."""
+"""Common table expressions: those that a subquery names but does not define, and those that nothing names."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from pglast import ast, enums
@@ -17,6 +18,33 @@ def unqualified_relations(query: ast.Node) -> frozenset[str]:
         for node in walk(query, into_subqueries=True)
         if isinstance(node, ast.RangeVar) and node.schemaname is None
     )
+
+
+def drop_unused(stmt: ast.SelectStmt) -> bool:
+    """Leave out, in place, the common table expressions that nothing refers to: PostgreSQL does not evaluate them.
+
+    Returns:
+        Whether there were any.
+    """
+    selects = [node for node in walk(stmt, into_subqueries=True) if isinstance(node, ast.SelectStmt)]
+    read = _references(stmt)
+    for select in selects:
+        ctes = select.withClause.ctes if select.withClause else ()
+        for cte in ctes:
+            inside = _references(cte.ctequery)
+            if isinstance(cte.ctequery, ast.SelectStmt) and read[cte.ctename] == inside[cte.ctename]:
+                kept = tuple(other for other in ctes if other is not cte)
+                select.withClause.ctes = kept
+                select.withClause = select.withClause if kept else None
+                drop_unused(stmt)  # what only this one read
+                return True
+    return False
+
+
+def _references(query: ast.Node) -> Counter[str]:
+    """How often each name stands in FROM without a schema, at any depth."""
+    nodes = walk(query, into_subqueries=True)
+    return Counter(node.relname for node in nodes if isinstance(node, ast.RangeVar) and node.schemaname is None)
 
 
 def with_ctes(

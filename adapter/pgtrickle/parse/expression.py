@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pglast import ast, enums
 
-from pgtrickle.ir.expr import Expr
+from pgtrickle.ir.expr import Expr, text
 from pgtrickle.parse.facts import Facts
 from pgtrickle.parse.names import Names
 from pgtrickle.parse.printing import print_node
@@ -29,10 +30,24 @@ class Expressions:
     rows: frozenset[str] = frozenset()
     #: Whether anything refers to ``tableoid``.
     tableoids: bool = False
+    #: Whole rows that are nothing but columns: rows are equal where all of these are. Such a row cannot be stored.
+    records: dict[Expr, tuple[Expr, ...]] = field(default_factory=dict)
 
-    def note(self, step: str, text: str) -> None:
+    def note(self, step: str, sentence: str) -> None:
         """Tell what was read as something else; ``explain`` shows it."""
-        self.rewrites.append(Rewrite(step, text))
+        self.rewrites.append(Rewrite(step, sentence))
+
+    def record(self, row: Expr, columns: Iterable[Expr]) -> Expr:
+        """Remember of a whole row without a type what it is made of, if that is columns alone; returns the row."""
+        columns = tuple(columns)
+        if all(column.column is not None for column in columns):
+            self.records[row] = columns
+            self.records[text("(", row, ")")] = columns  # as it comes back from the printer
+        return row
+
+    def keys_of(self, expr: Expr) -> tuple[Expr, ...]:
+        """What to group rows by instead of an expression: those of a whole row are its columns."""
+        return self.records.get(expr, (expr,))
 
     def convert(self, node: ast.Node, scope: Scope) -> Expr:
         """The expression for a node whose columns are resolved in this scope.
@@ -62,7 +77,7 @@ class Expressions:
     def condition(self, node: ast.Node, scope: Scope) -> Expr:
         """One condition; an equality keeps its sides."""
         expr = self.convert(node, scope)
-        if not _is_equality(node):
+        if not is_equality(node):
             return expr
         left, right = (self.names.split(print_node(side)) for side in (node.lexpr, node.rexpr))
         return Expr(expr.parts, (left, right))
@@ -105,7 +120,8 @@ def reads_only(stmt: ast.SelectStmt) -> bool:
     return any(isinstance(node, ast.RangeVar) and not node.inh for node in walk(stmt, into_subqueries=True))
 
 
-def _is_equality(node: ast.Node) -> bool:
+def is_equality(node: ast.Node) -> bool:
+    """Whether a condition compares two values (not rows) by ``=``."""
     if not isinstance(node, ast.A_Expr) or node.kind != enums.A_Expr_Kind.AEXPR_OP or node.lexpr is None:
         return False
     is_row = isinstance(node.lexpr, ast.RowExpr) or isinstance(node.rexpr, ast.RowExpr)

@@ -13,25 +13,27 @@ from pgtrickle.ir.expr import Expr, col, equals, text
 from pgtrickle.ir.operators import Filter, InputKey, Operator, Project, Scan
 from pgtrickle.ir.schema import BOOL, Column
 from pgtrickle.names import TABLEOID
-from pgtrickle.parse.expression import Expressions, all_of, split_and
+from pgtrickle.parse.expression import Expressions, all_of, is_equality, split_and
 from pgtrickle.parse.facts import RelationFacts
 from pgtrickle.parse.generated import visible_columns
 from pgtrickle.parse.joins import (
     READS_LEFT,
     aliased_join,
     columns_read,
+    filtered_item,
+    full_as_union,
     has_columns,
     inner_join,
     is_true,
     join_of_kind,
     merged_column,
+    shown_as,
     sideways,
 )
 from pgtrickle.parse.lateral import Laterals, is_lateral, quoted, row_of
 from pgtrickle.parse.refuse import unsupported
 from pgtrickle.parse.scope import Scope, Table, Visible
 from pgtrickle.parse.subquery import has_subquery
-from pgtrickle.parse.tree import transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,40 +192,42 @@ class FromClause:
                 raise unsupported("virtual generated column", column.obstacle, detail=f"{alias}.{column.name}")
             parts += [", ", column.expr] if parts else [column.expr]
         if schema is None or row_type is None:
-            return row_of(tuple((column.name, column.expr) for column in shown))
+            row = row_of(tuple((column.name, column.expr) for column in shown))
+            return self.expressions.record(row, (column.expr for column in shown))
         return text("ROW(", *parts, f")::{quoted(schema)}.{quoted(row_type)}")
 
     def _nullable(self, item: Item) -> Item:
         """The side of an outer join that it may fill with NULL.
 
-        Whole rows become columns, to be filled too. What is computed (it may fail) stays so, for rows that are there:
-        a further column tells them.
+        What is computed stays so, for rows that are there (it may fail, or not be NULL for want of them), and so do
+        whole rows: a further column tells the rows that are there.
         """
         tables, merged = item.scope.tables, item.scope.merged
         shown = (*(column for table in tables for column in table.columns), *merged)
-        rows = [table.row for table in tables if table.row is not None and table.row.column is None]
-        made = {row: Column(self.expressions.names.fresh("row"), self.laterals.unknown) for row in rows}
-        there = Column(self.expressions.names.fresh("there"), BOOL, False)
-        if any(column.computed for column in shown):
-            made[text("TRUE")] = there
-        if not made:
+        if not any(column.computed for column in shown) and all(table.row is None for table in tables):
             return item
+        there = Column(self.expressions.names.fresh("there"), BOOL, False)
+
+        def filled(expr: Expr) -> Expr:
+            return text("CASE WHEN ", col(there.name), " THEN ", expr, " END")
 
         def guarded(column: Visible) -> Visible:
-            expr = text("CASE WHEN ", col(there.name), " THEN ", column.expr, " END")
-            return replace(column, expr=expr, computed=False) if column.computed else column
+            return replace(column, expr=filled(column.expr), computed=False) if column.computed else column
+
+        def row(whole: Expr) -> Expr:
+            columns = self.expressions.records.get(whole)
+            made = filled(whole)
+            return made if columns is None else self.expressions.record(made, (*columns, col(there.name)))
 
         tables = tuple(
             replace(
-                table,
-                columns=tuple(map(guarded, table.columns)),
-                row=col(made[table.row].name) if table.row in made else table.row,
+                table, columns=tuple(map(guarded, table.columns)), row=row(table.row) if table.row is not None else None
             )
             for table in tables
         )
         columns = item.operator.columns
-        operator = Project(item.operator, (*columns, *made.values()), (*(col(c.name) for c in columns), *made))
-        return Item(operator, Scope(tables, tuple(map(guarded, merged))))
+        exprs = (*(col(column.name) for column in columns), text("TRUE"))
+        return Item(Project(item.operator, (*columns, there), exprs), Scope(tables, tuple(map(guarded, merged))))
 
     def _renamed(self, operator: Operator) -> Project:
         columns = tuple(replace(c, name=self.expressions.names.fresh(c.name)) for c in operator.columns)
@@ -314,13 +318,15 @@ class FromClause:
         outer = node.jointype == enums.JoinType.JOIN_LEFT
         parts = tuple(part for part in split_and(node.quals) if not is_true(part))
         using = tuple(part.sval for part in node.usingClause or ())
-        right = node.rarg
+        right, looked_up = node.rarg, None
         if outer and (parts or using):
             alias = right.alias.aliasname
             equal = tuple(self._equal(left.scope, alias, name) for name in using)
-            names = ((alias, self.laterals.columns(right)),)
-            right = self._filtered_item(left.scope, right, names, (*equal, *parts))
+            looked_up = self._named_only(right, alias)
+            right = filtered_item(self.expressions.names, left.scope, right, looked_up, (*equal, *parts))
         operator, added = self.laterals.item(left.operator, left.scope, right, outer=outer)
+        if looked_up is not None and looked_up.row is not None:
+            added = Scope(shown_as((looked_up,), added.tables[0].columns))
         equalities, merged = self._using(using, left.scope, added, node.jointype)
         scope = left.scope.joined(added, merged)
         if outer:
@@ -328,25 +334,37 @@ class FromClause:
         filtered = Filter(operator, equalities) if equalities else operator
         return self.where(filtered, scope, parts) if parts else filtered, scope, merged
 
+    def _named_only(self, node: ast.Node, alias: str) -> Table:
+        """The names of a lateral item; the rows of a function have a type, which its columns alone would lose."""
+        whole = alias in self.expressions.rows and not isinstance(node, ast.RangeSubselect)
+        columns = tuple(Visible(name, text("NULL")) for name in self.laterals.columns(node))
+        return Table(alias, columns, row=text("NULL") if whole else None)
+
     def _row_by_row(self, node: ast.JoinExpr) -> _Joined:
         """An outer join of which a subquery reads both sides: partners are looked up for each row of the kept one."""
         if node.jointype == enums.JoinType.JOIN_FULL:
-            raise unsupported("subquery in ON", "in a FULL JOIN it has no delta rule if it reads columns of both sides")
+            return self._both_kept(node)
         turned = node.jointype == enums.JoinType.JOIN_RIGHT
         larg, rarg = (node.rarg, node.larg) if turned else (node.larg, node.rarg)
         left, right = self._item(larg), self._item(deepcopy(rarg)).scope
-        if node.usingClause or right.merged:
-            raise unsupported("subquery in ON", "together with USING it has no delta rule yet")
-        names = tuple((table.alias, tuple(column.name for column in table.columns)) for table in right.tables)
-        item = self._filtered_item(left.scope, rarg, names, split_and(node.quals))
+        _refuse_merged(node, right)
+        item = filtered_item(self.expressions.names, left.scope, rarg, right.tables, split_and(node.quals))
         operator, added = self.laterals.item(left.operator, left.scope, item, outer=True)
-        columns = iter(added.tables[0].columns)
-        tables = tuple(
-            replace(table, columns=tuple(replace(next(columns), name=c.name) for c in table.columns))
-            for table in right.tables
-        )
-        looked_up = Scope(tables)
+        looked_up = Scope(shown_as(right.tables, added.tables[0].columns))
         return operator, looked_up.joined(left.scope) if turned else left.scope.joined(looked_up), ()
+
+    def _both_kept(self, node: ast.JoinExpr) -> _Joined:
+        """A full join of which a subquery reads both sides: the left join, and the right rows without a partner."""
+        left, right = (self._item(deepcopy(side)).scope for side in (node.larg, node.rarg))
+        _refuse_merged(node, left)
+        _refuse_merged(node, right)
+        if not any(_connects(part, left, right) for part in split_and(node.quals)):
+            raise unsupported("FULL JOIN", "PostgreSQL has no plan for it without an equality of both sides")
+        tables = (*left.tables, *right.tables)
+        operator, _ = self.subquery(full_as_union(node, tables))
+        columns = tuple(Visible(column.name, col(column.name)) for column in operator.columns)
+        self.expressions.note("full join", "FULL JOIN becomes a left join and the right rows without a partner")
+        return operator, Scope(shown_as(tables, columns)), ()
 
     def _equal(self, left: Scope, alias: str, name: str) -> ast.Node:
         mine = left.resolve(ast.ColumnRef(fields=(ast.String(sval=name),)))
@@ -357,36 +375,6 @@ class FromClause:
             lexpr=self.expressions.names.placeholder(mine),
             rexpr=theirs,
         )
-
-    def _filtered_item(
-        self,
-        left: Scope,
-        item: ast.Node,
-        names: tuple[tuple[str, tuple[str, ...]], ...],
-        conditions: tuple[ast.Node, ...],
-    ) -> ast.RangeSubselect:
-        """``LATERAL (SELECT columns FROM item WHERE conditions)``: a condition of LEFT JOIN inside its right side."""
-        aliases = {table.alias for table in left.tables}
-
-        def resolved(node: ast.Node) -> ast.Node | None:
-            if not isinstance(node, ast.ColumnRef) or self.expressions.names.is_placeholder(node):
-                return None
-            outside = len(node.fields) == 1 or node.fields[-2].sval in aliases
-            return self.expressions.names.placeholder(left.resolve(node)) if outside else None
-
-        shown = (
-            ast.ColumnRef(fields=(ast.String(sval=alias), ast.String(sval=name)))
-            for alias, columns in names
-            for name in columns
-        )
-        query = ast.SelectStmt(
-            targetList=tuple(ast.ResTarget(val=ref) for ref in shown),
-            fromClause=(item,),
-            whereClause=transform(all_of(conditions), resolved),
-            op=enums.SetOperation.SETOP_NONE,
-            limitOption=enums.LimitOption.LIMIT_OPTION_DEFAULT,
-        )
-        return ast.RangeSubselect(lateral=True, subquery=query, alias=ast.Alias(aliasname=names[0][0]))
 
     def _using(
         self,
@@ -410,3 +398,16 @@ class FromClause:
                 Visible(name, merged_column(mine, theirs, kind, types or {}), any(side.computed for side in sides))
             )
         return tuple(equalities), tuple(merged)
+
+
+def _connects(node: ast.Node, left: Scope, right: Scope) -> bool:
+    """Whether a condition is an equality of columns of both sides."""
+    if not is_equality(node) or has_subquery(node):
+        return False
+    sides = (node.lexpr, node.rexpr)
+    return any(columns_read(one, left) and columns_read(other, right) for one, other in (sides, sides[::-1]))
+
+
+def _refuse_merged(node: ast.JoinExpr, scope: Scope) -> None:
+    if node.usingClause or scope.merged:
+        raise unsupported("subquery in ON", "together with USING it has no delta rule yet")

@@ -68,7 +68,8 @@ class Grouping:
                 _refuse_constant(constants[0])
             return grouping
         for node in stmt.groupClause or ():
-            grouping.add_key(grouping.key(_target(stmt, node)))
+            for expr in expressions.keys_of(grouping.key(_target(stmt, node))):
+                grouping.add_key(expr)
         return grouping
 
     def key(self, node: ast.Node) -> Expr:
@@ -236,7 +237,7 @@ class Grouping:
     def _argument(self, node: ast.Node, condition: Expr | None) -> ast.Node:
         """Compute an argument below the grouping, so that its type is known; only for rows that FILTER lets in."""
         expr = self.expressions.names.split(print_node(node))
-        if expr.column is not None:
+        if expr.column is not None or expr in self.expressions.records:
             return node
         if condition is not None and expr.refs:
             expr = text("CASE WHEN ", condition, " THEN ", expr, " END")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import replace
 
 from pglast import ast, enums
@@ -10,9 +11,11 @@ from pglast import ast, enums
 from pgtrickle.errors import InternalError
 from pgtrickle.ir.expr import Expr, text
 from pgtrickle.ir.operators import Join, Operator, OuterJoin, OuterKind
+from pgtrickle.parse.expression import all_of
 from pgtrickle.parse.lateral import is_lateral
-from pgtrickle.parse.scope import Scope, Table
-from pgtrickle.parse.tree import walk
+from pgtrickle.parse.names import Names
+from pgtrickle.parse.scope import Scope, Table, Visible
+from pgtrickle.parse.tree import transform, walk
 
 #: Only here can the right side read the left one; elsewhere a function in FROM is a relation like others.
 READS_LEFT = (enums.JoinType.JOIN_INNER, enums.JoinType.JOIN_LEFT)
@@ -118,3 +121,96 @@ def join_of_kind(kind: enums.JoinType, left: Operator, right: Operator, conditio
             return OuterJoin(OuterKind.FULL, left, right, conditions)
         case _:
             raise InternalError(f"the grammar has no join of kind {kind}")
+
+
+def filtered_item(
+    names: Names, left: Scope, item: ast.Node, tables: tuple[Table, ...] | Table, conditions: tuple[ast.Node, ...]
+) -> ast.RangeSubselect:
+    """``LATERAL (SELECT columns FROM item WHERE conditions)``: a condition of LEFT JOIN inside its right side.
+
+    Args:
+        names: makes placeholders.
+        left: what stands to the left, columns of which the conditions may read.
+        item: the right side.
+        tables: what it shows; `shown_as` tells them apart again.
+        conditions: of the join.
+    """
+    tables = tables if isinstance(tables, tuple) else (tables,)
+    aliases = {table.alias for table in left.tables}
+
+    def resolved(node: ast.Node) -> ast.Node | None:
+        if not isinstance(node, ast.ColumnRef) or names.is_placeholder(node):
+            return None
+        outside = len(node.fields) == 1 or node.fields[-2].sval in aliases
+        return names.placeholder(left.resolve(node)) if outside else None
+
+    query = _select(tuple(_all_shown(tables)), item, transform(all_of(conditions), resolved))
+    return ast.RangeSubselect(lateral=True, subquery=query, alias=ast.Alias(aliasname=tables[0].alias))
+
+
+def full_as_union(node: ast.JoinExpr, tables: tuple[Table, ...]) -> ast.SelectStmt:
+    """A full join as the rows of the left join and those of the right side without a partner, beside NULLs.
+
+    Args:
+        node: the join.
+        tables: what its sides show; `shown_as` tells them apart again.
+    """
+    never = ast.A_Const(isnull=False, val=ast.Boolean(boolval=False))
+    partner = _select((), deepcopy(node.larg), deepcopy(node.quals))
+    found = ast.SubLink(subLinkType=enums.SubLinkType.EXISTS_SUBLINK, subselect=partner)
+    alone = ast.BoolExpr(boolop=enums.BoolExprType.NOT_EXPR, args=(found,))
+    kept = _left_join(deepcopy(node.larg), deepcopy(node.rarg), deepcopy(node.quals))
+    added = _left_join(deepcopy(node.rarg), deepcopy(node.larg), never)
+    return ast.SelectStmt(
+        op=enums.SetOperation.SETOP_UNION,
+        all=True,
+        larg=_select(tuple(_all_shown(tables)), kept, None),
+        rarg=_select(tuple(_all_shown(tables)), added, alone),
+        limitOption=enums.LimitOption.LIMIT_OPTION_DEFAULT,
+    )
+
+
+def _left_join(left: ast.Node, right: ast.Node, condition: ast.Node) -> ast.JoinExpr:
+    return ast.JoinExpr(
+        jointype=enums.JoinType.JOIN_LEFT, isNatural=False, larg=left, rarg=right, quals=condition, rtindex=0
+    )
+
+
+def _select(targets: tuple[ast.ResTarget, ...], item: ast.Node, where: ast.Node | None) -> ast.SelectStmt:
+    return ast.SelectStmt(
+        targetList=targets or None,
+        fromClause=(item,),
+        whereClause=where,
+        op=enums.SetOperation.SETOP_NONE,
+        limitOption=enums.LimitOption.LIMIT_OPTION_DEFAULT,
+    )
+
+
+def _all_shown(tables: tuple[Table, ...]) -> Iterator[ast.ResTarget]:
+    """Everything that can be read of some tables, in the order in which `shown_as` takes it."""
+    for table in tables:
+        alias = ast.String(sval=table.alias)
+        for column in (*table.columns, *table.hidden):
+            if column.obstacle is None:
+                yield ast.ResTarget(name=column.name, val=ast.ColumnRef(fields=(alias, ast.String(sval=column.name))))
+        if table.row is not None:  # in COALESCE it is a row, not the columns one by one
+            row = ast.CoalesceExpr(args=(ast.ColumnRef(fields=(alias, ast.A_Star())),))
+            yield ast.ResTarget(name=table.alias, val=row)
+
+
+def shown_as(tables: tuple[Table, ...], columns: tuple[Visible, ...]) -> tuple[Table, ...]:
+    """Tables of which everything is now in these columns."""
+    given = iter(columns)
+
+    def shown(column: Visible) -> Visible:
+        return column if column.obstacle is not None else replace(next(given), name=column.name)
+
+    return tuple(
+        replace(
+            table,
+            columns=tuple(map(shown, table.columns)),
+            hidden=tuple(map(shown, table.hidden)),
+            row=next(given).expr if table.row is not None else None,
+        )
+        for table in tables
+    )

@@ -79,8 +79,12 @@ class Laterals:
             rows = Expand(left if left is not None else _UNIT, query, columns, inputs, outer)
         visible = _visible(shown, columns)
         row = row_of(tuple((column.name, column.expr) for column in visible)) if whole else None
-        if row is not None and marked:
-            row = text("CASE WHEN ", col(columns[-1].name), " THEN ", row, " END")
+        if row is not None:
+            made_of = [column.expr for column in visible]
+            if marked:
+                there = col(columns[-1].name)
+                row, made_of = text("CASE WHEN ", there, " THEN ", row, " END"), [*made_of, there]
+            row = self.expressions.record(row, made_of)
         return rows, Scope((Table(alias, visible, row=row),))
 
     def _fresh(self, names: tuple[str, ...]) -> tuple[Column, ...]:

@@ -1,4 +1,4 @@
-"""Aggregates that stand in a subquery and belong to the query around it, for they read only its columns."""
+"""Aggregates, and GROUPING, that stand in a subquery and belong to the query around it: they read only its columns."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def take_outer_aggregates(stmt: ast.SelectStmt, own: frozenset[str], expressions
     found: dict[str, ast.Node] = {}
 
     def replace(node: ast.Node) -> ast.Node | None:
-        if not expressions.is_aggregate(node):
+        if not (expressions.is_aggregate(node) or isinstance(node, ast.GroupingFunc)):
             return None
         refs = free_refs(node)
         if not refs or not all(len(ref.fields) > 1 and ref.fields[-2].sval in own for ref in refs):

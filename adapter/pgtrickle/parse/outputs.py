@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from pglast import ast, enums
 
+from pgtrickle.parse.expression import whole_rows
 from pgtrickle.parse.tree import walk
+
+#: How the server tells columns of one name apart when it prints them.
+_NUMBERED = re.compile(r"(.+)_\d+")
 
 
 def output_names(stmt: ast.SelectStmt) -> tuple[str, ...]:
@@ -36,3 +42,14 @@ def name_outputs(stmt: ast.SelectStmt) -> None:
             if target.name is None and isinstance(target.val, ast.ColumnRef):
                 last = target.val.fields[-1]
                 target.name = last.sval if isinstance(last, ast.String) else None
+
+
+def share_names(stmt: ast.SelectStmt) -> None:
+    """Give columns of whole rows that the server numbered (``x, x_1``) one name again, in place."""
+    rows = whole_rows(stmt)
+    for node in walk(stmt, into_subqueries=True):
+        if isinstance(node, ast.Alias) and node.aliasname in rows:
+            names = [part.sval for part in node.colnames or ()]
+            bases = ((_NUMBERED.fullmatch(name), name) for name in names)
+            shared = (found[1] if found and found[1] in names else name for found, name in bases)
+            node.colnames = tuple(ast.String(sval=name) for name in shared) or None

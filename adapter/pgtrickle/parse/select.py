@@ -32,7 +32,7 @@ from pgtrickle.parse.scope import Scope, Table, Visible
 from pgtrickle.parse.subquery import Subqueries, conditions_of, has_subquery, hoist_conditions, lift_keys
 from pgtrickle.parse.tree import walk
 from pgtrickle.parse.unnest import Domain, Unnester, filter_calls, with_absent
-from pgtrickle.parse.windows import Windows
+from pgtrickle.parse.windows import Windows, asks_in_frame
 
 #: A parsed query: its rows, and the names that its columns show.
 Parsed = tuple[Operator, tuple[str, ...]]
@@ -71,13 +71,13 @@ class QueryParser:
             return replace(self, texts=texts).parse(stmt, domain, top=top)
         if top:
             drop_idle_limits(stmt, self.expressions)
-        if left_to_chance(stmt, self.expressions):
+        whole = _needs_whole(stmt, self.expressions)
+        if whole is not None:
             if domain is not None:
-                raise unsupported("LIMIT without ORDER BY", "which rows are returned is left to chance")
-            # What reads no table has the same rows each time.
+                raise unsupported(*whole)
             return Laterals(self.expressions, self.unknown, self.cte_texts).whole(parse_query(print_node(stmt)))
-        inner = self._with(stmt.withClause)
         refuse_in_select(stmt)
+        inner = self._with(stmt.withClause)
         if stmt.sortClause and top and not has_limit(stmt):
             self.notices.append(("order_by_ignored", "ORDER BY without LIMIT has no effect on a table and is ignored"))
         if stmt.op != enums.SetOperation.SETOP_NONE or stmt.valuesLists:
@@ -352,6 +352,16 @@ class QueryParser:
         expr = text("count(*) FILTER (WHERE ", condition, ")")
         column = Column(self.expressions.names.fresh("rows"), self.unknown)
         return AggregateCall(column, expr, "count", (), condition, True)
+
+
+def _needs_whole(stmt: ast.SelectStmt, expressions: Expressions) -> tuple[str, str] | None:
+    """The construct, and why, for which a query is computed as a whole; None if it is not."""
+    if left_to_chance(stmt, expressions):  # what reads no table has the same rows each time
+        return "LIMIT without ORDER BY", "which rows are returned is left to chance"
+    if asks_in_frame(stmt):
+        refuse_in_select(stmt)
+        return "correlated subquery with one in a window frame", "it is evaluated once per outer value instead"
+    return None
 
 
 def _is_picky(stmt: ast.SelectStmt) -> bool:

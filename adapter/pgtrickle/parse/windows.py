@@ -12,10 +12,17 @@ from pgtrickle.ir.expr import Expr, col
 from pgtrickle.ir.operators import AggregateCall, Operator, Project, Window
 from pgtrickle.ir.schema import Column, Type
 from pgtrickle.parse.expression import Expressions
-from pgtrickle.parse.tree import transform
+from pgtrickle.parse.tree import transform, walk
 
 #: Converts a node of the select list whose window functions are gone, over the rows that the windows look at.
 Convert = Callable[[ast.Node], Expr]
+
+
+def asks_in_frame(stmt: ast.SelectStmt) -> bool:
+    """Whether the offset of a window frame is a subquery, which only a query as a whole can contain: not a column."""
+    windows = (node for node in walk((stmt.targetList, stmt.sortClause, stmt.windowClause)))
+    offsets = ((w.startOffset, w.endOffset) for w in windows if isinstance(w, ast.WindowDef))
+    return any(isinstance(node, ast.SubLink) for node in walk(tuple(offsets)))
 
 
 @dataclass(slots=True)
@@ -89,7 +96,8 @@ class Windows:
             return None
         node.over = self._definition(node.over)
         self.lift(node)
-        partition = tuple(self.convert(part) for part in node.over.partitionClause or ())
+        parts = (self.convert(part) for part in node.over.partitionClause or ())
+        partition = tuple(key for part in parts for key in self.expressions.keys_of(part))
         column = self.add(partition, self.convert(node), node.funcname[-1].sval)
         return self.expressions.names.placeholder(col(column.name))
 

@@ -35,7 +35,8 @@ def draw_case(choices: Choices, *, extras: int = 20) -> Case:
     schema += [draw_insert(choices, table, 8) for table in tables]
     stream_tables = _stream_tables(choices, relations, extras)
     texts = [*schema, *(each.query for each in stream_tables)]
-    schema = [sql for call, sql in OWN_OBJECTS.items() if any(call in text for text in texts)] + schema
+    own = [sql for call, sql in OWN_OBJECTS.items() if any(call in text for text in texts)]
+    schema = [sql for sql in own if sql not in schema] + schema
     names = [each.name for each in stream_tables]
     windows = []
     for _ in range(choices.integer(1, 4)):

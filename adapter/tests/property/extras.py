@@ -9,10 +9,11 @@ from tests.property.everywhere import EverywhereGrammar
 from tests.property.expressions import Value, fixed
 from tests.property.functions import FunctionGrammar
 from tests.property.queries import Query
+from tests.property.rows import RowGrammar
 from tests.property.windows import WindowGrammar, total_order
 
 
-class ExtraGrammar(WindowGrammar, EverywhereGrammar, FunctionGrammar):
+class ExtraGrammar(WindowGrammar, EverywhereGrammar, FunctionGrammar, RowGrammar):
     """Draws one query with a construct of the rest of SQL."""
 
     def query(self, depth: int) -> Query:
@@ -20,7 +21,7 @@ class ExtraGrammar(WindowGrammar, EverywhereGrammar, FunctionGrammar):
         return self.extra(depth) if chance(self.choices, 35) else super().query(depth)
 
     def extra(self, depth: int) -> Query:
-        """A query with a window, set operation, sublink, LIMIT, recursion, DISTINCT ON, LATERAL or grouping sets."""
+        """A query with a window, set operation, sublink, LIMIT, recursion, whole row and others."""
         return weighted(
             self.choices,
             [
@@ -41,6 +42,7 @@ class ExtraGrammar(WindowGrammar, EverywhereGrammar, FunctionGrammar):
                 (2, self.set_returning),
                 (2, self.recomputed),
                 (5, self.everywhere),
+                (6, self.whole_rows),
             ],
         )(depth)
 

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.property.choices import chance, pick
 from tests.property.expressions import Value, draw_aggregate, fixed
 from tests.property.queries import Grammar, Query
-from tests.property.values import BIGINT, FLOAT, INT, INTS, JSONB, NUMERIC, TEXT
+from tests.property.values import (
+    BIGINT,
+    FLOAT,
+    INT,
+    INTS,
+    JSONB,
+    MULTIRANGE,
+    NUMERIC,
+    PAIR,
+    RANGE,
+    TEXT,
+    TEXTS,
+    TSVECTOR,
+)
 from tests.support.oracle import APPROXIMATE
 
 OWN_OBJECTS = {
+    "p.pair": PAIR.setup or "",
     "p.total(": "CREATE AGGREGATE p.total(integer) (SFUNC = int4pl, STYPE = integer, INITCOND = '0')",
     "p.twice(": "CREATE FUNCTION p.twice(integer) RETURNS integer IMMUTABLE LANGUAGE sql RETURN $1 * 2",
     "p.upto(": "CREATE FUNCTION p.upto(integer) RETURNS SETOF integer IMMUTABLE LANGUAGE sql"
@@ -33,6 +49,7 @@ class FunctionGrammar(Grammar):
         alias = f"a{self.aliases}"
         numbers = [each for each in fixed(scope) if each.type is INT]
         documents = [each for each in fixed(scope) if each.type is JSONB]
+        sets = [each for each in fixed(scope) if each.type in (MULTIRANGE, TSVECTOR, TEXTS, TEXT)]
         functions: list[tuple[str, Value]] = []
         if numbers:
             bounded = f"least({pick(self.choices, numbers).sql}, 3)"
@@ -42,6 +59,8 @@ class FunctionGrammar(Grammar):
             functions += _of_numbers(bounded, alias)
         for each in documents:
             functions += _of_documents(each.sql, alias)
+        for each in sets:
+            functions += _of_sets(each, alias)
         if not functions:
             return self.select(depth)
         function, shown = pick(self.choices, functions)
@@ -77,6 +96,8 @@ class FunctionGrammar(Grammar):
             Value(f"sum(p.twice({number})) FILTER (WHERE {number} < 1000)", BIGINT),
             Value(f"sum({number}) + count(*) * 2 - min({number})", BIGINT),
             Value(f"avg({number}) FILTER (WHERE {number} > 1)", NUMERIC),
+            Value(f"JSON_ARRAYAGG({number} ORDER BY {number} NULL ON NULL)::text", TEXT),
+            Value(f"range_intersect_agg(int4range({number}, 9)) FILTER (WHERE {number} < 9)::text", TEXT),
         )
         picked = [pick(self.choices, calls) for _ in range(self.choices.integer(1, 3))]
         if chance(self.choices, 15):
@@ -101,6 +122,7 @@ class FunctionGrammar(Grammar):
         )
         marker = Value(f"GROUPING({b}, {a})", INT)
         values = [left, right, Value("count(*)", BIGINT)]
+        marker = replace(marker, sql=f"(SELECT {marker.sql})") if chance(self.choices, 20) else marker
         values += [marker] if chance(self.choices, 50) else []
         values += [draw_aggregate(self.choices, scope)] if chance(self.choices, 30) else []
         having = " HAVING count(*) > 1" if chance(self.choices, 20) else ""
@@ -170,4 +192,26 @@ def _of_documents(sql: str, alias: str) -> list[tuple[str, Value]]:
         (f"jsonb_object_keys({an_object}) AS {alias}(n)", Value(f"{alias}.n", TEXT)),
         (f"jsonb_array_elements(jsonb_build_array({sql}, 1)) AS {alias}(n)", Value(f"({alias}.n)::text", TEXT)),
         (f"jsonb_to_record({an_object}) AS {alias}(a numeric, n text)", Value(f"{alias}.n", TEXT)),
+        (f"jsonb_path_query({sql}, '$.a') AS {alias}(n)", Value(f"({alias}.n)::text", TEXT)),
+        (f"jsonb_populate_record(NULL::p.pair, {an_object}) AS {alias}(m, n)", Value(f"to_json({alias})::text", TEXT)),
+        (
+            f"JSON_TABLE({an_object}, '$' COLUMNS (i FOR ORDINALITY, n text PATH '$.a' DEFAULT 'none' ON EMPTY,"
+            f" NESTED PATH '$.z[*]' COLUMNS (m integer PATH '$'))) AS {alias}",
+            Value(f"concat({alias}.i, {alias}.n, {alias}.m)", TEXT),
+        ),
+    ]
+
+
+def _of_sets(value: Value, alias: str) -> list[tuple[str, Value]]:
+    """What unpacks a value of several parts."""
+    sql, shown = value.sql, Value(f"{alias}.n", TEXT)
+    if value.type is MULTIRANGE:
+        return [(f"unnest({sql}) AS {alias}(n)", Value(f"{alias}.n", RANGE))]
+    if value.type is TSVECTOR:
+        return [(f"unnest({sql}) AS {alias}(n, positions, weights)", shown)]
+    if value.type is TEXTS:
+        return [(f"unnest({sql}) WITH ORDINALITY AS {alias}(n, o)", shown)]
+    return [
+        (f"regexp_split_to_table({sql}, '') WITH ORDINALITY AS {alias}(n, o)", shown),
+        (f"ts_parse('default', {sql}) AS {alias}(t, n)", shown),
     ]

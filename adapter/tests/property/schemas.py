@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.property.choices import Choices, chance, pick, weighted
-from tests.property.values import COMMON, INT, RARE, TEXT, Type, literal
+from tests.property.values import COMMON, INT, RARE, STRUCTURED, TEXT, Type, literal
 
-ODD_NAMES = ('"select"', '"Mixed Case"', "__w", "__n", "__x", '"a""b"', '"%s"', '"{}"', "count", "c", "ctid_", '"ünï"')
+LONG = "a_name_of_as_many_bytes_as_a_name_can_have_and_then_one_letter_"
+ODD_NAMES = (
+    *('"select"', '"Mixed Case"', "__w", "__n", "__x", '"a""b"', '"%s"', '"{}"', "count", "c", "ctid_", '"ünï"'),
+    *(f'"{LONG[:61]}ü"', f"{LONG[:62]}1", f"{LONG[:62]}2"),
+)
 
 
 #: What generated columns hold; some of it is not NULL where ``k`` is, which outer joins must not mistake.
@@ -69,7 +73,7 @@ def draw_table(choices: Choices, number: int) -> Table:
     columns = [TableColumn("k", INT, not keyed)]
     kinds = [pick(choices, COMMON)]
     for _ in range(choices.integer(0, 3)):
-        kinds.append(pick(choices, weighted(choices, [(3, COMMON), (2, RARE)])))
+        kinds.append(pick(choices, weighted(choices, [(3, COMMON), (2, RARE), (2, STRUCTURED)])))
     for number_of_column, kind in enumerate(kinds, 1):
         name = f"c{number_of_column}"
         if chance(choices, 8):

@@ -59,8 +59,10 @@ class SubqueryGrammar(Grammar):
         equalities = self._equalities(scope, columns)
         if not equalities:
             return self._finish("SELECT", [value], f" FROM {source} WHERE {condition}")
-        kind = pick(self.choices, ("JOIN", "LEFT JOIN", "RIGHT JOIN"))
+        kind = pick(self.choices, ("JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"))
         shown = pick(self.choices, columns)
+        if chance(self.choices, 40):
+            condition = self._condition(scope + columns, 0) or condition
         on = f"{pick(self.choices, equalities)} AND {condition}"
         return self._finish("SELECT", [value, shown], f" FROM {source} {kind} {partner} ON {on}")
 

@@ -96,6 +96,15 @@ SORTED_TEXT = Type(
     ("a", "B", "A", "Ä", ""),
     setup='CREATE COLLATION p.sorted FROM "C"',
 )
+NUMRANGE = Type("numrange", ("[1,2)", "[1.0,2.00)", "empty", "[2,3.0)"), coarse=True, extremes=False)
+TSQUERY = Type("tsquery", ("a", "a & !b", "a:* | c", ""), extremes=False)
+DEAL = Type(
+    "p.deal",
+    ("(1,{a},empty)", "(1.00,{a},empty)", "(,,)", '(2.5,"{b,NULL}","[1,3)")'),
+    coarse=True,
+    extremes=False,
+    setup="CREATE TYPE p.deal AS (price numeric, tags text[], span int4range)",
+)
 DATERANGE = Type("daterange", ("[2024-01-01,2024-02-01)", "empty", "(,)"), extremes=False)
 
 COMMON = (INT, TEXT, NUMERIC, FLOAT, BIGINT, DATE, BOOL, MONEY_LIKE)
@@ -136,9 +145,15 @@ RARE = (
     CITEXT,
     SORTED_TEXT,
     DATERANGE,
+    NUMRANGE,
+    TSQUERY,
+    DEAL,
 )
+#: Types that are made of others, and have functions and operators of their own.
+STRUCTURED = (JSONB, PAIR, DEAL, RANGE, MULTIRANGE, NUMRANGE, TSVECTOR, INTS, TEXTS)
 
 
 def literal(kind: Type, value: str | None) -> str:
     """A typed literal; values are stored with quotes already doubled."""
-    return f"NULL::{kind.name}" if value is None else f"'{value}'::{kind.name}"
+    text = f"NULL::{kind.name}" if value is None else f"'{value}'::{kind.name}"
+    return f"({text})" if " COLLATE " in text else text  # BETWEEN takes no bare COLLATE

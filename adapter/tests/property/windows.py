@@ -76,6 +76,10 @@ class WindowGrammar(Grammar):
             Value(f"nth_value({value.sql}, 2) OVER ({partition} ORDER BY {order} {WHOLE_FRAME})", value.type),
             Value(f"sum(1) FILTER (WHERE {draw_predicate(self.choices, scope, 0)}) OVER ({partition})", BIGINT),
         ]
+        if chance(self.choices, 5):
+            partner, _ = self.item(0)
+            asked = pick(self.choices, ("(SELECT 1)", f"(SELECT count(*) FROM {partner})"))
+            return Value(f"count({value.sql}) OVER ({partition} ORDER BY {order} ROWS {asked} PRECEDING)", BIGINT)
         numbers = [each for each in usable if each.type is INT]
         if numbers:
             number, frame = pick(self.choices, numbers).sql, pick(self.choices, VALUE_FRAMES)

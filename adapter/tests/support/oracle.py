@@ -99,12 +99,12 @@ def _canonical(value: str) -> str:
         pass
     if (span := _INTERVAL.fullmatch(value)) and value:
         return f"{_microseconds(span)} microseconds"
-    if value[:1] in ("{", "["):
+    if value[:1] in ("{", "[", "("):
         try:
             return json.dumps(json.loads(value, parse_float=_number, parse_int=_number), sort_keys=True)
         except ValueError:
             parts = value[1:-1].split(",")
-            return ",".join(_canonical(part) if part else part for part in parts)
+            return value[0] + ",".join(_canonical(part) if part else part for part in parts) + value[-1]
     return value.rstrip(" ")
 
 
