@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ import pytest
 from pgtrickle.api import PgTrickle
 from pgtrickle.catalog import installation
 from pgtrickle.errors import PgTrickleError
+from tests.faults.moments import draw
 from tests.support import servers
 from tests.support.catalogs import restore
 from tests.support.oracle import compare
@@ -25,8 +24,6 @@ Connection = psycopg.Connection[Any]
 
 pytestmark = pytest.mark.newest_only
 
-#: So many moments of each by default; with --run-slow all, or so many as INTERRUPTIONS says.
-SAMPLE = int(os.environ.get("INTERRUPTIONS", "1"))
 QUERIES = {
     "totals": "SELECT k, count(*) AS n, sum(v) AS v FROM t GROUP BY k",
     "tip": "SELECT max(n) AS n FROM public.totals",
@@ -225,10 +222,7 @@ def test_a_step_that_is_interrupted_anywhere_is_finished_by_the_next_call(
             with PgTrickle.connect(dsn) as engine:
                 step.again(engine)
         step.check(conn, dsn)
-    moments = [(at, answered) for at in range(1, messages + 1) for answered in (False, True)]
-    if not request.config.getoption("--run-slow") or "INTERRUPTIONS" in os.environ:
-        moments = sorted(random.Random(name).sample(moments, min(SAMPLE, len(moments))))
-    for at, answered in moments:
+    for at, answered in draw(name, messages, request.config, few=1, many=8):
         with prepared(server, step) as (conn, dsn, proxy):
             interrupt(proxy, step, at, answered=answered)
             try:

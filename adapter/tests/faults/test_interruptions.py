@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +12,7 @@ from pgtrickle.api import PgTrickle
 from pgtrickle.errors import PgTrickleError
 from pgtrickle.refresh import Plans
 from tests.faults import world
+from tests.faults.moments import draw
 from tests.faults.operations import OFTEN, OPERATIONS, Operation, disturb
 from tests.support.proxy import CuttingProxy
 
@@ -21,9 +20,6 @@ Connection = psycopg.Connection[Any]
 
 pytestmark = pytest.mark.newest_only
 
-#: So many moments of each operation are tried by default, others in each version of the code; with --run-slow all, or
-#: so many as INTERRUPTIONS says.
-SAMPLE = int(os.environ.get("INTERRUPTIONS", "2"))
 #: Whoever recovers is a process that lives on, as a runner is, and has compiled the definitions before.
 PLANS = Plans()
 
@@ -99,7 +95,7 @@ def test_an_operation_that_is_interrupted_anywhere_is_finished_by_the_next_run(
     name: str, small_world: tuple[str, Connection], request: pytest.FixtureRequest
 ) -> None:
     dsn, conn = small_world
-    operation, chance = OPERATIONS[name], random.Random(name)
+    operation = OPERATIONS[name]
     with CuttingProxy(dsn) as proxy:
         with PgTrickle.connect(dsn, plans=PLANS) as engine:
             operation.prepare(engine)
@@ -108,10 +104,7 @@ def test_an_operation_that_is_interrupted_anywhere_is_finished_by_the_next_run(
         assert messages > 0
         with PgTrickle.connect(dsn, plans=PLANS) as engine:
             operation.undo(engine)
-        moments = [(at, answered) for at in range(1, messages + 1) for answered in (False, True)]
-        if not request.config.getoption("--run-slow") or "INTERRUPTIONS" in os.environ:
-            moments = sorted(chance.sample(moments, min(SAMPLE, len(moments))))
-        for number, (at, answered) in enumerate(moments):
+        for number, (at, answered) in enumerate(draw(name, messages, request.config, few=2, many=8)):
             with PgTrickle.connect(dsn, plans=PLANS) as engine:
                 operation.prepare(engine)
             disturb(conn, 10 * number + 2)
