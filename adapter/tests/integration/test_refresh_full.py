@@ -43,9 +43,10 @@ def table(conn: psycopg.Connection[Any]) -> None:
 
 
 def change(conn: psycopg.Connection[Any], number: int) -> None:
-    """Another value, another scale of the same value, other keys, NULL for a value and back."""
+    """Another value, another scale of the same value, NaN for NULL and back, other keys, NULL for a value and back."""
     conn.execute("UPDATE t SET v = v + 1 WHERE k %% 4 = %s", (number,))
     conn.execute("UPDATE t SET w = w * 1.00 WHERE k %% 9 = %s", (number,))
+    conn.execute("UPDATE t SET w = CASE WHEN w IS NULL THEN 'NaN'::numeric END WHERE k % 8 = 1")
     conn.execute("UPDATE t SET g = CASE WHEN g IS NULL THEN 3 ELSE nullif(g, 5) END WHERE k %% 6 = %s", (number,))
     conn.execute("DELETE FROM t WHERE k %% 13 = %s", (number,))
     conn.execute("INSERT INTO t VALUES (%s, 9, 3, 'NaN', 'new')", (100 + number,))
