@@ -161,7 +161,7 @@ class RefreshBusy(RefreshError):
 
 
 class SelfWrite(RefreshError):
-    """The refresh itself wrote to one of its sources (a user's trigger or foreign key)."""
+    """The refresh itself wrote to one of its sources (a user's trigger, foreign key or function)."""
 
     code = "PGT403"
 

@@ -9,7 +9,7 @@ from psycopg.sql import SQL
 
 from pgtrickle import db
 from pgtrickle.capture import relations
-from pgtrickle.capture.converge import Gap, look
+from pgtrickle.capture.gap import Gap, look
 from pgtrickle.catalog.model import Source
 
 

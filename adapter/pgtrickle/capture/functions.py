@@ -26,6 +26,10 @@ _WEIGHT = Identifier(WEIGHT_COLUMN)
 _PART_BYTES = 1024
 _PART_ROWS = 10_000
 
+#: For so many bytes beyond the limit, an eighth of it at most, SERIALIZABLE transactions do not look whether capture
+#: has stopped.
+_BLIND_BYTES = 256 * 1024
+
 
 def changes_function(source_id: int) -> str:
     """Name of the function for INSERT, UPDATE and DELETE statements on a source and all below it."""
@@ -72,6 +76,7 @@ class Shape:
         may_ask: that takes nobody's code but PostgreSQL's, so that it can be asked with the engine's rights.
         limit_bytes: size of the change buffer from which on only marks are kept.
         truncate_rows: largest table whose TRUNCATE is captured as rows.
+        epoch: how often capture has begun again after its buffer was full.
         key: names of the columns of a unique key by which old and new rows can be paired; empty if there is none.
         parents: OIDs of the tables below which there may be one that capture has not met.
         known: OIDs of the tables that it has met.
@@ -89,6 +94,7 @@ class Shape:
     partition: str | None
     limit_bytes: int
     truncate_rows: int
+    epoch: int = 0
     key: tuple[str, ...] = ()
     parents: tuple[int, ...] = ()
     known: tuple[int, ...] = ()
@@ -190,6 +196,8 @@ def _fill(template: str, shape: Shape, **holes: Composable) -> Composed:
         "buffer": qualified(buffer.schema, buffer.name),
         "buffer_name": Literal(f"{buffer.schema}.{buffer.name}"),
         "limit": Literal(shape.limit_bytes),
+        "epoch": Literal(shape.epoch),
+        "blind_limit": Literal(shape.limit_bytes + min(shape.limit_bytes // 8, _BLIND_BYTES)),
     }
     mark = _template("mark").format(**known)
     return _template(template).format(

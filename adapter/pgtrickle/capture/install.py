@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgtrickle import db
 from pgtrickle.capture import relations
@@ -17,6 +18,9 @@ from pgtrickle.errors import InternalError, LockTimeout, PgTrickleError, Unsuppo
 from pgtrickle.plan import SourceNeed
 
 _log = logging.getLogger(__name__)
+
+#: How long who drops or alters a stream table waits for locks on what it read, to tidy up: seconds, all together.
+CLEAN_UP_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +200,12 @@ def release(
 ) -> tuple[Source, ...]:
     """Unregister the stream table from all sources but ``keep``, and from columns that ``keep`` does not name.
 
-    A source without consumers costs its writers nothing from then on: its trigger functions do nothing at once;
-    triggers and change buffer go under the lock policy, or else with a later `trim`.
+    A source without consumers costs its writers nothing from then on: its trigger functions do nothing at once.
+    Triggers and change buffer go if they can be locked within `CLEAN_UP_S`, or else with a later `trim`: nobody who
+    drops or alters a stream table has to wait for an old transaction that wrote to a source.
 
     Returns:
-        Sources that stayed locked, whose clean-up is left to `trim`.
+        Sources that stayed locked, whose clean-up is left to `trim` and `narrow`.
     """
     kept = {need.relid: need for need in keep}
     touched = []
@@ -213,9 +218,15 @@ def release(
             source = sources.lock(conn, source_id)
             if source is not None and sources.needs(conn, source_id).consumers == 0:
                 retire(conn, source)
-    return tuple(
-        source for source in sources.fetch_all(conn) if source.id in touched and not settle(conn, source, policy=policy)
-    )
+    deadline = time.monotonic() + min(CLEAN_UP_S, (policy or db.LockPolicy()).give_up_after_s)
+    left = []
+    for source in sources.fetch_all(conn):
+        if source.id in touched:
+            rest = max(0.0, deadline - time.monotonic())
+            if not settle(conn, source, policy=replace(policy or db.LockPolicy(), give_up_after_s=rest)):
+                _log.info("%s.%s is locked: its triggers go later", source.schema_name, source.table_name)
+                left.append(source)
+    return tuple(left)
 
 
 def _release_one(conn: db.Connection, dependency: Dependency, need: SourceNeed | None) -> None:

@@ -24,7 +24,9 @@ SELECT c.oid AS relid, n.nspname AS schema_name, c.relname AS table_name, c.relk
        c.relkind = 'r' AND c.relfilenode = c.oid AS has_first_file,
        coalesce((SELECT pg_catalog.string_agg(i.inhparent || ':' || i.xmin, ' ' ORDER BY i.inhparent)
                  FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND NOT i.inhdetachpending), '') AS attached,
-       (SELECT pg_catalog.count(*) FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) AS links,
+       -- While one is being detached statements look closer, and not afterwards.
+       (SELECT pg_catalog.count(*) FROM pg_catalog.pg_inherits i
+        WHERE i.inhparent = c.oid AND NOT i.inhdetachpending) AS links,
        -- MERGE is what asks for it, which version 15 brought.
        CASE WHEN c.relkind = 'p' AND pg_catalog.current_setting('server_version_num')::integer >= 150000 THEN (
            SELECT CASE
@@ -133,13 +135,23 @@ FROM pg_catalog.pg_class c
 WHERE c.oid = pg_catalog.to_regclass(%(buffer)s)
 
 -- name: too_wide
--- Sources of which more is captured than anybody reads.
+-- Sources of which more is captured than anybody reads, or with triggers on a table that belongs to them no more.
+SELECT s.id
+FROM pgtrickle.sources s
+JOIN pg_catalog.pg_proc p ON p.pronamespace = 'pgtrickle_changes'::regnamespace AND p.proname ~ ('^[a-z]_' || s.id || '$')
+JOIN pg_catalog.pg_trigger t ON t.tgfoid = p.oid
+WHERE NOT EXISTS (SELECT FROM pgtrickle.source_tables k WHERE k.source_id = s.id AND k.relid = t.tgrelid)
+  AND EXISTS (SELECT FROM pgtrickle.dependencies d WHERE d.source_id = s.id)
+UNION
 SELECT s.id
 FROM pgtrickle.sources s
 JOIN LATERAL (SELECT array_agg(c.attnum) AS columns, bool_or(d.rows) AS rows
               FROM pgtrickle.dependencies d LEFT JOIN LATERAL pg_catalog.unnest(d.columns) AS c (attnum) ON true
               WHERE d.source_id = s.id) n ON n.rows IS NOT NULL
 WHERE s.columns <> '{}' AND NOT (n.rows AND s.columns <@ n.columns)
+
+-- name: any_exists
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(relids)s::oid[]))
 
 -- name: file_size
 SELECT pg_catalog.pg_relation_size(%(relid)s::oid)

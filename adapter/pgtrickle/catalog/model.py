@@ -95,6 +95,7 @@ class Source:
 
     ``capture`` is ``rows`` or ``mark`` (one row with ``__w = 0`` per statement); ``columns`` are attribute numbers.
     ``generation`` goes up whenever changes may have been missed. ``partition_constraint`` is set for a partition.
+    ``epoch`` goes up when capture begins again after its change buffer was full.
     """
 
     id: int
@@ -106,6 +107,7 @@ class Source:
     columns: tuple[int, ...]
     generation: int = 0
     partition_constraint: str | None = None
+    epoch: int = 1
 
 
 @dataclass(frozen=True, slots=True)

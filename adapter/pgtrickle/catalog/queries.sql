@@ -51,11 +51,11 @@ DELETE FROM pgtrickle.stream_tables WHERE id = %(id)s
 
 -- name: fetch_sources
 SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation,
-       partition_constraint FROM pgtrickle.sources ORDER BY relid
+       partition_constraint, epoch FROM pgtrickle.sources ORDER BY relid
 
 -- name: fetch_sources_of
 SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation,
-       partition_constraint
+       partition_constraint, epoch
 FROM pgtrickle.sources s
 WHERE EXISTS (SELECT FROM pgtrickle.dependencies d
               WHERE d.source_id = s.id AND d.stream_table_id = ANY (%(ids)s::bigint[]))
@@ -69,26 +69,27 @@ WHERE (sources.schema_name, sources.table_name) <> (excluded.schema_name, exclud
 
 -- name: lock_source
 SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation,
-       partition_constraint
+       partition_constraint, epoch
 FROM pgtrickle.sources WHERE relid = %(relid)s FOR UPDATE
 
 -- name: lock_source_by_id
 SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation,
-       partition_constraint
+       partition_constraint, epoch
 FROM pgtrickle.sources WHERE id = %(id)s FOR UPDATE
 
 -- name: lock_source_or_skip
 SELECT id, relid, schema_name, table_name, capture, trigger_level, columns, generation,
-       partition_constraint
+       partition_constraint, epoch
 FROM pgtrickle.sources WHERE id = %(id)s FOR UPDATE SKIP LOCKED
 
 -- name: update_source
 UPDATE pgtrickle.sources
 SET capture = %(capture)s, trigger_level = %(trigger_level)s, columns = %(columns)s::smallint[],
-    generation = %(generation)s, partition_constraint = %(partition_constraint)s
+    generation = %(generation)s, partition_constraint = %(partition_constraint)s, epoch = %(epoch)s
 WHERE id = %(id)s
 
 -- name: delete_source
+WITH over AS (DELETE FROM pgtrickle.overflows WHERE source_id = %(id)s)
 DELETE FROM pgtrickle.sources WHERE id = %(id)s
 
 -- name: fetch_source_tables

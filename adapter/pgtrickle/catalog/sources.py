@@ -22,6 +22,7 @@ class _SourceRow:
     columns: list[int]
     generation: int
     partition_constraint: str | None
+    epoch: int
 
     def source(self) -> Source:
         fields = {name: getattr(self, name) for name in Source.__slots__}
@@ -97,7 +98,10 @@ def record_capture(conn: db.Connection, source: Source) -> None:
     access.run(
         conn,
         "update_source",
-        **{name: values[name] for name in ("id", "capture", "trigger_level", "generation", "partition_constraint")},
+        **{
+            name: values[name]
+            for name in ("id", "capture", "trigger_level", "generation", "partition_constraint", "epoch")
+        },
         columns=list(source.columns),
     )
 

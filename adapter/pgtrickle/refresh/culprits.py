@@ -1,4 +1,4 @@
-"""Who writes to sources when a stream table is written: triggers on it, foreign keys that reference it."""
+"""Who writes to sources in a refresh: triggers on stream tables, foreign keys that reference them, called functions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,17 @@ _FIND = SQL(
     """
 )
 
+_WRITERS = SQL(
+    "SELECT pg_catalog.format('the function %%s', p.oid::pg_catalog.regprocedure) AS culprit FROM pg_catalog.pg_proc p"
+    " WHERE p.oid = ANY (%(oids)s::oid[]) AND p.provolatile = 'v' ORDER BY 1"
+)
+
 
 def fetch(conn: db.Connection, relids: Sequence[int]) -> tuple[str, ...]:
     """User-made triggers and cascading foreign keys of these stream tables, for an error message."""
     return tuple(row["culprit"] for row in db.fetch_all(conn, _FIND, dict, {"relids": list(relids)}))
+
+
+def writers(conn: db.Connection, oids: Sequence[int]) -> tuple[str, ...]:
+    """Those of these functions that may write, for an error message."""
+    return tuple(row["culprit"] for row in db.fetch_all(conn, _WRITERS, dict, {"oids": list(oids)}))

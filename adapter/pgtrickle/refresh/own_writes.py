@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from pgtrickle import db
 from pgtrickle.capture import buffer_of
-from pgtrickle.catalog import groups
+from pgtrickle.catalog import groups, sources
 from pgtrickle.catalog.groups import GroupSource
-from pgtrickle.errors import InternalError, PgTrickleError, SelfWrite
+from pgtrickle.errors import PgTrickleError, SelfWrite
 from pgtrickle.refresh import culprits
 from pgtrickle.refresh.member import Member
 
@@ -37,15 +37,25 @@ def explained(conn: db.Connection, members: Sequence[Member], error: PgTrickleEr
         f"{source.schema}.{source.name}" for source in _sources(moved).values() if source.relid in written
     )
     names = ", ".join(member.row.name for member in moved)
-    found = culprits.fetch(conn, [member.row.relid for member in moved])
-    if not found:
-        return InternalError(f"The refresh of {names} wrote to {tables}, and no trigger or foreign key explains it.")
     return SelfWrite(
         f"The refresh itself changed its source {tables}.",
         object_name=names,
-        detail=f"Caused by {', '.join(found)}.",
-        hint="A trigger or foreign key on a stream table must not write to its sources: drop it or the dependency.",
+        detail=f"Caused by {', '.join(_culprits(conn, moved))}.",
+        hint="Nothing that a refresh calls or sets off may write to its sources: drop that, or the dependency.",
     )
+
+
+def _culprits(conn: db.Connection, moved: Sequence[Member]) -> tuple[str, ...]:
+    found = culprits.fetch(conn, [member.row.relid for member in moved])
+    if found:
+        return found
+    called = [
+        dependency.relid
+        for member in moved
+        for dependency in sources.dependencies(conn, member.row.id)
+        if dependency.kind == "function"
+    ]
+    return culprits.writers(conn, called) or ("a function that the query, an index, a domain or a policy calls",)
 
 
 def _sources(members: Sequence[Member]) -> dict[int, GroupSource]:

@@ -196,6 +196,23 @@ def test_a_trigger_on_a_stream_table_that_writes_to_its_source_is_named(conn, s)
     assert s.refresh_stream_table("s").rows_inserted == 1
 
 
+def test_a_function_of_the_query_that_writes_to_its_source_is_named(conn, engine):
+    conn.execute(
+        """
+        CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE loud ();
+        CREATE FUNCTION noisy(int) RETURNS int LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO public.t SELECT max(id) + 1, 0 FROM public.t HAVING EXISTS (SELECT FROM public.loud);
+        RETURN $1; END $$;
+        """
+    )
+    engine.create_stream_table("s", "SELECT id, noisy(v) AS v FROM t", refresh_mode="FULL")
+    conn.execute("INSERT INTO t VALUES (1, 1); INSERT INTO loud DEFAULT VALUES")
+    with pytest.raises(SelfWrite, match=r"noisy\(integer\)"):
+        engine.refresh_stream_table("s")
+    conn.execute("DELETE FROM loud")
+    assert engine.refresh_stream_table("s").rows_inserted == 1
+
+
 def test_a_foreign_key_that_reaches_a_source_is_named(conn, engine):
     conn.execute("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1), (2, 2)")
     conn.execute("CREATE TABLE child (id int PRIMARY KEY, parent int)")

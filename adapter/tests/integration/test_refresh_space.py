@@ -72,6 +72,69 @@ def test_past_the_limit_writers_write_nothing_and_the_next_refresh_begins_anew(
     oracle(conn, "s", QUERY)
 
 
+@pytest.mark.parametrize("isolation", [IsolationLevel.REPEATABLE_READ, IsolationLevel.SERIALIZABLE])
+def test_past_the_limit_writers_with_a_snapshot_write_nothing_either(
+    conn: psycopg.Connection[Any],
+    engine: PgTrickle,
+    oracle: Callable[..., None],
+    connect: Callable[..., psycopg.Connection[Any]],
+    isolation: IsolationLevel,
+) -> None:
+    conn.execute("UPDATE pgtrickle.installation SET buffer_limit_bytes = 40000")
+    conn.execute("CREATE TABLE t (id bigint PRIMARY KEY, k int, pad text)")
+    engine.create_stream_table("s", QUERY, refresh_mode="DIFFERENTIAL")
+    others = [connect(autocommit=False) for _ in range(3)]
+    for other in others:
+        other.isolation_level = isolation
+    number = 0
+
+    def write(rounds: int) -> None:
+        """Transactions that overlap and write at the same time; none of them may fail."""
+        nonlocal number
+        for _ in range(rounds):
+            for _ in range(2):
+                for other in others:
+                    number += 1
+                    other.execute("INSERT INTO t VALUES (%s, %s, 'x')", (number, number % 7))
+            for other in others:
+                other.commit()
+
+    while not space(conn)[1]:
+        write(20)
+    # A SERIALIZABLE transaction does not look before the limit is passed by an eighth.
+    write(40)
+    assert space(conn)[0] < 90_000
+    written = "SELECT (SELECT count(*) FROM pgtrickle_changes.b_1), (SELECT count(*) FROM pgtrickle.overflows)"
+    before = conn.execute(written).fetchone()
+    write(20)
+    assert conn.execute(written).fetchone() == before
+    assert engine.refresh_stream_table("s").action == "FULL"
+    oracle(conn, "s", QUERY)
+    write(1)
+    assert engine.refresh_stream_table("s").action == "DIFFERENTIAL"
+    oracle(conn, "s", QUERY)
+
+
+def test_an_old_snapshot_that_shows_that_capture_has_stopped_is_not_trusted(
+    conn: psycopg.Connection[Any],
+    limited: PgTrickle,
+    oracle: Callable[..., None],
+    connect: Callable[..., psycopg.Connection[Any]],
+) -> None:
+    fill(conn)
+    older = connect(autocommit=False)
+    older.isolation_level = IsolationLevel.REPEATABLE_READ
+    older.execute("SELECT count(*) FROM pgtrickle.overflows")
+    with connect(autocommit=False) as dump:
+        # So that the buffer cannot be emptied, and is as long as ever.
+        dump.execute("LOCK TABLE pgtrickle_changes.b_1 IN ACCESS SHARE MODE")
+        assert limited.refresh_stream_table("s").action == "FULL"
+        older.execute("INSERT INTO t VALUES (-1, 99, 'x')")
+        older.commit()
+        assert limited.refresh_stream_table("s").action == "FULL"
+        oracle(conn, "s", QUERY)
+
+
 @pytest.mark.parametrize("statement", ["INSERT", "UPDATE", "DELETE"])
 def test_one_statement_of_many_rows_passes_the_limit_by_little(
     conn: psycopg.Connection[Any], limited: PgTrickle, oracle: Callable[..., None], statement: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from pgtrickle import capture
 from pgtrickle.api import PgTrickle
 from pgtrickle.errors import LockTimeout
+from tests.support.background import Background, until
 
 pytestmark = pytest.mark.edges_only
 
@@ -45,39 +46,6 @@ OPERATIONS: dict[str, tuple[str, str, Callable[[PgTrickle], Any]]] = {
     ),
     "verify": ("DIFFERENTIAL", "UPDATE t SET v = v + 1 WHERE id < 5", lambda engine: engine.verify("s")),
 }
-
-
-class Background:
-    """Something that runs in a thread, and its error."""
-
-    def __init__(self, work: Callable[[], Any]) -> None:
-        self.error: Exception | None = None
-        self.thread = threading.Thread(target=self._run, args=(work,))
-        self.thread.start()
-
-    def _run(self, work: Callable[[], Any]) -> None:
-        try:
-            work()
-        except Exception as error:  # noqa: BLE001  # raised again by done()
-            self.error = error
-
-    def done(self) -> None:
-        """Wait for the end; raise what it raised."""
-        self.thread.join(60)
-        assert not self.thread.is_alive()
-        if self.error is not None:
-            raise self.error
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Wait until something is true, and return it."""
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.005)
-    pytest.fail("it never came to that")
 
 
 @pytest.fixture
@@ -175,6 +143,8 @@ def test_behind_an_old_transaction_nobody_waits_for_long(
         others.execute("INSERT INTO t VALUES (300, 1); DELETE FROM t WHERE id = 300")
     old.rollback()
     dropping.done()
+    # They go with the next trim if it had to wait for too long.
+    capture.trim(engine.own_conn)
     assert conn.execute(TRIGGERS).fetchone() == (0,)
 
 
@@ -213,6 +183,7 @@ def test_of_many_partitions_never_two_are_locked(conn: User, connect: Connect, e
     assert engine.refresh_stream_table("s").rows_inserted == 3
     assert engine.verify("s").proven
     watch(lambda: engine.drop_stream_table("s"))
+    capture.trim(engine.own_conn)
     assert conn.execute(TRIGGERS).fetchone() == (0,)
 
 
