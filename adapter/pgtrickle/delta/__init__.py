@@ -17,6 +17,7 @@ from pgtrickle.delta.linear import (
     delta_values,
 )
 from pgtrickle.delta.outer import delta_anti, delta_outer
+from pgtrickle.delta.single import delta_project
 from pgtrickle.ir.operators import (
     Anti,
     Apply,
@@ -39,7 +40,7 @@ RULES: Mapping[type, Callable[[Any, Differentiation], Operator]] = {
     Scan: delta_scan,
     Values: delta_values,
     Filter: delta_unary,
-    Project: delta_unary,
+    Project: delta_project,
     UnionAll: delta_union,
     Expand: delta_expand,
     Apply: delta_apply,

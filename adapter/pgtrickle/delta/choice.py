@@ -15,6 +15,7 @@ from typing import Any
 from pgtrickle.delta import RULES, linear
 from pgtrickle.delta.aggregates import AGGREGATES, rule_for
 from pgtrickle.delta.outer import equality_pairs
+from pgtrickle.delta.single import compared
 from pgtrickle.ir.describe import show
 from pgtrickle.ir.operators import (
     Aggregate,
@@ -70,6 +71,12 @@ def _linear(_: Operator) -> str:
     return "linear: works on the changed rows alone"
 
 
+def _project(op: Project) -> str:
+    if compared(op) is None:
+        return _linear(op)
+    return "some input is one row that is only compared with: rows count that meet its old or its new values, not both"
+
+
 def _matching(op: Anti | OuterJoin) -> str:
     pairs = equality_pairs(op)
     if pairs is not None:
@@ -86,6 +93,7 @@ def _join(op: Join) -> str:
 REASONS: Mapping[type, Callable[[Any], str]] = {
     Scan: _scan,
     Values: lambda _: "constants",
+    Project: _project,
     Expand: lambda _: "linear: the function reads no table",
     Join: _join,
     OuterJoin: _matching,

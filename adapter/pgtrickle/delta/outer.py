@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from pgtrickle.delta.differentiate import Differentiation
 from pgtrickle.ir.expr import Expr, col, equals, text
+from pgtrickle.ir.keys import derive_key
 from pgtrickle.ir.operators import (
     Aggregate,
     AggregateCall,
@@ -25,6 +26,7 @@ from pgtrickle.ir.operators import (
     OuterKind,
     Pad,
     Project,
+    Scan,
     UnionAll,
     Weigh,
 )
@@ -106,7 +108,11 @@ def equality_pairs(op: Anti | OuterJoin) -> Pairs | None:
 
 
 def _keyed(op: Anti, d: Differentiation, of_right: _Delta) -> Operator | None:
-    """The rule for equality conditions: decide per key of the changed rows of R, then look up the rows of L."""
+    """The rule for equality conditions: decide per key of the changed rows of R, then look up the rows of L.
+
+    A key that only lost matches had some before, one that only won matches has some now: so of the former it is asked
+    whether any is left, and of the latter whether there are more than came.
+    """
     pairs = equality_pairs(op)
     if pairs is None:
         return None
@@ -114,21 +120,47 @@ def _keyed(op: Anti, d: Differentiation, of_right: _Delta) -> Operator | None:
     delta_left, delta_right = d.delta(op.left), of_right(right)
     keys = tuple(Column(d.fresh("key"), INT8) for _ in pairs.right)
     changed = _changed_keys(delta_right, pairs.right, keys, d)
-    crossing, before, now = _crossing(changed, right, pairs.right, keys, d)
     matched = tuple(equals(mine, col(key.name)) for mine, key in zip(pairs.left, keys, strict=True))
-    turned = Filter(crossing, (text("(", col(now), " = 0) <> (", col(before), " = 0)"),))
-    weight = text("(", col(now), " = 0)::pg_catalog.int4 - (", col(before), " = 0)::pg_catalog.int4")
-    terms: list[Operator] = [_only(Weigh(Join((turned, op.left), matched), weight), op.columns)]
+    look = _Look(right, pairs.right, keys, changed.columns[-1], d)
+    if _is_picky(op.left, pairs.left):
+        # Most changed keys concern no row of L: the others alone are looked for on the right.
+        met = Join((changed, op.left), matched)
+        first, again = look.first(Project(met, changed.columns, tuple(col(c.name) for c in changed.columns)))
+        back = tuple(equals(col(key.name), col(new.name)) for key, new in zip(keys, again, strict=True))
+        terms: list[Operator] = [
+            Weigh(_only(look.none_left(met), op.columns), text("1")),
+            Weigh(_only(Join((first, met), back), op.columns), text("-1")),
+        ]
+    else:
+        sign = Column(d.fresh("sign"), INT8)
+        first, again = look.first(changed)
+        turned = UnionAll(
+            (_signed(look.none_left(changed), keys, sign, "1"), _signed(first, again, sign, "-1")),
+            (*keys, sign),
+        )
+        terms = [_only(Weigh(Join((turned, op.left), matched), col(sign.name)), op.columns)]
     if not isinstance(delta_left, Empty):
         # Rows of ΔL whose key did not change on the right: no match before is no match now.
         quiet = Anti(Anti(delta_left, changed, matched), right, _conditions(pairs))
-        had_none = Filter(crossing, (text(col(before), " = 0"),))
-        terms += [quiet, _only(Join((had_none, delta_left), matched), op.columns)]
+        # Not one more to look for: those that had none before.
+        among = Anti(changed, Expose(delta_left, Column(d.fresh("weight"), INT8)), matched, semi=True)
+        first, again = look.first(among)
+        had_none = tuple(equals(mine, col(key.name)) for mine, key in zip(pairs.left, again, strict=True))
+        terms += [quiet, _only(Join((first, delta_left), had_none), op.columns)]
     return UnionAll(tuple(terms), op.columns)
 
 
 def _conditions(pairs: Pairs) -> tuple[Expr, ...]:
     return tuple(equals(a, b) for a, b in zip(pairs.left, pairs.right, strict=True))
+
+
+def _is_picky(left: Operator, exprs: tuple[Expr, ...]) -> bool:
+    """Whether a key concerns at most one row of L, and perhaps none: some condition stands between L and its tables."""
+    key = derive_key(left)
+    node = left
+    while isinstance(node, Project):
+        node = node.child
+    return key is not None and key <= {expr.column for expr in exprs} and not isinstance(node, Scan)
 
 
 def _changed_keys(
@@ -143,22 +175,47 @@ def _changed_keys(
     return Filter(grouped, (text(col(total.column.name), " <> 0"),))
 
 
-def _crossing(
-    changed: Operator, right: Operator, exprs: tuple[Expr, ...], keys: tuple[Column, ...], d: Differentiation
-) -> tuple[Operator, str, str]:
-    """The changed keys with their number of matches before and now; returns the names of these columns too."""
-    present = Column(d.fresh("present"), INT8)
-    copies = tuple(Column(d.fresh("key"), INT8) for _ in keys)
-    rows = Project(right, (*copies, present), (*exprs, text("1")))
-    matched = tuple(equals(col(copy.name), col(key.name)) for copy, key in zip(copies, keys, strict=True))
-    came = changed.columns[-1].name
-    now = AggregateCall(Column(d.fresh("now"), INT8), text("count(", col(present.name), ")"))
-    joined = OuterJoin(OuterKind.LEFT, changed, rows, matched)
-    counted = Aggregate(joined, (*(key.name for key in keys), came), (now,))
-    before = Column(d.fresh("before"), INT8)
-    columns = (*counted.columns, before)
-    exprs = (*(col(c.name) for c in counted.columns), text(col(now.column.name), " - ", col(came)))
-    return Project(counted, columns, exprs), before.name, now.column.name
+def _signed(op: Operator, keys: tuple[Column, ...], sign: Column, value: str) -> Operator:
+    return Project(op, (*keys, sign), (*(col(key.name) for key in keys), text(value)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How to look for the matches of changed keys.
+
+    Attributes:
+        right: the other side.
+        exprs: what its rows match by.
+        keys: the columns of a changed key.
+        came: the column with the net number of its matches that came.
+        d: makes names.
+    """
+
+    right: Operator
+    exprs: tuple[Expr, ...]
+    keys: tuple[Column, ...]
+    came: Column
+    d: Differentiation
+
+    def none_left(self, rows: Operator) -> Operator:
+        """The rows with a key that lost matches and has none now."""
+        lost = Filter(rows, (text(col(self.came.name), " < 0"),))
+        matched = tuple(equals(theirs, col(key.name)) for theirs, key in zip(self.exprs, self.keys, strict=True))
+        return Anti(lost, self.right, matched)
+
+    def first(self, rows: Operator) -> tuple[Operator, tuple[Column, ...]]:
+        """The keys that won their first matches, which are all there are; and the columns that the keys have there."""
+        won = Filter(rows, (text(col(self.came.name), " > 0"),))
+        copies = tuple(replace(key, name=self.d.fresh("key")) for key in self.keys)
+        present = Column(self.d.fresh("present"), INT8)
+        theirs = Project(self.right, (*copies, present), (*self.exprs, text("1")))
+        matched = tuple(equals(col(copy.name), col(key.name)) for copy, key in zip(copies, self.keys, strict=True))
+        now = AggregateCall(Column(self.d.fresh("now"), INT8), text("count(", col(present.name), ")"))
+        names = (*(key.name for key in self.keys), self.came.name)
+        counted = Aggregate(Join((won, theirs), matched), names, (now,))
+        all_new = Filter(counted, (text(col(now.column.name), " = ", col(self.came.name)),))
+        again = tuple(replace(key, name=self.d.fresh("key")) for key in self.keys)
+        return Project(all_new, again, tuple(col(key.name) for key in self.keys)), again
 
 
 def _theta(op: Anti, d: Differentiation, of_right: _Delta) -> Operator:

@@ -19,6 +19,9 @@ TRY_FULL = 0.3
 #: ``TRY_MARGIN`` times as long.
 TRY_EVERY = 8
 TRY_MARGIN = 2.0
+#: ... and after so many if both are expected to take about as long: then being wrong costs little and lasts long.
+TRY_CLOSE_EVERY = 3
+TRY_CLOSE_MARGIN = 1.3
 #: ... and save this much, milliseconds: below it, timings of small tables are mostly noise.
 WORTH_MS = 50.0
 #: A decision for FULL is put to the test again after this many refreshes.
@@ -81,7 +84,9 @@ def crossover(history: CostHistory, source_rows: int) -> int:
     change_ms = COLD_CHANGE_FACTOR * history.full_ms / max(source_rows, SMALL_WINDOW)
     if history.change_ms is not None:
         change_ms = history.change_ms if history.changes_seen >= ENOUGH else min(change_ms, history.change_ms)
-    margin = TRY_MARGIN if history.full_streak >= TRY_EVERY else MARGIN
+    margin = MARGIN
+    if history.full_streak >= TRY_CLOSE_EVERY:
+        margin = TRY_CLOSE_MARGIN if history.full_streak < TRY_EVERY else TRY_MARGIN
     if history.full_is_load and history.changes_seen >= ENOUGH:
         margin = TRY_FULL
     return int(min(max(margin * history.full_ms / max(change_ms, 1e-6), SMALL_WINDOW), COUNT_CAP))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from pgtrickle.errors import InternalError, UnsupportedQuery
 from pgtrickle.ir.expr import Expr, col, text
+from pgtrickle.ir.keys import derive_key
 from pgtrickle.ir.operators import (
     Aggregate,
     AggregateCall,
@@ -23,7 +24,6 @@ from pgtrickle.ir.operators import (
 )
 from pgtrickle.ir.schema import BOOL, Column, Equality
 from pgtrickle.rewrite.equality import null_safe
-from pgtrickle.rewrite.keys import derive_key
 
 #: The call that takes the value of the only row.
 SINGLE_VALUE = "single_value"

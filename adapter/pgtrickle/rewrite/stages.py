@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pgtrickle.delta.aggregates import rule_for
 from pgtrickle.errors import InternalError
 from pgtrickle.ir.expr import Expr, col
+from pgtrickle.ir.keys import derive_key
 from pgtrickle.ir.operators import (
     Aggregate,
     Apply,
@@ -35,7 +36,6 @@ from pgtrickle.rewrite.distinct_aggregates import distinct_aggregates
 from pgtrickle.rewrite.equality import null_safe
 from pgtrickle.rewrite.grouping_sets import grouping_sets
 from pgtrickle.rewrite.images import refuse_without_equality, with_images
-from pgtrickle.rewrite.keys import derive_key
 from pgtrickle.rewrite.prune import prune
 from pgtrickle.rewrite.push import push
 from pgtrickle.rewrite.recursion import obstacle, refuse_loose_texts, without_distinct

@@ -24,12 +24,15 @@ class Picked(NamedTuple):
 
 
 LINEAR, OUTER, JOIN = "pgtrickle/delta/linear.py", "pgtrickle/delta/outer.py", "pgtrickle/delta/join.py"
+SINGLE = "pgtrickle/delta/single.py"
 NET, APPLY, PICK = "pgtrickle/emit/net.py", "pgtrickle/emit/apply.py", "pgtrickle/emit/pick.py"
 PAIRS = "pgtrickle/emit/pairs.py"
 AGGREGATES = "pgtrickle/delta/aggregates"
 UNCHANGED = "Empty(op.columns) if isinstance(below, Empty) else "
 COLLECTED = "select k, string_agg(t, ',' order by t, id) s from a group by k"
 BELOW = f"{UNCHANGED}replace(op, child=below)"
+PICKY = "select id, t from a where k > 0 and not exists (select 1 from b where b.w=a.id)"
+COMPARED = "select id, v from a where id > (select count(*) from b)"
 RECURSION = "pgtrickle/emit/recursion.py"
 REACHED = (
     "with recursive r as (select d from edge where s<3 union select e.d from r join edge e on e.s=r.d) select d from r"
@@ -66,13 +69,13 @@ PICKED = (
         "select a.id, w from a left join b on a.k=b.k",
     ),
     Picked(OUTER, "delta_outer", "OuterKind.FULL", "OuterKind.LEFT", "select a.id, w from a full join b on a.k=b.k"),
-    Picked(OUTER, "_keyed", '" = 0) <> ("', '" = 0) = ("', "select id from a where k in (select k from b)"),
+    Picked(OUTER, "_keyed", 'sign, "1"', 'sign, "-1"', "select id from a where k in (select k from b)"),
+    Picked(OUTER, "none_left", '" < 0"', '" > 0"', "select id from a where k in (select k from b)"),
+    Picked(OUTER, "_keyed", 'op.columns), text("-1")', 'op.columns), text("1")', PICKY),
     Picked(
         OUTER, "delta_anti", "Negate(anti)", "anti", "select id from a where exists (select 1 from b where b.k=a.k)"
     ),
-    Picked(
-        OUTER, "_keyed", '" = 0"),))', '" = 1"),))', "select id from a where not exists (select 1 from b where b.k=a.k)"
-    ),
+    Picked(OUTER, "first", '" = "', '" >= "', "select id from a where not exists (select 1 from b where b.k=a.k)"),
     Picked(
         OUTER,
         "_theta",
@@ -80,6 +83,8 @@ PICKED = (
         '(before, " > 0")',
         "select id from a where not exists (select 1 from b where b.k<a.k)",
     ),
+    Picked(SINGLE, "delta_project", 'went), shown), text("-1")', 'went), shown), text("1")', COMPARED),
+    Picked(SINGLE, "_unmet", "IS TRUE)", "IS NOT TRUE)", COMPARED),
     Picked(NET, "compared", "-1 AS", "1 AS", COLLECTED),
     Picked(NET, "affected_groups", "SELECT DISTINCT {}", "SELECT {}", COLLECTED),
     Picked(NET, "_added", "{} + g.{}", "{} - g.{}", "select k, count(*) n from a group by k"),

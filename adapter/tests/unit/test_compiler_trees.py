@@ -13,9 +13,9 @@ from pgtrickle.delta.aggregates import AGGREGATES, rule_for
 from pgtrickle.errors import InternalError
 from pgtrickle.ir import operators as ir
 from pgtrickle.ir.expr import Expr, col, text
+from pgtrickle.ir.keys import derive_key
 from pgtrickle.ir.operators import InputKey, children_of
 from pgtrickle.ir.schema import INT8, Column
-from pgtrickle.rewrite.keys import derive_key
 from pgtrickle.rewrite.prune import prune
 from pgtrickle.rewrite.push import push
 
