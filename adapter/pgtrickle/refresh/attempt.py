@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ from pgtrickle import capture
 from pgtrickle.capture import Difference, Severity
 from pgtrickle.catalog import sources, stream_tables
 from pgtrickle.catalog.model import Snapshot
+from pgtrickle.db import Query
 from pgtrickle.errors import (
     ConnectionFailed,
     InternalError,
@@ -260,13 +260,10 @@ def _move(
             continue
         member.plan = plan_member(_facts(member, request, windows.get(member.row.id, {}), numbers))
         _take_whole(member, request)
-        started = time.monotonic()
-        analyze_windows(session, member, windows.get(member.row.id, {}), analyzed)
-        looked_ms = (time.monotonic() - started) * 1000
         member.is_small = _is_small(member, members)
-        _run(session, member, request, several=several)
-        # Part of what a differential refresh costs: AUTO compares.
-        member.duration_ms += looked_ms
+        _run(
+            session, member, request, analyze_windows(member, windows.get(member.row.id, {}), analyzed), several=several
+        )
         if member.error is None:
             numbers[member.row.relid] = member.refresh_no
             _distrust(session, member, members, request)
@@ -380,8 +377,8 @@ def _refusal(error: PgTrickleError) -> str:
     return f"the changes could not be applied: {error.message}"
 
 
-def _run(session: Session, member: Member, request: Request, *, several: bool) -> None:
-    """Execute one member; in a group its failure only undoes its own work.
+def _run(session: Session, member: Member, request: Request, first: Sequence[Query], *, several: bool) -> None:
+    """Execute one member, after these statements; in a group its failure only undoes its own work.
 
     Changes that can be applied need no savepoint for that: where they cannot, the refresh begins again anyway.
     """
@@ -389,7 +386,7 @@ def _run(session: Session, member: Member, request: Request, *, several: bool) -
     careful = request.careful or request.prove or plan.action is not Action.DIFFERENTIAL
     before = transaction.savepoint(session) if several and careful and plan.action is not Action.NO_DATA else None
     try:
-        execute_member(session, member)
+        execute_member(session, member, first)
     except (TransactionConflict, ConnectionFailed):
         raise
     except PgTrickleError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -45,15 +45,26 @@ class CountMismatch(InternalError):
     """A statement wrote other rows than the delta demands: content or state is not what the frontier says."""
 
 
-def execute_member(session: Session, member: Member) -> None:
-    """Run the stages of a member inside the refresh's transaction; fills its counts, number and duration."""
+def execute_member(session: Session, member: Member, first: Sequence[Query] = ()) -> None:
+    """Run the stages of a member inside the refresh's transaction; fills its counts, number and duration.
+
+    Args:
+        session: its transaction is open.
+        member: its plan is made.
+        first: statements to be sent before.
+    """
     started = time.monotonic()
     plan, locked = member.need_plan(), member.need_locked()
     member.refresh_no = locked.refresh_no + 1
     if plan.action is not Action.NO_DATA:
-        differential = plan.action is Action.DIFFERENTIAL
-        enter(session, member, near=differential, few=differential and member.is_small)
-        member.counts, wrote = _run_stages(session, member, plan)
+        if plan.action is Action.DIFFERENTIAL:
+            enter(session, member, near=True, few=member.is_small, first=first)
+            member.counts, wrote = _run_stages(session, member, plan)
+        elif not _loads(member) and _may_stage(session, member):
+            member.counts, wrote = _run_staged(session, member)
+        else:
+            enter(session, member, near=False)
+            member.counts, wrote = _run_stages(session, member, plan)
     else:
         wrote = False
     if not wrote:
@@ -63,7 +74,15 @@ def execute_member(session: Session, member: Member) -> None:
     member.duration_ms = (time.monotonic() - started) * 1000
 
 
-def enter(session: Session, member: Member, *, near: bool, few: bool = False) -> None:
+def enter(
+    session: Session,
+    member: Member,
+    *,
+    near: bool,
+    few: bool = False,
+    first: Sequence[Query] = (),
+    ask: Query | None = None,
+) -> Mapping[str, Any]:
     """Make settings and role those of the stream table.
 
     Args:
@@ -71,9 +90,14 @@ def enter(session: Session, member: Member, *, near: bool, few: bool = False) ->
         member: whose.
         near: what follows is planned as deltas are.
         few: and it reads few changes: one plan serves for all such windows.
+        first: statements to be executed before, in the same message.
+        ask: a query to be executed after, in the same message.
+
+    Returns:
+        The first row of ``ask``; nothing without it.
     """
     row = member.row
-    statements: list[Query] = []
+    statements: list[Query] = [*first]
     if few != session.few:
         session.few = few
         statements.append(ONE_PLAN if few else FRESH_PLANS)
@@ -87,9 +111,13 @@ def enter(session: Session, member: Member, *, near: bool, few: bool = False) ->
     if role != session.role:
         statements.append(become(row.owner))
         session.role = role
-    if statements:
-        db.batch(session.conn, statements, dict, object_name=row.name)
-        session.statements += 1
+    if ask is not None:
+        statements.append(ask)
+    if not statements:
+        return {}
+    rows = db.batch(session.conn, statements, dict, object_name=row.name)
+    session.statements += 1
+    return rows[0] if ask is not None else {}
 
 
 def leave(session: Session, member: Member) -> list[Query]:
@@ -158,14 +186,13 @@ def _compiled(member: Member) -> Compiled:
     return compiled if member.whole is None else compiled.whole
 
 
-_STAGING = SQL("SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMPORARY')")
+_STAGING = SQL("SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMPORARY') AS allowed")
 _PLACEHOLDER = re.compile(r"%%|%\(refresh_no\)s")
 
 
 def _may_stage(session: Session, member: Member) -> bool:
-    """Whether the role may create temporary tables."""
-    session.statements += 1
-    return db.fetch_value(session.conn, _STAGING, object_name=member.row.name)
+    """Enter; whether the role may create temporary tables."""
+    return bool(enter(session, member, near=False, ask=_STAGING)["allowed"])
 
 
 def _run_staged(session: Session, member: Member) -> tuple[Counts, bool]:

@@ -10,31 +10,32 @@ from collections.abc import Mapping
 
 from psycopg.sql import SQL, Composable, Identifier
 
-from pgtrickle import db
 from pgtrickle.capture import buffer_of
+from pgtrickle.db import Query
 from pgtrickle.names import XID_COLUMN, change_column
 from pgtrickle.refresh.cost import SMALL_WINDOW
 from pgtrickle.refresh.member import Member
 from pgtrickle.refresh.plan import Action, Window
-from pgtrickle.refresh.session import Session
 
 #: The samples are this small: a few milliseconds for a window of any size.
 _TARGET = SQL("SET LOCAL default_statistics_target = 4")
 
 
-def analyze_windows(session: Session, member: Member, windows: Mapping[int, Window], done: dict[int, set[int]]) -> None:
-    """Analyse the change buffers of which a member joins large windows, in the refresh's transaction.
+def analyze_windows(member: Member, windows: Mapping[int, Window], done: dict[int, set[int]]) -> list[Query]:
+    """The statements that analyse the change buffers of which a member joins large windows, in its transaction.
 
     Only the columns that conditions read: those of a whole row would take ten times as long.
 
     Args:
-        session: its transaction is open, and works as the engine's role, which owns the buffers.
         member: its plan is made.
         windows: relid of a source -> what is in its window.
         done: id of a source -> the columns of its buffer that are analysed already; grows.
+
+    Returns:
+        None or two; to be executed as the engine's role, which owns the buffers.
     """
     if member.need_plan().action is not Action.DIFFERENTIAL or not member.need_compiled().joins:
-        return
+        return []
     compared = member.need_compiled().compared
     wanted: dict[int, set[int]] = {}
     for source in member.row.sources:
@@ -44,13 +45,12 @@ def analyze_windows(session: Session, member: Member, windows: Mapping[int, Wind
         if columns or source.source_id not in done:
             wanted[source.source_id] = set(columns)
     if not wanted:
-        return
+        return []
     tables = SQL(", ").join(_table(source_id, columns) for source_id, columns in sorted(wanted.items()))
-    # Somebody who analyses or vacuums one of them right now is not waited for.
-    db.batch(session.conn, [_TARGET, SQL("ANALYZE (SKIP_LOCKED) {}").format(tables)], dict)
-    session.statements += 1
     for source_id, columns in wanted.items():
         done.setdefault(source_id, set()).update(columns)
+    # Somebody who analyses or vacuums one of them right now is not waited for.
+    return [_TARGET, SQL("ANALYZE (SKIP_LOCKED) {}").format(tables)]
 
 
 def _table(source_id: int, columns: set[int]) -> Composable:
