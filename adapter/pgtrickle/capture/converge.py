@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from pgtrickle import db
-from pgtrickle.capture import functions, relations
+from pgtrickle.capture import functions, relations, seal
 from pgtrickle.capture.buffers import create_buffer, drop_buffer
 from pgtrickle.capture.gap import Actual, Gap, Target, bodies_of, filled_meanwhile, installed, look
 from pgtrickle.capture.moved import lock, to_lock
-from pgtrickle.capture.relations import InstalledTrigger
+from pgtrickle.capture.relations import QUERIES, InstalledTrigger, Table
 from pgtrickle.capture.triggers import Trigger
 from pgtrickle.catalog import groups, installation, sources
 from pgtrickle.catalog.model import Source
@@ -29,7 +29,7 @@ def _drop_triggers(conn: db.Connection, source: Source, gap: Gap) -> bool:
             _drop_trigger(conn, trigger)
         return False
     # The table is not ours, but the function is. Nothing but our own triggers can hang on it.
-    drop_functions(conn, source.id)
+    db.lock_together(conn, None, _dropping_functions(source.id))
     return True
 
 
@@ -47,36 +47,41 @@ def _drop_trigger(conn: db.Connection, trigger: InstalledTrigger) -> None:
             raise locked from None
 
 
-def drop_functions(conn: db.Connection, source_id: int) -> None:
+def _dropping_functions(source_id: int) -> list[Composable]:
     """Drop the functions of a source with their triggers; takes ACCESS EXCLUSIVE on the source's tables."""
-    for name in functions.all_functions(source_id):
-        db.execute(conn, SQL("DROP FUNCTION IF EXISTS {}() CASCADE").format(qualified(CHANGES_SCHEMA, name)))
+    return [
+        SQL("DROP FUNCTION IF EXISTS {}() CASCADE").format(qualified(CHANGES_SCHEMA, name))
+        for name in functions.all_functions(source_id)
+    ]
 
 
 def _apply(conn: db.Connection, source: Source, target: Target, gap: Gap, locked: Set[int]) -> None:
-    create, bodies = gap.create, gap.functions
     if gap.drop and _drop_triggers(conn, source, gap):
-        create, bodies = target.triggers, tuple(target.bodies)
-    for name in bodies:
-        db.execute(conn, functions.create_function(name, target.bodies[name]))
-        db.execute(conn, functions.revoke_function(name))
+        gap = replace(gap, create=target.triggers, functions=tuple(target.bodies))
+    db.lock_together(conn, None, _statements(conn, source, target, gap, locked))
+
+
+def _statements(conn: db.Connection, source: Source, target: Target, gap: Gap, locked: Set[int]) -> list[Composable]:
+    """What closes a gap, besides dropping triggers."""
+    statements: list[Composable] = []
+    for name in gap.functions:
+        statements += [functions.create_function(name, target.bodies[name]), functions.revoke_function(name)]
     # Where LOCK TABLE is not allowed, making a trigger again is what takes the lock.
     unlocked = [
         trigger
         for trigger in target.triggers
-        if trigger.table.relid in locked and not trigger.table.may_lock and trigger not in create
+        if trigger.table.relid in locked and not trigger.table.may_lock and trigger not in gap.create
     ]
-    for trigger in (*create, *unlocked):
-        for statement in trigger.create():
-            db.execute(conn, statement, object_name=trigger.table.name)
-    for statement in create_buffer(source.id) if gap.create_buffer else ():
-        db.execute(conn, statement)
-    for statement in (*gap.alter_buffer, *gap.index_buffer):
-        db.execute(conn, statement)
-    if bodies or gap.create_buffer:
-        installation.hand_over(conn)
+    for trigger in (*gap.create, *unlocked):
+        statements += trigger.create()
+    if gap.create_buffer:
+        statements += create_buffer(source.id)
+    statements += [*gap.alter_buffer, *gap.index_buffer]
+    if gap.functions or gap.create_buffer:
+        statements.append(installation.handing_over(conn))
     if gap.overflowed:
-        sources.end_overflow(conn, source.id)
+        statements.append(sources.ending_overflow(conn, source.id))
+    return statements
 
 
 def _record(
@@ -91,7 +96,14 @@ def _record(
         for table in target.family.tables
     ]
     sources.record_tables(conn, source.id, tables)
-    recorded = replace(
+    recorded = _recorded(source, target, missed)
+    if recorded != source:
+        sources.record_capture(conn, recorded)
+    return recorded
+
+
+def _recorded(source: Source, target: Target, missed: str | None) -> Source:
+    return replace(
         source,
         capture="rows" if target.shape.rows else "mark",
         trigger_level=target.shape.level,
@@ -99,9 +111,6 @@ def _record(
         generation=source.generation + (1 if missed else 0),
         partition_constraint=target.shape.partition,
     )
-    if recorded != source:
-        sources.record_capture(conn, recorded)
-    return recorded
 
 
 def converge(conn: db.Connection, source: Source) -> Source:
@@ -113,6 +122,8 @@ def converge(conn: db.Connection, source: Source) -> Source:
         The source as it is recorded now; a higher ``generation`` says that changes may have been missed before.
     """
     db.execute(conn, SQL("SET LOCAL search_path = pg_catalog, pg_temp"))
+    sealed = seal.expression(conn, source)
+    expected = db.fetch_value(conn, sealed)
     target, actual, gap = look(conn, source)
     if target.family.root is None:
         return source
@@ -123,12 +134,16 @@ def converge(conn: db.Connection, source: Source) -> Source:
     if gap.overflowed:
         # Nobody may be reading what is about to be emptied; to be waited for before writers wait for us.
         groups.touch(conn, sources.consumers(conn, source.id))
-    tables = to_lock(conn, source, target, actual, gap)
-    lock(conn, tables)
-    locked = frozenset(table.relid for table in tables)
     if gap.overflowed or not actual.recorded:
         source = replace(source, epoch=source.epoch + 1)
         sources.record_capture(conn, source)
+        target, actual, gap = look(conn, source)
+    tables = to_lock(conn, source, target, actual, gap)
+    if _may_be_at_once(target, actual, gap, tables):
+        empty = [table for table in _added(target, actual) if table not in actual.added_with_rows]
+        return _at_once(conn, source, target, gap, tables, seal.unbroken(conn, sealed, expected, empty))
+    lock(conn, tables)
+    locked = frozenset(table.relid for table in tables)
     # What was read before the lock may be out of date.
     target, actual, gap = look(conn, source)
     if not locked.issuperset(table.relid for table in to_lock(conn, source, target, actual, gap)):
@@ -136,6 +151,34 @@ def converge(conn: db.Connection, source: Source) -> Source:
     _apply(conn, source, target, gap, locked)
     missed = gap.missed or filled_meanwhile(conn, target, actual)
     return _record(conn, source, target, missed, _unlocked(conn, source, actual, gap, locked))
+
+
+def _added(target: Target, actual: Actual) -> list[Table]:
+    return [table for table in target.family.own if table.relid not in actual.recorded] if actual.recorded else []
+
+
+def _may_be_at_once(target: Target, actual: Actual, gap: Gap, tables: Sequence[Table]) -> bool:
+    """Whether nothing has to be found out behind the lock: all is locked, or at least nothing new is not."""
+    whole = len(tables) == len(target.family.tables)
+    return whole and not gap.drop and all(table.may_lock for table in _added(target, actual))
+
+
+def _at_once(
+    conn: db.Connection, source: Source, target: Target, gap: Gap, tables: Sequence[Table], unbroken: Composed
+) -> Source:
+    """Lock, see that all is as it was, change and record in one message."""
+    recorded = _recorded(source, target, gap.missed)
+    places = [SourceTable(table.relid, table.place, table.attached, {}) for table in target.family.tables]
+    names = functions.all_functions(source.id)
+    statements: list[Composable] = [
+        unbroken,
+        *_statements(conn, source, target, gap, frozenset(table.relid for table in tables)),
+        *sources.recording_tables(conn, source.id, places, QUERIES["installed_triggers"], names),
+    ]
+    if recorded != source:
+        statements.append(sources.recording_capture(conn, recorded))
+    lock(conn, tables, statements)
+    return recorded
 
 
 def _unlocked(
@@ -182,6 +225,5 @@ def retire(conn: db.Connection, source: Source) -> None:
 
 def remove(conn: db.Connection, source: Source) -> None:
     """Drop triggers, functions and change buffer of a source without consumers, and forget it."""
-    drop_functions(conn, source.id)
-    db.execute(conn, drop_buffer(source.id))
-    sources.delete(conn, source.id)
+    gone = [*_dropping_functions(source.id), drop_buffer(source.id), sources.deleting(conn, source.id)]
+    db.lock_together(conn, None, gone)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Composable
 
 from pgtrickle import db
 from pgtrickle.capture.gap import Actual, Gap, Target
@@ -66,18 +66,19 @@ def _is_reshaped(source: Source, target: Target, gap: Gap) -> bool:
     return bool(wanted != recorded or gap.create_buffer or gap.alter_buffer or gap.index_buffer)
 
 
-def lock(conn: db.Connection, tables: Sequence[Table]) -> None:
+def lock(conn: db.Connection, tables: Sequence[Table], then: Sequence[Composable] = ()) -> None:
     """Keep writers out, by OID, before anything that they use changes; where we may only after CREATE TRIGGER does.
+
+    ``then`` goes in the same message.
 
     Raises:
         LockTimeout: not now.
         TransactionConflict: a table is gone.
     """
     lockable = [SQL("ONLY {}").format(table.identifier) for table in tables if table.may_lock]
-    if not lockable:
-        return
+    locking = SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(comma_separated(lockable)) if lockable else None
     try:
-        db.lock_together(conn, SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(comma_separated(lockable)))
+        db.lock_together(conn, locking, then)
     except StatementFailed as error:
         if error.sqlstate != _UNDEFINED_TABLE:
             raise

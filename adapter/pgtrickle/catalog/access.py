@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from psycopg.sql import Identifier
+from psycopg.sql import SQL, Identifier
 from psycopg.types.json import Jsonb
 
 from pgtrickle import db
@@ -53,3 +54,16 @@ def run(conn: db.Connection, name: str, /, **params: Any) -> int:
 def run_on(conn: db.Connection, name: str, table: Identifier, /, **params: Any) -> int:
     """Run a named statement with the hole ``{table}``; the number of rows it touched."""
     return db.execute(conn, _QUERIES[name].format(table=table), params)
+
+
+def bound(conn: db.Connection, name: str, /, holes: Mapping[str, SQL] | None = None, **params: Any) -> SQL:
+    """A named statement with its parameters as literals, to be sent together with others.
+
+    Args:
+        conn: for the rules of its literals.
+        name: of the statement.
+        holes: queries for its holes, with parameters like its own.
+        params: of all.
+    """
+    query = _QUERIES[name]
+    return db.bound(conn, query.format(**holes) if holes else query, params)

@@ -244,4 +244,9 @@ def fetch(conn: db.Connection) -> Installation | None:
 
 def hand_over(conn: db.Connection) -> None:
     """Give buffers, state and trigger functions that this role has just made to the engine's role."""
-    access.run(conn, "hand_over")
+    db.execute(conn, handing_over(conn))
+
+
+def handing_over(conn: db.Connection) -> SQL:
+    """The statement of `hand_over`."""
+    return access.bound(conn, "hand_over")

@@ -102,6 +102,15 @@ FROM pg_catalog.jsonb_to_recordset(%(tables)s::jsonb) AS t (relid oid, place tex
 ON CONFLICT (source_id, relid) DO UPDATE
 SET place = excluded.place, attached = excluded.attached, triggers = excluded.triggers
 
+-- name: upsert_source_tables_with_present_triggers
+WITH found AS ({triggers})
+INSERT INTO pgtrickle.source_tables (source_id, relid, place, attached, triggers)
+SELECT %(id)s, t.relid, t.place, t.attached,
+       coalesce((SELECT pg_catalog.jsonb_object_agg(f.name, f.xmin) FROM found f WHERE f.relid = t.relid), '{{}}')
+FROM pg_catalog.jsonb_to_recordset(%(tables)s::jsonb) AS t (relid oid, place text, attached text)
+ON CONFLICT (source_id, relid) DO UPDATE
+SET place = excluded.place, attached = excluded.attached, triggers = excluded.triggers
+
 -- name: delete_source_tables
 DELETE FROM pgtrickle.source_tables WHERE source_id = %(id)s AND relid <> ALL (%(keep)s::oid[])
 

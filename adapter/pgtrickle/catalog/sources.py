@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from psycopg.sql import SQL
+
 from pgtrickle import db
 from pgtrickle.catalog import access
 from pgtrickle.catalog.model import Dependency, Source
@@ -94,8 +96,13 @@ def needs(conn: db.Connection, source_id: int) -> Needs:
 
 def record_capture(conn: db.Connection, source: Source) -> None:
     """Store what is captured now (all but id, OID and name)."""
+    db.execute(conn, recording_capture(conn, source))
+
+
+def recording_capture(conn: db.Connection, source: Source) -> SQL:
+    """The statement of `record_capture`."""
     values = asdict(source)
-    access.run(
+    return access.bound(
         conn,
         "update_source",
         **{
@@ -127,9 +134,36 @@ def record_tables(conn: db.Connection, source_id: int, found: Sequence[SourceTab
     access.run(conn, "upsert_source_tables", id=source_id, tables=access.jsonb([asdict(table) for table in found]))
 
 
-def delete(conn: db.Connection, source_id: int) -> None:
-    """Forget a source that has no consumers."""
-    access.run(conn, "delete_source", id=source_id)
+def recording_tables(
+    conn: db.Connection, source_id: int, found: Sequence[SourceTable], triggers: SQL, functions: Sequence[str]
+) -> list[SQL]:
+    """The statements that record these tables instead of the old ones, with the triggers that are on them then.
+
+    Args:
+        conn: for the rules of their literals.
+        source_id: of the source.
+        found: the tables; what they say of triggers does not count.
+        triggers: the query that finds all triggers of ``functions``.
+        functions: names of the source's trigger functions.
+    """
+    tables = access.jsonb([asdict(table) for table in found])
+    holes = {"triggers": triggers}
+    return [
+        access.bound(conn, "delete_source_tables", id=source_id, keep=[table.relid for table in found]),
+        access.bound(
+            conn,
+            "upsert_source_tables_with_present_triggers",
+            holes,
+            id=source_id,
+            tables=tables,
+            names=list(functions),
+        ),
+    ]
+
+
+def deleting(conn: db.Connection, source_id: int) -> SQL:
+    """The statement that forgets a source that has no consumers."""
+    return access.bound(conn, "delete_source", id=source_id)
 
 
 def dependencies(conn: db.Connection, stream_table_id: int | None = None) -> tuple[Dependency, ...]:
@@ -182,9 +216,9 @@ def overflowed(conn: db.Connection, source_id: int) -> bool:
     return access.value(conn, "overflowed", id=source_id)
 
 
-def end_overflow(conn: db.Connection, source_id: int) -> None:
-    """Let capture begin again, with an empty change buffer; writers and refreshes have to be locked out."""
-    access.value(conn, "end_overflow", id=source_id)
+def ending_overflow(conn: db.Connection, source_id: int) -> SQL:
+    """The statement that lets capture begin again, with an empty change buffer; writers have to be locked out."""
+    return access.bound(conn, "end_overflow", id=source_id)
 
 
 def consumers(conn: db.Connection, source_id: int) -> tuple[int, ...]:

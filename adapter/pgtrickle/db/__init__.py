@@ -17,7 +17,7 @@ from pgtrickle.db.connection import (
 from pgtrickle.db.errors import translate, wrapped
 from pgtrickle.db.locking import LockPolicy, ddl, lock_together, under_lock_timeout
 from pgtrickle.db.refusals import is_lasting
-from pgtrickle.db.statements import Query, execute, fetch_all, fetch_one, fetch_value, transaction
+from pgtrickle.db.statements import Query, bound, execute, fetch_all, fetch_one, fetch_value, transaction
 
 __all__ = [
     "READ_ONLY",
@@ -27,6 +27,7 @@ __all__ = [
     "Query",
     "batch",
     "batch_sets",
+    "bound",
     "cancel_all",
     "connect",
     "ddl",

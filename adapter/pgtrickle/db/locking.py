@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from psycopg.sql import SQL, Composed, Literal
+from psycopg.sql import SQL, Composable, Composed, Literal
 
 from pgtrickle.db.connection import Connection, shorter_than_deadlocks
-from pgtrickle.db.statements import Query, execute, fetch_all, fetch_value, transaction
+from pgtrickle.db.statements import Query, execute, fetch_all, transaction
 from pgtrickle.errors import LockTimeout, StatementFailed, TransactionConflict
 
 T = TypeVar("T")
@@ -19,6 +19,10 @@ T = TypeVar("T")
 _CANCELED = "57014"
 _BOUNDS = SQL("SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}")
 _NOT_AVAILABLE = "55P03"
+_PATIENCE_AS_FOR_ONE = SQL(
+    "SELECT pg_catalog.set_config('statement_timeout', s.setting, true)"
+    " FROM pg_catalog.pg_settings s WHERE s.name = 'lock_timeout'"
+)
 
 _HOLDERS = SQL(
     """
@@ -132,33 +136,33 @@ def under_lock_timeout(
         pause = min(pause * 1.5, 2.0)
 
 
-def lock_together(conn: Connection, statement: Query) -> None:
-    """Lock several tables by one statement that waits for all of them together no longer than for one.
+def lock_together(conn: Connection, lock: Query | None, then: Sequence[Composable] = ()) -> None:
+    """Lock several tables by one statement that waits for all of them together no longer than for one, and go on.
 
-    ``lock_timeout`` counts for each lock anew, and meanwhile those that we have keep others waiting.
+    ``lock_timeout`` counts for each lock anew, and meanwhile those that we have keep others waiting. All goes in one
+    message: whoever waits for us waits for the server, not for the way from it to us and back.
 
     Args:
         conn: inside `under_lock_timeout`.
-        statement: LOCK TABLE.
+        lock: LOCK TABLE; None: nothing is to be locked, or by ``then``.
+        then: statements without parameters.
 
     Raises:
         LockTimeout: not within the lock_timeout in force.
     """
-    limit = fetch_value(
-        conn,
-        SQL(
-            "SELECT pg_catalog.set_config('statement_timeout', s.setting, true)"
-            " FROM pg_catalog.pg_settings s WHERE s.name = 'lock_timeout'"
-        ),
-    )
+    if lock is None and not then:
+        return
+    if not conn.shared:
+        # After DDL the driver does so by itself: another message.
+        execute(conn, SQL("DEALLOCATE ALL"))
+    statements = [_PATIENCE_AS_FOR_ONE, lock, SQL("SET LOCAL statement_timeout = 0")] if lock is not None else []
     try:
-        execute(conn, statement)
-        # A time-out that comes when the lock is granted ends the next statement.
-        execute(conn, SQL("SET LOCAL statement_timeout = 0"))
+        execute(conn, SQL(";\n").join([*statements, *then]))
     except StatementFailed as error:
-        if error.sqlstate != _CANCELED:
+        # A time-out that comes when the lock is granted ends the next statement.
+        if error.sqlstate != _CANCELED or lock is None:
             raise
-        late = LockTimeout("no lock on all tables together", detail=f"within {limit}")
+        late = LockTimeout("no lock on all tables together", detail=error.detail)
         late.sqlstate = _NOT_AVAILABLE
         raise late from error
 
@@ -171,11 +175,10 @@ def ddl(
     relids: Sequence[int] = (),
     object_name: str | None = None,
 ) -> None:
-    """Run statements in one transaction as `under_lock_timeout` does."""
+    """Run statements in one transaction, in one message, as `under_lock_timeout` does."""
     several = [statements] if isinstance(statements, (SQL, Composed)) else list(statements)
 
     def work() -> None:
-        for statement in several:
-            execute(conn, statement, object_name=object_name)
+        execute(conn, SQL(";\n").join(several), object_name=object_name)
 
     under_lock_timeout(conn, work, policy=policy, relids=relids, object_name=object_name)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
-from psycopg import Cursor, IsolationLevel
+from psycopg import ClientCursor, Cursor, IsolationLevel
 from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
 from psycopg.sql import SQL, Composed
 
 from pgtrickle.db.connection import USE_SAFE_PATH, Connection, use_path
 from pgtrickle.db.errors import wrapped
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
 
 Query: TypeAlias = SQL | Composed
 Params: TypeAlias = Mapping[str, Any] | Sequence[Any] | None
@@ -48,6 +51,12 @@ def execute(
     with wrapped(object_name), conn.cursor() as cursor:
         _run(conn, cursor, query, params, alone=alone)
         return cursor.rowcount
+
+
+def bound(conn: Connection, query: Query, params: Params) -> SQL:
+    """A statement with its parameters as literals, for messages of several statements, which have no parameters."""
+    with wrapped():
+        return SQL(cast("LiteralString", ClientCursor(conn).mogrify(query, params)))
 
 
 def fetch_all(

@@ -109,7 +109,7 @@ class Agents:
     ) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=30)
+        assert self._process.wait(timeout=30) == 0, "the applications did not get on"
         self._reader.join(timeout=10)
 
     def _read(self) -> None:
@@ -121,7 +121,8 @@ class Agents:
 _WAITING = """
     SELECT a.application_name, extract(epoch FROM clock_timestamp() - l.waitstart)::float8,
            (SELECT string_agg(left(regexp_replace(b.query, '\\s+', ' ', 'g'), 120), ' | ')
-            FROM pg_stat_activity b WHERE b.pid = ANY (pg_blocking_pids(l.pid)))
+            FROM pg_stat_activity b
+            WHERE b.pid = ANY (pg_blocking_pids(l.pid)) AND b.application_name LIKE 'pgtrickle%')
     FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
     WHERE NOT l.granted AND l.waitstart IS NOT NULL AND a.application_name LIKE 'agent %'
 """
@@ -153,7 +154,10 @@ class Sampler:
             while not self._ended.wait(_SAMPLE_SECONDS):
                 for agent, seconds, blocker in conn.execute(_WAITING).fetchall():
                     name = agent.removeprefix("agent ")
-                    wait = Wait(name, seconds, blocker or "somebody who was gone when we looked")
+                    if blocker is None:
+                        # For autovacuum, or it was over when we looked.
+                        continue
+                    wait = Wait(name, seconds, blocker)
                     with self._lock:
                         if name not in self._waits or self._waits[name].seconds < seconds:
                             self._waits[name] = wait

@@ -29,7 +29,9 @@ WAYS = {
     "reset": "server_reset_query_always = 1\nserver_reset_query = DISCARD ALL\n",
     "as_it_comes": "",
     "prepared": "max_prepared_statements = 100\n",
+    "unprepared": "max_prepared_statements = 0\nserver_round_robin = 1\n",
 }
+SINCE_1_21 = ("prepared", "unprepared")
 
 
 def version(program: str) -> tuple[int, ...]:
@@ -40,13 +42,20 @@ def version(program: str) -> tuple[int, ...]:
     return int(found[1]), int(found[2])
 
 
-@pytest.fixture(params=["reset", pytest.param("as_it_comes", marks=pytest.mark.slow), "prepared"])
+@pytest.fixture(
+    params=[
+        "reset",
+        pytest.param("as_it_comes", marks=pytest.mark.slow),
+        "prepared",
+        pytest.param("unprepared", marks=pytest.mark.slow),
+    ]
+)
 def pooled(db: str, tmp_path: Path, strict_tools: bool, request: pytest.FixtureRequest) -> Iterator[str]:
     """Connection string of a PgBouncer in transaction mode, with two server connections, before `db`."""
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
     if program is None:
         missing_tool("pgbouncer", strict=strict_tools)
-    if request.param == "prepared" and version(str(program)) < (1, 21):
+    if request.param in SINCE_1_21 and version(str(program)) < (1, 21):
         missing_tool("pgbouncer 1.21 or later, which follows prepared statements", strict=False)
     facts = psycopg.conninfo.conninfo_to_dict(db)
     with socket.socket() as probe:

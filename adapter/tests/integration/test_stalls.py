@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pgtrickle import capture
 from pgtrickle.api import PgTrickle
 from pgtrickle.errors import LockTimeout
 from tests.support.background import Background, until
+from tests.support.proxy import CuttingProxy
 
 pytestmark = pytest.mark.edges_only
 
@@ -146,6 +148,40 @@ def test_behind_an_old_transaction_nobody_waits_for_long(
     # They go with the next trim if it had to wait for too long.
     capture.trim(engine.own_conn)
     assert conn.execute(TRIGGERS).fetchone() == (0,)
+
+
+HELD = """
+SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+WHERE l.granted AND l.mode IN ('ShareRowExclusiveLock', 'AccessExclusiveLock') AND c.relname IN ('t', 'p', 'p1')
+"""
+DAMAGE = "ALTER TABLE t DISABLE TRIGGER USER; CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2)"
+STEPS: dict[str, Callable[[PgTrickle], Any]] = {
+    "create": lambda engine: engine.create_stream_table("s", "SELECT id, v FROM t"),
+    "create of partitions": lambda engine: engine.create_stream_table("r", "SELECT k, count(*) AS n FROM p GROUP BY k"),
+    "widen": lambda engine: engine.create_or_replace_stream_table("s", "SELECT id, v, w FROM t"),
+    "repair": lambda engine: engine.doctor(fix=True),
+    "refresh": lambda engine: engine.refresh_all(),
+    "narrow": lambda engine: engine.create_or_replace_stream_table("s", "SELECT id, v FROM t"),
+    "drop": lambda engine: engine.drop_stream_table("s"),
+    "drop of partitions": lambda engine: engine.drop_stream_table("r"),
+}
+
+
+def test_writers_never_wait_for_messages_to_come_and_go(conn: User, connect: Connect, db: str) -> None:
+    """The engine may be far away: what it asks and does behind a lock on a source is one message, and COMMIT."""
+    conn.execute("CREATE TABLE t (id int PRIMARY KEY, v int, w int); CREATE TABLE p (k int) PARTITION BY LIST (k)")
+    conn.execute("CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1); INSERT INTO t VALUES (1, 1, 1)")
+    looking, held = connect(), list[bool]()
+    with CuttingProxy(db) as proxy, PgTrickle.connect(proxy.dsn) as engine:
+        engine.install()
+        proxy.watch = lambda: held.append(looking.execute(HELD).fetchone() != (0,))
+        for name, step in STEPS.items():
+            if name == "repair":
+                conn.execute(DAMAGE)
+            held.clear()
+            step(engine)
+            assert any(held) or name == "refresh", name
+            assert (True, True) not in itertools.pairwise(held), name
 
 
 LOCKS = """

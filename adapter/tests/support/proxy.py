@@ -27,6 +27,7 @@ class CuttingProxy:
         dsn: connection string through the proxy.
         seen: messages since `arm`.
         cut: whether the cut has happened since `arm`.
+        watch: called before each message that asks for an answer goes on.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -37,6 +38,7 @@ class CuttingProxy:
         self.dsn = make_conninfo(dsn, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
         self.seen = 0
         self.cut = False
+        self.watch: Callable[[], None] | None = None
         self._at: int | None = None
         self._answered = False
         self._act: Callable[[], None] | None = None
@@ -107,6 +109,8 @@ class CuttingProxy:
 
     def _count(self) -> bool | None:
         """None: let it pass; False: cut before it; True: cut after it."""
+        if self.watch is not None:
+            self.watch()
         with self._lock:
             self.seen += 1
             if self.seen != self._at:
