@@ -32,7 +32,7 @@ from pgtrickle.parse.expand import expand_views
 from pgtrickle.parse.expression import Expressions, reads_only, reads_tableoid, whole_rows
 from pgtrickle.parse.facts import Facts, RelationFacts
 from pgtrickle.parse.names import Names
-from pgtrickle.parse.outputs import name_outputs
+from pgtrickle.parse.outputs import name_outputs, name_tables
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.select import QueryParser, parse_query
 from pgtrickle.parse.tree import has_nested_query
@@ -330,6 +330,7 @@ def _compiled(found: _Compilation, unnest: bool) -> Plan:
         # It takes the join of a table with ONLY itself on a unique key for one with the same rows.
         found.settings["enable_self_join_elimination"] = "off"
     name_outputs(stmt)
+    name_tables(stmt)
     facts = Facts(found.described, by_name(found.functions))
     expressions = Expressions(facts, Names(), found.rewrites, whole_rows(stmt), reads_tableoid(stmt))
     parser = QueryParser(expressions, UNKNOWN, found.notices, unnest=unnest)

@@ -22,7 +22,7 @@ def delta_join(op: Join, d: Differentiation) -> Operator:
     last = max(order.index(i) for i in changed)
     prefix = _Prefix((op.inputs[order[0]],), deltas[order[0]], ())
     for i in order[1 : last + 1]:
-        prefix = _step(prefix, op.inputs[i], _of(deltas, i), op.conditions)
+        prefix = _step(prefix, op.inputs[i], _of(deltas, i), op.conditions, d)
     rest = tuple(op.inputs[i] for i in order[last + 1 :])
     left = tuple(c for c in op.conditions if c not in prefix.used)
     return _ordered(Join((prefix.delta, *rest), left) if rest else prefix.delta, op.columns)
@@ -44,7 +44,9 @@ class _Prefix:
         return tuple(column for child in self.inputs for column in child.columns)
 
 
-def _step(prefix: _Prefix, child: Operator, delta: Operator | None, conditions: tuple[Expr, ...]) -> _Prefix:
+def _step(
+    prefix: _Prefix, child: Operator, delta: Operator | None, conditions: tuple[Expr, ...], d: Differentiation
+) -> _Prefix:
     columns = prefix.columns + child.columns
     known = {column.name for column in columns}
     usable = tuple(c for c in conditions if c.refs <= known)
@@ -52,7 +54,7 @@ def _step(prefix: _Prefix, child: Operator, delta: Operator | None, conditions: 
     total: Operator = Join((prefix.delta, child), new)
     if delta is not None:
         came = _ordered(Join((delta, *prefix.inputs), usable), columns)
-        total = UnionAll((total, came, Negate(Join((prefix.delta, delta), new))), columns)
+        total = d.bounded(UnionAll((total, came, Negate(Join((prefix.delta, delta), new))), columns))
     return _Prefix((*prefix.inputs, child), total, usable)
 
 

@@ -39,7 +39,7 @@ def delta_outer(op: OuterJoin, d: Differentiation) -> Operator:
     if op.kind is OuterKind.FULL:
         terms.append(_padded(op, op.right, op.left, d))
     changed = tuple(term for term in terms if not isinstance(term, Empty))
-    return UnionAll(changed, op.columns) if changed else Empty(op.columns)
+    return d.bounded(UnionAll(changed, op.columns)) if changed else Empty(op.columns)
 
 
 def _padded(op: OuterJoin, kept: Operator, other: Operator, d: Differentiation) -> Operator:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from psycopg.sql import SQL, Composable, Composed
 
-from pgtrickle.emit.apply import Changes, apply, consolidate
+from pgtrickle.emit.apply import Changes, apply
+from pgtrickle.emit.consolidate import consolidate
 from pgtrickle.emit.ddl import is_unique
 from pgtrickle.emit.fragments import (
     Name,

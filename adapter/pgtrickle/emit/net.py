@@ -7,7 +7,8 @@ from dataclasses import replace
 from psycopg.sql import SQL, Composable
 
 from pgtrickle.delta import delta
-from pgtrickle.emit.apply import Changes, consolidate
+from pgtrickle.emit.apply import Changes
+from pgtrickle.emit.consolidate import consolidate
 from pgtrickle.emit.fragments import WEIGHT, Name, commas, names, table
 from pgtrickle.emit.pairs import paired, shows_groups
 from pgtrickle.emit.relational import Printer

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from psycopg.sql import SQL, Composable
 
-from pgtrickle.emit.apply import consolidate
+from pgtrickle.emit.consolidate import consolidate
 from pgtrickle.emit.fragments import WEIGHT, commas, names, scalar
 from pgtrickle.emit.net import changed_rows, compared, stored_rows
 from pgtrickle.emit.relational import Printer

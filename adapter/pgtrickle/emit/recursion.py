@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from psycopg.sql import SQL, Composable
 
 from pgtrickle.delta.recursion import COPIES, StepChanges
-from pgtrickle.emit.apply import consolidate
+from pgtrickle.emit.consolidate import consolidate
 from pgtrickle.emit.fragments import WEIGHT, Name, commas, conjunction, hashed, names, table
 from pgtrickle.emit.relational import Printer
 from pgtrickle.emit.target import Target, stored_columns

@@ -6,6 +6,7 @@ from collections import Counter
 
 from psycopg.sql import SQL, Composable, Composed, Placeholder
 
+from pgtrickle.emit.consolidate import consolidate
 from pgtrickle.emit.fragments import (
     WEIGHT,
     Name,
@@ -259,6 +260,9 @@ class Printer:
             SQL("-{} AS {}").format(WEIGHT, WEIGHT),
         ]
         return SQL("SELECT {} FROM {}").format(commas(columns), source)
+
+    def _print_consolidate(self, op: ir.Consolidate) -> Composable:
+        return consolidate(op.columns, self.select(op.child))
 
     def _print_weigh(self, op: ir.Weigh) -> Composable:
         source, _ = self.source(op.child)

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from psycopg.sql import SQL, Composable, Composed
 
-from pgtrickle.emit.apply import Changes, apply, consolidate
+from pgtrickle.emit.apply import Changes, apply
+from pgtrickle.emit.consolidate import consolidate
 from pgtrickle.emit.fragments import Name, commas, names, table
 from pgtrickle.emit.net import affected_groups, changed_groups, changed_rows, compared, net_changes, stored_rows
 from pgtrickle.emit.pick import picked_rows

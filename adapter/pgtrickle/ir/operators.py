@@ -222,6 +222,21 @@ class Negate:
 
 
 @dataclass(frozen=True, slots=True)
+class Consolidate:
+    """The same weighted rows, each once: the weights of rows that look the same are added up."""
+
+    child: Operator
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.child.columns
+
+    @property
+    def weighted(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
 class Weigh:
     """A plain relation made weighted by an integer expression over its columns; rows of weight 0 are dropped."""
 
@@ -639,6 +654,7 @@ Operator: TypeAlias = (
     | Anti
     | UnionAll
     | Negate
+    | Consolidate
     | Weigh
     | Expose
     | Aggregate

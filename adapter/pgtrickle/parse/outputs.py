@@ -53,3 +53,14 @@ def share_names(stmt: ast.SelectStmt) -> None:
             bases = ((_NUMBERED.fullmatch(name), name) for name in names)
             shared = (found[1] if found and found[1] in names else name for found, name in bases)
             node.colnames = tuple(ast.String(sval=name) for name in shared) or None
+
+
+def name_tables(stmt: ast.SelectStmt) -> None:
+    """Write down the names that ``XMLTABLE`` and ``JSON_TABLE`` have where they are given none, in place."""
+    for node in walk(stmt, into_subqueries=True):
+        name = _TABLES.get(type(node))
+        if name is not None and node.alias is None:
+            node.alias = ast.Alias(aliasname=name)
+
+
+_TABLES = {ast.RangeTableFunc: "xmltable", ast.JsonTable: "json_table"}

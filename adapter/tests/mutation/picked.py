@@ -26,6 +26,7 @@ class Picked(NamedTuple):
 LINEAR, OUTER, JOIN = "pgtrickle/delta/linear.py", "pgtrickle/delta/outer.py", "pgtrickle/delta/join.py"
 SINGLE = "pgtrickle/delta/single.py"
 NET, APPLY, PICK = "pgtrickle/emit/net.py", "pgtrickle/emit/apply.py", "pgtrickle/emit/pick.py"
+CONSOLIDATE = "pgtrickle/emit/consolidate.py"
 PAIRS = "pgtrickle/emit/pairs.py"
 AGGREGATES = "pgtrickle/delta/aggregates"
 UNCHANGED = "Empty(op.columns) if isinstance(below, Empty) else "
@@ -93,7 +94,7 @@ PICKED = (
     Picked(RECURSION, "_negated", "SELECT {}, -{}", "SELECT {}, {}", WALKED),
     Picked(RECURSION, "_base", "WHERE {} < 0", "WHERE {} > 0", REACHED),
     Picked(f"{AGGREGATES}/extremes.py", "spoilt", " IS NOT TRUE", " IS TRUE", "select k, max(v) m from a group by k"),
-    Picked(APPLY, "consolidate", "<> 0", "> 0", "select k, x from c"),
+    Picked(CONSOLIDATE, "consolidate", "<> 0", "> 0", "select k, x from c"),
     Picked(APPLY, "_counted", "number <= wanted", "number < wanted", "select k, x from c"),
     Picked(APPLY, "_keyed", "kinds.added),", "kinds.changed),", "select id, k, v, t, n from a"),
     Picked(PAIRS, "paired", "OR __has) AND NOT", "OR __has) AND", "select k, count(*) n from a group by k"),

@@ -27,6 +27,7 @@ WITHOUT_RULE = {
     ir.Change: "of deltas",
     ir.Empty: "of deltas",
     ir.Negate: "of deltas",
+    ir.Consolidate: "of deltas",
     ir.Weigh: "of deltas",
     ir.Expose: "of deltas",
     ir.Lookup: "of deltas",
