@@ -116,7 +116,7 @@ SUPPORT: tuple[Support, ...] = (
     ),
     Support("OFFSET 0, LIMIT ALL, LIMIT 0, LIMIT of one row, of constants, of what reads no table", True, _DELTA),
     Support("LIMIT without ORDER BY", False, _REFUSED, "which rows are returned is left to chance"),
-    Support("GROUPING SETS, CUBE, ROLLUP, GROUPING()", True, _STATE, "one grouping per set; a constant as a key: FULL"),
+    Support("GROUPING SETS, CUBE, ROLLUP, GROUPING()", True, _STATE, "one grouping per set"),
     Support("INTERSECT ALL, EXCEPT ALL", True, _STATE),
     Support("WITH RECURSIVE", True, _RECURSION, "a window function or LIMIT over the recursion itself: as a whole"),
     Support("WITH RECURSIVE ... UNION of types of which equal values look different", True, _ALL),

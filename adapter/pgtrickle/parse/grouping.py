@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import combinations, islice
 
 from pglast import ast, enums
 
-from pgtrickle.errors import UnsupportedQuery
 from pgtrickle.ir.expr import Expr, Ref, col, text
 from pgtrickle.ir.operators import Aggregate, AggregateCall, GroupingSets, Operator, Project
 from pgtrickle.ir.schema import INT4, Column, Type
 from pgtrickle.parse.expression import Expressions
 from pgtrickle.parse.lateral import SetReturning
 from pgtrickle.parse.printing import print_node
-from pgtrickle.parse.refuse import refuse_in_expression
+from pgtrickle.parse.refuse import refuse_in_expression, unsupported
 from pgtrickle.parse.scope import Scope
 from pgtrickle.parse.tree import function_name, transform, walk
 
 #: Aggregates for which neither the order of the rows matters nor whether a value comes more than once.
 _REPEATABLE = frozenset({"min", "max", "bit_and", "bit_or", "bool_and", "bool_or", "every"})
+#: Types that the server prints of a constant in GROUP BY only, where a number alone would be a position.
+_IMPLIED = ("integer", "numeric", "boolean")
 #: Aggregates for which the order of the rows does not matter.
 _ORDERLESS = _REPEATABLE | {"count", "sum", "avg"}
 
@@ -50,13 +51,10 @@ class Grouping:
         below = {column.name: column for column in child.columns}
         grouping = cls(expressions, scope, unknown, below, {}, {})
         if any(isinstance(node, ast.GroupingSet) for node in stmt.groupClause or ()):
-            constants: list[ast.Node] = []
 
             def convert(node: ast.Node) -> Expr:
                 target = _target(stmt, node)
-                if _is_constant(target):
-                    constants.append(target)
-                return grouping.key(target)
+                return grouping.constant_key(stmt, target) if _is_constant(target) else grouping.key(target)
 
             exprs = grouping_sets(stmt.groupClause, convert)
             grouping.sets = tuple(tuple(grouping.add_key(expr).name for expr in one) for one in exprs)
@@ -64,8 +62,6 @@ class Grouping:
                 grouping.sets = tuple(dict.fromkeys(tuple(sorted(one)) for one in grouping.sets))
             if len(grouping.sets) == 1:
                 grouping.sets = ()
-            elif constants:
-                _refuse_constant(constants[0])
             return grouping
         for node in stmt.groupClause or ():
             for expr in expressions.keys_of(grouping.key(_target(stmt, node))):
@@ -81,6 +77,19 @@ class Grouping:
                     self.expressions, lambda inner: self.expressions.convert(inner, self.scope)
                 )
             self.expanded[expr] = self.elements.expression(deepcopy(node))
+        return expr
+
+    def constant_key(self, stmt: ast.SelectStmt, node: ast.Node) -> Expr:
+        """A constant as a key of grouping sets: in the sets without it, the output column that it is becomes NULL.
+
+        PostgreSQL takes the first one that equals it; the same constant anywhere else stays what it is.
+        """
+        expr = text(f"({print_node(node)})")
+        if expr not in self.keys:
+            key = col(self.add_key(expr).name)
+            same = (target for target in stmt.targetList or () if _is_same_constant(target.val, node))
+            for target in islice(same, 1):
+                target.val = self.expressions.names.placeholder(key)
         return expr
 
     def with_elements(self, node: ast.Node) -> ast.Node:
@@ -192,11 +201,19 @@ class Grouping:
         return self._key_reference(node) if self.keys else None
 
     def _marker(self, node: ast.GroupingFunc) -> Column:
-        args = (self.expressions.names.split(print_node(arg)) for arg in node.args)
-        names = tuple(self.keys[expr].name for expr in args)
+        names = tuple(self._marked(arg).name for arg in node.args)
         if names not in self.markers:
             self.markers[names] = Column(self.expressions.names.fresh("grouping"), INT4)
         return self.markers[names]
+
+    def _marked(self, node: ast.Node) -> Column:
+        """The key that an argument of GROUPING means; constants are spelled out in GROUP BY."""
+        printed = print_node(node)
+        spelled = (
+            text(f"({constant})") for constant in (printed, *(f"CAST({printed} AS {kind})" for kind in _IMPLIED))
+        )
+        known = (self.expressions.names.split(printed), *spelled)
+        return next(self.keys[expr] for expr in known if expr in self.keys)
 
     def _key_reference(self, node: ast.Node) -> ast.Node | None:
         if not _is_expression(node):
@@ -257,17 +274,20 @@ def _is_constant(node: ast.Node) -> bool:
     return isinstance(node, ast.A_Const) or (isinstance(node, ast.TypeCast) and _is_constant(node.arg))
 
 
-def _refuse_constant(node: ast.Node) -> None:
-    """A constant column is NULL in the sets without it, the same constant inside an expression is not.
+def _is_same_constant(shown: ast.Node, key: ast.Node) -> bool:
+    """Whether an output column is the constant of GROUP BY; in the select list the server leaves out some types.
 
-    PostgreSQL knows which is which, and prints one as ``1::integer``, the other as ``1``.
+    Raises:
+        UnsupportedQuery: it cannot be told.
     """
-    raise UnsupportedQuery(
-        "a constant is a key of some of several grouping sets",
-        clause="GROUP BY",
-        detail=print_node(node),
-        hint="Leave it out of the grouping sets; until then AUTO runs the query FULL.",
-    )
+    if not _is_constant(shown):
+        return False
+    mine, theirs = print_node(shown), print_node(key)
+    if mine == theirs or theirs in (f"CAST({mine} AS {kind})" for kind in _IMPLIED):
+        return True
+    if isinstance(key, ast.TypeCast) and not isinstance(shown, ast.TypeCast) and print_node(key.arg) == mine:
+        raise unsupported("a constant as the key of several grouping sets", "its type is not known", detail=theirs)
+    return False
 
 
 def _takes_the_least(node: ast.FuncCall) -> bool:

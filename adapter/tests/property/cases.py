@@ -8,7 +8,7 @@ from tests.property.expressions import Scope, Value
 from tests.property.extras import ExtraGrammar
 from tests.property.functions import OWN_OBJECTS
 from tests.property.histories import draw_window
-from tests.property.queries import Grammar, Query, Relation
+from tests.property.queries import MAX_PRODUCTS, Grammar, Query, Relation
 from tests.property.schemas import Table, create_table, create_types, draw_insert, draw_table
 from tests.property.values import TEXT
 
@@ -67,7 +67,9 @@ def _views(choices: Choices, relations: list[Relation]) -> list[str]:
     """Create one view, or a view over a view; both become relations to draw from."""
     statements = []
     for number in range(1, choices.integer(1, 2) + 1):
-        query = Grammar(choices, relations[-2:]).query(1)
+        grammar = Grammar(choices, relations[-2:])
+        grammar.products = MAX_PRODUCTS  # a query may read a view several times: a product of products never ends
+        query = grammar.query(1)
         statements.append(f"CREATE VIEW p.v{number} AS {query.sql}")
         relations.append(Relation(f"p.v{number}", query.columns))
     return statements

@@ -126,7 +126,11 @@ class FunctionGrammar(Grammar):
         values += [marker] if chance(self.choices, 50) else []
         values += [draw_aggregate(self.choices, scope)] if chance(self.choices, 30) else []
         having = " HAVING count(*) > 1" if chance(self.choices, 20) else ""
-        text = f"{source}{self._where(scope)} GROUP BY {pick(self.choices, sets)}{having}"
+        chosen = pick(self.choices, sets)
+        if chance(self.choices, 12):
+            values.append(Value("9", INT))
+            chosen = f"GROUPING SETS ((9::integer), ({a}, 9::integer), ({b}))"
+        text = f"{source}{self._where(scope)} GROUP BY {chosen}{having}"
         return self._finish("SELECT", values, text)
 
     def recursive(self, depth: int) -> Query:

@@ -163,6 +163,7 @@ ALSO = {
     "rows by their place": r"GROUP BY a\d+\.tableoid",
     "common table expressions that nothing reads": r"unused AS \(SELECT random\(\)",
     "GROUPING in a subquery": r"\(SELECT GROUPING\(",
+    "constants as keys of grouping sets": r"GROUPING SETS \(\(9::integer\)",
     "names of 63 bytes": r"a_name_of_as_many_bytes",
     "ranges": r"int4range|daterange",
     "more than 64 columns": r"f65 integer",
