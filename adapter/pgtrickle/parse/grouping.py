@@ -51,10 +51,14 @@ class Grouping:
         below = {column.name: column for column in child.columns}
         grouping = cls(expressions, scope, unknown, below, {}, {})
         if any(isinstance(node, ast.GroupingSet) for node in stmt.groupClause or ()):
+            constants: list[ast.Node] = []
 
             def convert(node: ast.Node) -> Expr:
                 target = _target(stmt, node)
-                return grouping.constant_key(stmt, target) if _is_constant(target) else grouping.key(target)
+                if not _is_constant(target):
+                    return grouping.key(target)
+                constants.append(target)
+                return grouping.constant_key(stmt, target)
 
             exprs = grouping_sets(stmt.groupClause, convert)
             grouping.sets = tuple(tuple(grouping.add_key(expr).name for expr in one) for one in exprs)
@@ -62,6 +66,8 @@ class Grouping:
                 grouping.sets = tuple(dict.fromkeys(tuple(sorted(one)) for one in grouping.sets))
             if len(grouping.sets) == 1:
                 grouping.sets = ()
+            else:
+                _refuse_elsewhere(stmt, constants)
             return grouping
         for node in stmt.groupClause or ():
             for expr in expressions.keys_of(grouping.key(_target(stmt, node))):
@@ -82,7 +88,7 @@ class Grouping:
     def constant_key(self, stmt: ast.SelectStmt, node: ast.Node) -> Expr:
         """A constant as a key of grouping sets: in the sets without it, the output column that it is becomes NULL.
 
-        PostgreSQL takes the first one that equals it; the same constant anywhere else stays what it is.
+        PostgreSQL takes the first one that equals it.
         """
         expr = text(f"({print_node(node)})")
         if expr not in self.keys:
@@ -272,6 +278,29 @@ def _target(stmt: ast.SelectStmt, node: ast.Node) -> ast.Node:
 
 def _is_constant(node: ast.Node) -> bool:
     return isinstance(node, ast.A_Const) or (isinstance(node, ast.TypeCast) and _is_constant(node.arg))
+
+
+def _refuse_elsewhere(stmt: ast.SelectStmt, constants: list[ast.Node]) -> None:
+    """Refuse a key that stands anywhere else: there PostgreSQL's plans disagree (HAVING: 18.6) on whether it is NULL.
+
+    Raises:
+        UnsupportedQuery: naming the constant.
+    """
+    clauses = (stmt.targetList, stmt.havingClause, stmt.sortClause, stmt.distinctClause, stmt.windowClause)
+    marked = {id(arg) for node in walk(clauses) if isinstance(node, ast.GroupingFunc) for arg in walk(node.args)}
+    nodes = (node for node in walk(clauses, into_subqueries=True) if id(node) not in marked)
+    shown = {print_node(node) for node in nodes if isinstance(node, ast.A_Const)}
+    for key in constants:
+        if print_node(_uncast(key)) in shown:
+            raise unsupported(
+                "a constant as the key of several grouping sets",
+                "PostgreSQL does not say what it is elsewhere in the query",
+                detail=print_node(key),
+            )
+
+
+def _uncast(node: ast.Node) -> ast.Node:
+    return _uncast(node.arg) if isinstance(node, ast.TypeCast) else node
 
 
 def _is_same_constant(shown: ast.Node, key: ast.Node) -> bool:
