@@ -85,6 +85,7 @@ TRIM_AFTER = 10_000
 #: A trim that finds little to delete, because others have yet to read it, makes the next one wait so many times longer.
 TRIM_PATIENCE = 2
 _MOST_PATIENT = 32
+_CANCELED = "57014"
 
 
 def _consumed_by(plan: refresh.MemberPlan) -> int:
@@ -545,7 +546,13 @@ class PgTrickle:
         consumed, self._consumed = self._consumed, 0
         # Somebody else is at work on a buffer; what is left now goes with the next trim.
         with suppress(LockTimeout, TransactionConflict):
-            little = capture.trim(self._conn, only_for).deleted < consumed // TRIM_PATIENCE
+            try:
+                little = capture.trim(self._conn, only_for).deleted < consumed // TRIM_PATIENCE
+            except StatementFailed as error:
+                # Refreshed is refreshed: behind a pooler a time-out of the role's may end this, as the doctor says.
+                if error.sqlstate != _CANCELED:
+                    raise
+                little = True
             self._patience = min(self._patience * TRIM_PATIENCE, _MOST_PATIENT) if little else 1
 
     def _refresh_groups(self, relids: Sequence[int], *, manual: bool, full: bool) -> tuple[RefreshResult, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgtrickle import db
 from pgtrickle.capture import functions, relations, seal
@@ -21,12 +21,19 @@ from pgtrickle.errors import LockTimeout, StatementFailed, TransactionConflict
 from pgtrickle.names import CHANGES_SCHEMA
 from pgtrickle.sql import qualified
 
+#: Milliseconds.
+_SHORT_WAIT_MS = 20
+
 
 def _drop_triggers(conn: db.Connection, source: Source, gap: Gap) -> bool:
     """Drop triggers that no longer belong; True if their functions had to go with all triggers."""
     if all(trigger.is_owned for trigger in gap.drop):
+        before = db.fetch_value(conn, SQL("SELECT pg_catalog.current_setting('lock_timeout')"))
+        # Others wait for what is locked already.
+        db.execute(conn, SQL("SET LOCAL lock_timeout = {}").format(Literal(_SHORT_WAIT_MS)))
         for trigger in gap.drop:
             _drop_trigger(conn, trigger)
+        db.execute(conn, SQL("SET LOCAL lock_timeout = {}").format(Literal(before)))
         return False
     # The table is not ours, but the function is. Nothing but our own triggers can hang on it.
     db.lock_together(conn, None, _dropping_functions(source.id))

@@ -14,7 +14,7 @@ from pgtrickle.capture.install import settle
 from pgtrickle.catalog import access, groups, sources
 from pgtrickle.catalog.model import Source
 from pgtrickle.errors import CatalogError
-from pgtrickle.sql import comma_separated
+from pgtrickle.sql import comma_separated, qualified
 
 #: Autovacuum would come a minute later; until then every refresh would read the dead rows.
 _MANY_ROWS = 10_000
@@ -48,6 +48,12 @@ class _Size:
 
 
 @dataclass(frozen=True, slots=True)
+class _Named:
+    schema_name: str
+    table_name: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Id:
     id: int
 
@@ -73,6 +79,8 @@ def trim(conn: db.Connection, only_for: Sequence[int] | None = None) -> TrimResu
         removed += [
             source_id for source_id in report["unread"] if source_id in known and _remove(conn, known[source_id])
         ]
+        if report["log_rows"] or report["buffers"]:
+            _vacuum_neglected(conn)
         deleted += report["log_rows"] + sum(one["deleted"] for one in report["buffers"])
         buffers = [(known[one["id"]], one) for one in report["buffers"] if one["id"] in known]
         _shrink(conn, buffers, report["limit"])
@@ -104,12 +112,22 @@ def _shrink(conn: db.Connection, trimmed: Sequence[tuple[Source, Mapping[str, An
             wasteful.append(buffer_name(source.id))
         if many and one["unindexed"]:
             unindexed.append(source)
-    if wasteful:
-        # One message for all, and pg_class is not read to its end for the sake of the database's oldest transaction.
-        options = SQL("SKIP_LOCKED, SKIP_DATABASE_STATS" if conn.info.server_version >= 160000 else "SKIP_LOCKED")
-        db.execute(conn, SQL("VACUUM ({}) {}").format(options, comma_separated(wasteful)), alone=True)
+    _vacuum(conn, wasteful)
     for source in unindexed:
         settle(conn, source, policy=db.LockPolicy(give_up_after_s=0))
+
+
+def _vacuum(conn: db.Connection, tables: Sequence[Composable]) -> None:
+    """One message for all; pg_class is not read to its end for the sake of the database's oldest transaction."""
+    if tables:
+        options = SQL("SKIP_LOCKED, SKIP_DATABASE_STATS" if conn.info.server_version >= 160000 else "SKIP_LOCKED")
+        db.execute(conn, SQL("VACUUM ({}) {}").format(options, comma_separated(tables)), alone=True)
+
+
+def _vacuum_neglected(conn: db.Connection) -> None:
+    """Where autovacuum is off, logs, state and stream tables would grow with every refresh."""
+    found = access.rows(conn, "fetch_neglected", _Named)
+    _vacuum(conn, [qualified(one.schema_name, one.table_name) for one in found])
 
 
 def _size(conn: db.Connection, source: Source) -> _Size | None:

@@ -122,6 +122,19 @@ SELECT EXISTS (SELECT FROM pgtrickle.overflows WHERE source_id = %(id)s)
 WITH over AS (DELETE FROM pgtrickle.overflows WHERE source_id = %(id)s)
 SELECT pgtrickle.empty_buffer('pgtrickle_changes.b_' || %(id)s::bigint, NULL, '{}')
 
+-- name: fetch_neglected
+-- Tables that refreshes fill with dead rows, and that nobody vacuums because autovacuum is off. Each once a minute at most: an
+-- old transaction may keep the dead rows.
+SELECT n.nspname AS schema_name, c.relname AS table_name
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE pg_catalog.current_setting('autovacuum') = 'off' AND c.relkind = 'r'
+  AND (n.nspname IN ('pgtrickle', 'pgtrickle_changes', 'pgtrickle_state')
+       OR c.oid IN (SELECT st.relid FROM pgtrickle.stream_tables st))
+  AND pg_catalog.pg_stat_get_dead_tuples(c.oid) > 1000 + 0.2 * pg_catalog.pg_stat_get_live_tuples(c.oid)
+  AND coalesce(pg_catalog.pg_stat_get_last_vacuum_time(c.oid) < pg_catalog.now() - interval '1 minute', true)
+  AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
+ORDER BY 1, 2
+
 -- name: fetch_consumers
 SELECT DISTINCT stream_table_id AS id FROM pgtrickle.dependencies WHERE source_id = %(id)s ORDER BY 1
 

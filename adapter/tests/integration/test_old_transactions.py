@@ -94,9 +94,9 @@ def test_a_partition_that_is_being_detached_holds_up_nobody(
     until(lambda: conn.execute("SELECT EXISTS (SELECT FROM pg_inherits WHERE inhdetachpending)").fetchone() == (True,))
     assert engine.refresh_stream_table("s").action == "FULL"
     oracle(conn, "s", QUERY)
-    # Another session, or else it would leave a mark: what it wrote to a table that is none of the family's looks odd.
+    # Other sessions: who has just written to a table that is none of the family's any more leaves a mark.
     connect().execute("INSERT INTO p1 VALUES (13, 5); DELETE FROM p1 WHERE k = 14")
-    conn.execute("INSERT INTO pt VALUES (1, 1)")
+    connect().execute("INSERT INTO pt VALUES (1, 1)")
     old.execute("UPDATE pt SET v = v - 1 WHERE k = 3")
     done = engine.refresh_stream_table("s")
     assert (done.action, done.fallback_reason) == ("DIFFERENTIAL", None)

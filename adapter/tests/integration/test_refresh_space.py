@@ -15,6 +15,7 @@ from psycopg.sql import SQL, Identifier
 
 from pgtrickle import api, capture
 from pgtrickle.api import PgTrickle
+from tests.support.runners import eventually
 
 pytestmark = pytest.mark.edges_only
 
@@ -451,3 +452,32 @@ def test_nothing_grows_in_the_long_run_also_after_a_long_reader(
     oracle(
         conn, "d", "SELECT k % 10 AS g, sum(v) AS v FROM (SELECT k, sum(v) AS v FROM t GROUP BY k) q GROUP BY k % 10"
     )
+
+
+@pytest.mark.newest_only
+def test_what_refreshes_leave_is_vacuumed_where_autovacuum_is_off(
+    conn: psycopg.Connection[Any], engine: PgTrickle
+) -> None:
+    conn.execute("CREATE TABLE t (id int PRIMARY KEY, k int); INSERT INTO t SELECT n, n FROM generate_series(1, 900) n")
+    engine.create_stream_table("s", "SELECT k, count(*) AS n FROM t GROUP BY k")
+    engine.create_stream_table("d", "SELECT n, count(*) AS m FROM s GROUP BY n")
+    conn.execute("ALTER SYSTEM SET autovacuum = off")
+    conn.execute("SELECT pg_reload_conf()")
+    try:
+        for _ in range(3):
+            conn.execute("UPDATE t SET k = k + 1000")
+            engine.refresh_stream_table("d")
+            capture.trim(engine.own_conn)
+        eventually(lambda: _vacuumed(conn, engine), "what is dead is vacuumed")
+    finally:
+        conn.execute("ALTER SYSTEM RESET autovacuum")
+        conn.execute("SELECT pg_reload_conf()")
+
+
+def _vacuumed(conn: psycopg.Connection[Any], engine: PgTrickle) -> bool:
+    """Change, refresh and trim once more; whether a stream table and its output log have been vacuumed by then."""
+    conn.execute("UPDATE t SET k = k + 1 WHERE id = 1")
+    engine.refresh_stream_table("d")
+    capture.trim(engine.own_conn)
+    found = "SELECT relname FROM pg_stat_user_tables WHERE relname IN ('s', 'o_1') AND vacuum_count > 0"
+    return len(conn.execute(found).fetchall()) == 2

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from pgtrickle.api import PgTrickle
 from tests.conftest import missing_tool
@@ -125,3 +126,34 @@ def test_everything_works_behind_a_pooler_that_gives_each_transaction_another_se
         assert engine.alter_stream_table("public.totals", query=QUERY.replace("count(*)", "count(id)")).changed
         engine.drop_stream_table("public.totals", cascade=True)
         engine.uninstall()
+
+
+SLOW = """
+CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3); RETURN NULL; END $$;
+CREATE TRIGGER slowly BEFORE DELETE ON pgtrickle_changes.b_1 FOR EACH STATEMENT EXECUTE FUNCTION slowly();
+"""
+OTHERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s"
+
+
+@pytest.mark.newest_only
+@pytest.mark.parametrize("pooled", ["reset"], indirect=True)
+def test_a_time_out_of_the_role_that_ends_trimming_is_told_and_fails_no_refresh(
+    pooled: str, conn: psycopg.Connection[Any]
+) -> None:
+    conn.execute(SQL("ALTER DATABASE {} SET statement_timeout = '1500ms'").format(Identifier(conn.info.dbname)))
+    conn.execute(OTHERS, (conn.info.backend_pid,))
+    conn.execute("CREATE TABLE orders (id int PRIMARY KEY, customer int)")
+    with PgTrickle.connect(pooled) as engine:
+        engine.install()
+        engine.create_stream_table("public.totals", QUERY)
+        conn.execute(SLOW)
+        conn.execute("INSERT INTO orders SELECT i, i % 7 FROM generate_series(1, 50) i")
+        assert [one.action for one in engine.refresh_all()] == ["DIFFERENTIAL"]
+        assert conn.execute("SELECT count(*) FROM pgtrickle_changes.b_1").fetchone() == (50,)
+        (told,) = [one for one in engine.doctor() if one.code == "pooled_timeouts"]
+        assert "statement_timeout" in told.text
+        conn.execute("DROP TRIGGER slowly ON pgtrickle_changes.b_1")
+        conn.execute("UPDATE orders SET customer = 0 WHERE id < 5")
+        engine.refresh_all()
+        assert conn.execute("SELECT count(*) FROM pgtrickle_changes.b_1").fetchone() == (0,)
+        assert compare(conn, "totals", QUERY) is None

@@ -29,6 +29,8 @@ PREDICATES = """
     FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid JOIN pg_class c ON c.oid = l.relation
     JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE l.mode = 'SIReadLock' AND a.application_name = 'storm writer' AND n.nspname LIKE 'pgtrickle%'
+      -- Where change buffers are small, who finds one well past its limit has to look whether capture has stopped.
+      AND (c.relname <> 'overflows' OR (SELECT i.buffer_limit_bytes FROM pgtrickle.installation i) > 1000000)
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
