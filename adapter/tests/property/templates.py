@@ -64,6 +64,9 @@ TEMPLATES: Mapping[str, tuple[Template, ...]] = {
         ("JSON_OBJECT('k': {0}, 'n': NULL ABSENT ON NULL)::text", TEXT),
         ("JSON_ARRAY({0}, NULL, 2)::text", TEXT),
         ("JSON_SCALAR({0})::text", TEXT),
+        ("JSON_VALUE(jsonb_build_object('a', {0}), '$.a' RETURNING integer)", INT),
+        ("JSON_QUERY(jsonb_build_array({0}, 1), '$[*]' WITH WRAPPER)", JSONB),
+        ("JSON_EXISTS(jsonb_build_array({0}), '$[*] ? (@ > 1)')", BOOL),
     ),
     values.TEXT.name: (
         ("({0} SIMILAR TO '(a|b)%')", BOOL),
