@@ -134,7 +134,26 @@ def split_and(node: ast.Node | None) -> tuple[ast.Node, ...]:
         return ()
     if isinstance(node, ast.BoolExpr) and node.boolop == enums.BoolExprType.AND_EXPR:
         return tuple(part for arg in node.args for part in split_and(arg))
+    if isinstance(node, ast.BoolExpr) and node.boolop == enums.BoolExprType.OR_EXPR:
+        return _factored(node)
     return (node,)
+
+
+def _factored(node: ast.BoolExpr) -> tuple[ast.Node, ...]:
+    """What all branches of an OR demand, and the OR of the rest: ``a AND b OR a AND c`` is ``a AND (b OR c)``.
+
+    As in the server's ``prepqual.c``. The conditions of joins are often written like this.
+    """
+    if any(isinstance(inner, ast.SubLink) for inner in walk(node)):
+        return (node,)
+    branches = [{print_node(part): part for part in split_and(arg)} for arg in node.args]
+    shared = {key: part for key, part in branches[0].items() if all(key in branch for branch in branches)}
+    if not shared:
+        return (node,)
+    rests = [all_of(tuple(part for key, part in branch.items() if key not in shared)) for branch in branches]
+    if None in rests:  # a branch that demands no more
+        return tuple(shared.values())
+    return (*shared.values(), ast.BoolExpr(boolop=enums.BoolExprType.OR_EXPR, args=tuple(rests)))
 
 
 def all_of(parts: tuple[ast.Node, ...]) -> ast.Node | None:
