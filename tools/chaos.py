@@ -204,7 +204,7 @@ class Chaos:
 
     def _settle(self) -> list[str]:
         for number, runner in enumerate(self._runners):
-            # A service manager starts what ended: a runner whose first connection fails says so and ends.
+            # A service manager would start them again.
             if runner.process.poll() is not None:
                 self._note(runner)
                 runner.kill()

@@ -197,7 +197,11 @@ OPERATIONS = (
         lambda bench: bench.engine.alter_stream_table("public.of_big", indexes=[{"columns": ["k"]}]),
         silent=True,
     ),
-    Operation("alter the mode", lambda bench: bench.replace("texts", QUERIES["texts"], refresh_mode="FULL")),
+    Operation(
+        "alter the mode",
+        lambda bench: bench.replace("texts", QUERIES["texts"], refresh_mode="FULL"),
+        readers_wait=("texts",),
+    ),
     _replace("fewer rows", "SELECT id, k, v FROM big WHERE v > 5"),
     _replace("a column more", "SELECT id, k, v, t FROM big", waits=True),
     _replace("a column less", "SELECT id, k, t FROM big", waits=True),
