@@ -27,6 +27,7 @@ RELEASED = {
     "0003_families.sql": "0ec404b7f938da71",
     "0004_nothing_lost.sql": "43efd842dc7a11e9",
     "0005_less_at_writes.sql": "ca9d2620716f4298",
+    "0006_kept_apart.sql": "3fbf9cce5579f0b4",
 }
 
 QUERIES = {
