@@ -283,6 +283,7 @@ class TestDuplicateHooksInConfigs(model_hooks.BaseDuplicateHooksInConfigs):
 # --- incremental ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 class TestIncrementalOnSchemaChange(BaseIncrementalOnSchemaChange):
     pass
 
@@ -299,6 +300,7 @@ class TestPredicatesDeleteInsert(BaseIncrementalPredicates):
         return {"models": {"+predicates": ["id != 2"], "+incremental_strategy": "delete+insert"}}
 
 
+@pytest.mark.slow
 class TestIncrementalUniqueKey(BaseIncrementalUniqueKey):
     pass
 

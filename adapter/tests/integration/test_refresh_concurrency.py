@@ -282,15 +282,15 @@ def test_an_application_that_truncates_what_we_read_never_is_the_victim_of_a_dea
 
 
 def test_a_source_whose_capture_cannot_be_mended_yet_holds_up_nobody_else(db, conn, connect, shop, oracle):
-    """A partition came while a transaction is open that may last for hours."""
+    """A partition came, and a transaction that may last for hours has written to it."""
     conn.execute(
         "CREATE TABLE p (k int, v int) PARTITION BY LIST (k); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1)"
     )
     parted = "SELECT k, count(*) AS n FROM p GROUP BY k"
     shop.create_stream_table("parted", parted, refresh_mode="DIFFERENTIAL")
-    long = connect(autocommit=False)
-    long.execute("INSERT INTO p VALUES (1, 1)")
     conn.execute("CREATE TABLE p2 (k int, v int); ALTER TABLE p ATTACH PARTITION p2 FOR VALUES IN (2)")
+    long = connect(autocommit=False)
+    long.execute("INSERT INTO p VALUES (2, 1)")
     conn.execute("INSERT INTO orders VALUES (9000, 1, 1)")
     relids = [row.relid for row in shop.status() if row.table in ("parted", "totals")]
     with PgTrickle.connect(db, initiated_by="runner") as runner:

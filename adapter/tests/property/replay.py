@@ -11,6 +11,7 @@ from psycopg import pq
 
 from pgtrickle.api import PgTrickle
 from pgtrickle.errors import UnsupportedQuery
+from pgtrickle.results import RefreshResult
 from tests.property.case import Case, StreamTable, Window
 from tests.support.oracle import compare
 
@@ -143,9 +144,13 @@ class Replay:
                     return
                 continue
             outcome.actions[result.action] = outcome.actions.get(result.action, 0) + 1
+            self._notice(name, result, outcome)
             self._compare(alive, [name], outcome, f"after window {number} ({result.action})")
             if outcome.failures:
                 return
+
+    def _notice(self, name: str, result: RefreshResult, outcome: Outcome) -> None:
+        """For those who look at more than the rows."""
 
     def _compare(self, alive: list[StreamTable], names: Sequence[str], outcome: Outcome, when: str) -> None:
         for each in alive:

@@ -10,7 +10,7 @@ from tests.property.replay import Replay
 from tests.property.strategies import budget, cases
 
 pytestmark = [pytest.mark.newest_only, pytest.mark.timeout(1200)]
-EXAMPLES = 120
+EXAMPLES = 90
 
 
 @pytest.fixture(scope="module")
