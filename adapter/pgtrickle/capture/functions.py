@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgtrickle.capture.buffers import buffer_of
 from pgtrickle.capture.relations import Column, Level
-from pgtrickle.names import CHANGES_SCHEMA, TABLEOID, WEIGHT_COLUMN, change_column
+from pgtrickle.names import CHANGES_SCHEMA, TABLEOID, WEIGHT_COLUMN, XID_COLUMN, change_column
 from pgtrickle.sql import comma_separated, qualified
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 RETIRED = files("pgtrickle.capture").joinpath("templates/retired.plpgsql").read_text(encoding="utf-8")
 
-_WEIGHT = Identifier(WEIGHT_COLUMN)
 
 #: A statement of many rows is captured in parts, with a look at the size of the change buffer after each: the first
 #: takes so many bytes of the limit per row, and at least so many rows.
@@ -120,7 +119,19 @@ def _values(weight: int, record: str, columns: Sequence[Column], tableoid: Compo
         tableoid if tableoid is not None and column.number == TABLEOID else Identifier(record, column.name)
         for column in columns
     )
-    return comma_separated([Literal(weight), *values])
+    return comma_separated(
+        [SQL("pg_catalog.pg_current_xact_id()"), SQL("{}::pg_catalog.int2").format(Literal(weight)), *values]
+    )
+
+
+def _targets(columns: Sequence[Column]) -> Composed:
+    """The columns of a change buffer that `_values` fills.
+
+    All of them, in the order in which a new buffer has them and of its types: then the rows go from the transition
+    table into the buffer as they are computed, and PostgreSQL puts no projection in between.
+    """
+    names = [XID_COLUMN, WEIGHT_COLUMN, *(change_column(column.number) for column in columns)]
+    return comma_separated(map(Identifier, names))
 
 
 def _fits(record: str, columns: Sequence[Column]) -> Composable:
@@ -190,7 +201,6 @@ def _several_changed(columns: Sequence[Column], key: Sequence[str]) -> Composabl
 
 def _fill(template: str, shape: Shape, **holes: Composable) -> Composed:
     buffer = buffer_of(shape.source_id)
-    targets = comma_separated([_WEIGHT, *(Identifier(change_column(column.number)) for column in shape.columns)])
     known = {
         "source_id": Literal(shape.source_id),
         "buffer": qualified(buffer.schema, buffer.name),
@@ -201,7 +211,7 @@ def _fill(template: str, shape: Shape, **holes: Composable) -> Composed:
     }
     mark = _template("mark").format(**known)
     return _template(template).format(
-        targets=targets,
+        targets=_targets(shape.columns),
         truncate_rows=Literal(shape.truncate_rows),
         part=Literal(max(_PART_ROWS, shape.limit_bytes // _PART_BYTES)),
         mark=mark,
@@ -307,7 +317,7 @@ def _truncate(shape: Shape) -> Composed:
     buffer = buffer_of(shape.source_id)
     insert = SQL("INSERT INTO {} ({}) SELECT {} FROM ONLY ").format(
         qualified(buffer.schema, buffer.name),
-        comma_separated([_WEIGHT, *(Identifier(change_column(column.number)) for column in shape.columns)]),
+        _targets(shape.columns),
         _values(-1, "r", shape.columns),
     )
     return _fill("truncate_rows", shape, insert=Literal(insert.as_string(None)))
