@@ -19,7 +19,7 @@ def delta_values(op: Values, d: Differentiation) -> Operator:
     return Empty(op.columns)
 
 
-def delta_unary(op: Filter | Project, d: Differentiation) -> Operator:
+def delta_unary(op: Filter | Project | Expand | Apply | Pad, d: Differentiation) -> Operator:
     """Δσ(R) = σ(ΔR), Δπ(R) = π(ΔR)."""
     below = d.delta(op.child)
     return Empty(op.columns) if isinstance(below, Empty) else replace(op, child=below)
@@ -29,22 +29,19 @@ def delta_expand(op: Expand, d: Differentiation) -> Operator:
     """Δ(R ⋉ f) = ΔR ⋉ f, for a function that reads no table."""
     if op.inputs:
         raise InternalError("a lateral query that reads tables is a stage of its own")
-    below = d.delta(op.child)
-    return Empty(op.columns) if isinstance(below, Empty) else replace(op, child=below)
+    return delta_unary(op, d)
 
 
 def delta_apply(op: Apply, d: Differentiation) -> Operator:
     """Δ of expressions whose subqueries read no table: the same over ΔR."""
     if any(call.inputs for call in op.calls):
         raise InternalError("subqueries that read tables are a stage of their own")
-    below = d.delta(op.child)
-    return Empty(op.columns) if isinstance(below, Empty) else replace(op, child=below)
+    return delta_unary(op, d)
 
 
 def delta_pad(op: Pad, d: Differentiation) -> Operator:
     """Padding with NULL is linear; the other side lends types only."""
-    below = d.delta(op.child)
-    return Empty(op.columns) if isinstance(below, Empty) else replace(op, child=below)
+    return delta_unary(op, d)
 
 
 def delta_union(op: UnionAll, d: Differentiation) -> Operator:

@@ -18,7 +18,7 @@ from typing import Any
 
 from pgtrickle.delta import RULES, Fresh
 from pgtrickle.delta.differentiate import Differentiation
-from pgtrickle.delta.linear import delta_apply
+from pgtrickle.delta.linear import delta_apply, delta_unary
 from pgtrickle.errors import InternalError
 from pgtrickle.ir.expr import col
 from pgtrickle.ir.operators import (
@@ -109,8 +109,7 @@ def _constant(op: Named | SelfReference, d: Differentiation) -> Operator:
 
 def _delta_expand(op: Expand, d: Differentiation) -> Operator:
     """Tables inside do not change here: if they do, the whole recursion is computed again."""
-    below = d.delta(op.child)
-    return Empty(op.columns) if isinstance(below, Empty) else replace(op, child=below)
+    return delta_unary(op, d)
 
 
 def _delta_apply(op: Apply, d: Differentiation) -> Operator:

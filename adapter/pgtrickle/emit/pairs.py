@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from psycopg.sql import SQL, Composable
 
 from pgtrickle.delta.aggregates import COUNT_REF
-from pgtrickle.emit.fragments import Name, commas, identical, scalar
+from pgtrickle.emit.fragments import Name, commas, differs, scalar
 from pgtrickle.emit.state import State
 from pgtrickle.ir.expr import Expr, Ref, col, text
 from pgtrickle.ir.operators import Aggregate, Filter, Operator, Project
@@ -59,8 +59,8 @@ def paired(state: State, chain: tuple[Operator, ...]) -> Composable:
         elif isinstance(node, Project):
             level = _projected(level, node)
     neutral = [(column, Name(f"{AFTER}{i}"), Name(f"{BEFORE}{i}")) for i, column in enumerate(level.columns, start=1)]
-    unchanged = SQL(" AND ").join([SQL("__had AND __has"), *(identical(*each) for each in neutral)])
-    return SQL("SELECT * FROM ({}) AS p WHERE (__had OR __has) AND NOT ({})").format(level.query, unchanged)
+    changed = SQL(" OR ").join([SQL("__had <> __has"), *(differs(*each) for each in neutral)])
+    return SQL("SELECT * FROM ({}) AS p WHERE (__had OR __has) AND ({})").format(level.query, changed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,50 @@ class InputKey:
     ident: int
 
 
+class _Plain:
+    """An operator whose rows are plain."""
+
+    __slots__ = ()
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+
+class _Weighted:
+    """An operator whose rows are weighted."""
+
+    __slots__ = ()
+
+    @property
+    def weighted(self) -> bool:
+        return True
+
+
+class _Linear:
+    """An operator that passes the weights of its child on."""
+
+    __slots__ = ()
+    child: Operator
+
+    @property
+    def weighted(self) -> bool:
+        return self.child.weighted
+
+
+class _Shows:
+    """An operator with the columns of its child."""
+
+    __slots__ = ()
+    child: Operator
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.child.columns
+
+
 @dataclass(frozen=True, slots=True)
-class Scan:
+class Scan(_Plain):
     """The rows of a table, a stream table or the output of an earlier stage, as they are now.
 
     ``attributes`` are (attribute number, attribute name) in step with ``columns``; ``keys`` are sets of columns that
@@ -41,13 +83,9 @@ class Scan:
     alias: str = ""
     only: bool = False
 
-    @property
-    def weighted(self) -> bool:
-        return False
-
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Change(_Weighted):
     """The changes of a scan's source since the frontier: weighted rows."""
 
     scan: Scan
@@ -56,36 +94,24 @@ class Change:
     def columns(self) -> tuple[Column, ...]:
         return self.scan.columns
 
-    @property
-    def weighted(self) -> bool:
-        return True
-
 
 @dataclass(frozen=True, slots=True)
-class Empty:
+class Empty(_Weighted):
     """No rows, weighted. The delta of what has not changed."""
 
     columns: tuple[Column, ...]
 
-    @property
-    def weighted(self) -> bool:
-        return True
-
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class Values(_Plain):
     """Constant rows."""
 
     rows: tuple[tuple[Expr, ...], ...]
     columns: tuple[Column, ...]
 
-    @property
-    def weighted(self) -> bool:
-        return False
-
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(_Shows, _Linear):
     """The rows for which every condition is true."""
 
     child: Operator
@@ -94,17 +120,9 @@ class Filter:
     def __post_init__(self) -> None:
         _require_columns(self.child.columns, self.conditions)
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return self.child.columns
-
-    @property
-    def weighted(self) -> bool:
-        return self.child.weighted
-
 
 @dataclass(frozen=True, slots=True)
-class Project:
+class Project(_Linear):
     """One output row per input row; ``exprs`` are in step with ``columns``."""
 
     child: Operator
@@ -115,10 +133,6 @@ class Project:
         if len(self.columns) != len(self.exprs):
             raise InternalError("a projection needs one expression per column")
         _require_columns(self.child.columns, self.exprs)
-
-    @property
-    def weighted(self) -> bool:
-        return self.child.weighted
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +160,7 @@ class OuterKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class OuterJoin:
+class OuterJoin(_Plain):
     """Left or full outer join of plain relations (a right join is a left join with its sides swapped)."""
 
     kind: OuterKind
@@ -160,10 +174,6 @@ class OuterJoin:
         _require_columns(self.left.columns + self.right.columns, self.conditions)
         left = self.left.columns if self.kind is OuterKind.LEFT else _nullable(self.left.columns)
         _set_columns(self, left + _nullable(self.right.columns))
-
-    @property
-    def weighted(self) -> bool:
-        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,37 +217,21 @@ class UnionAll:
 
 
 @dataclass(frozen=True, slots=True)
-class Negate:
+class Negate(_Shows, _Weighted):
     """The same weighted rows with the opposite sign."""
 
     child: Operator
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return self.child.columns
-
-    @property
-    def weighted(self) -> bool:
-        return True
-
 
 @dataclass(frozen=True, slots=True)
-class Consolidate:
+class Consolidate(_Shows, _Weighted):
     """The same weighted rows, each once: the weights of rows that look the same are added up."""
 
     child: Operator
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return self.child.columns
-
-    @property
-    def weighted(self) -> bool:
-        return True
-
 
 @dataclass(frozen=True, slots=True)
-class Weigh:
+class Weigh(_Shows, _Weighted):
     """A plain relation made weighted by an integer expression over its columns; rows of weight 0 are dropped."""
 
     child: Operator
@@ -247,17 +241,9 @@ class Weigh:
         _require_plain(self.child)
         _require(self.child, self.weight)
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return self.child.columns
-
-    @property
-    def weighted(self) -> bool:
-        return True
-
 
 @dataclass(frozen=True, slots=True)
-class Expose:
+class Expose(_Plain):
     """A weighted relation read as plain rows, its weight in a column of its own."""
 
     child: Operator
@@ -266,10 +252,6 @@ class Expose:
     @property
     def columns(self) -> tuple[Column, ...]:
         return (*self.child.columns, self.weight)
-
-    @property
-    def weighted(self) -> bool:
-        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +275,7 @@ class AggregateCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Aggregate:
+class Aggregate(_Plain):
     """One row per group; without ``keys`` always exactly one row. Columns: the keys, then the aggregates."""
 
     child: Operator
@@ -311,13 +293,9 @@ class Aggregate:
         by_name = {column.name: column for column in self.child.columns}
         return tuple(by_name[key] for key in self.keys) + tuple(call.column for call in self.calls)
 
-    @property
-    def weighted(self) -> bool:
-        return False
-
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Window(_Plain):
     """Every row of ``child`` with the values of window functions that share the columns they are partitioned by."""
 
     child: Operator
@@ -333,13 +311,9 @@ class Window:
     def columns(self) -> tuple[Column, ...]:
         return self.child.columns + tuple(call.column for call in self.calls)
 
-    @property
-    def weighted(self) -> bool:
-        return False
-
 
 @dataclass(frozen=True, slots=True)
-class Pick:
+class Pick(_Shows, _Plain):
     """The first rows of ``child`` in an order that is total: ORDER BY ``items`` LIMIT ``limit``."""
 
     child: Operator
@@ -349,14 +323,6 @@ class Pick:
     def __post_init__(self) -> None:
         _require_plain(self.child)
         _require_columns(self.child.columns, self.items)
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return self.child.columns
-
-    @property
-    def weighted(self) -> bool:
-        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +340,7 @@ class SubqueryCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Apply:
+class Apply(_Linear):
     """Every row of ``child`` with the values of subqueries for it; linear if these read no table."""
 
     child: Operator
@@ -395,13 +361,9 @@ class Apply:
         """The outer columns: rows that agree in them have the same values."""
         return tuple(sorted(frozenset[str]().union(*(call.expr.refs for call in self.calls))))
 
-    @property
-    def weighted(self) -> bool:
-        return self.child.weighted
-
 
 @dataclass(frozen=True, slots=True)
-class Expand:
+class Expand(_Linear):
     """Every row of ``child`` with each row that a lateral query has for it; linear if the query reads no table.
 
     ``query`` is the text of the query with holes for columns of the row, ``added`` its columns, ``inputs`` the tables
@@ -426,13 +388,9 @@ class Expand:
         """The columns that the query reads."""
         return tuple(sorted(self.query.refs))
 
-    @property
-    def weighted(self) -> bool:
-        return self.child.weighted
-
 
 @dataclass(frozen=True, slots=True)
-class Attach:
+class Attach(_Plain):
     """Every row of ``child`` with each row of ``rows`` that agrees with it in the paired columns (NULL equals NULL).
 
     ``conditions`` are further ones. Exists until types are known, then becomes a join.
@@ -451,13 +409,9 @@ class Attach:
     def columns(self) -> tuple[Column, ...]:
         return self.child.columns + self.rows.columns
 
-    @property
-    def weighted(self) -> bool:
-        return False
-
 
 @dataclass(frozen=True, slots=True)
-class Single:
+class Single(_Plain):
     """Every row of ``child`` with the value of the only row of ``rows`` for it, NULL if there is none.
 
     More than one row is an error. ``domain`` has the combinations of outer values for which there may be rows (None:
@@ -479,13 +433,9 @@ class Single:
         value = next(column for column in self.rows.columns if column.name == self.column)
         return (*self.child.columns, Column(value.name, value.type, True))
 
-    @property
-    def weighted(self) -> bool:
-        return False
-
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(_Shows, _Plain):
     """The rows of ``child``, stored in a stage of their own. Exists until the stages are cut."""
 
     child: Operator
@@ -493,17 +443,9 @@ class Keep:
     def __post_init__(self) -> None:
         _require_plain(self.child)
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return self.child.columns
-
-    @property
-    def weighted(self) -> bool:
-        return False
-
 
 @dataclass(frozen=True, slots=True)
-class Pad:
+class Pad(_Linear):
     """Each row of ``child`` with NULL in the columns of ``other``, which lends types and collations but no row."""
 
     child: Operator
@@ -514,13 +456,9 @@ class Pad:
         _require_plain(self.other)
         _set_columns(self, self.child.columns + _nullable(self.other.columns))
 
-    @property
-    def weighted(self) -> bool:
-        return self.child.weighted
-
 
 @dataclass(frozen=True, slots=True)
-class GroupingSets:
+class GroupingSets(_Plain):
     """Several groupings of the same rows, keys that a set leaves out being NULL; ``markers`` are GROUPING() columns.
 
     Exists until types are known, then becomes a union of groupings.
@@ -537,10 +475,6 @@ class GroupingSets:
         by_name = {column.name: column for column in self.child.columns}
         keys = _nullable(tuple(by_name[key] for key in self.keys))
         return (*keys, *(call.column for call in self.calls), *(column for column, _ in self.markers))
-
-    @property
-    def weighted(self) -> bool:
-        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -565,7 +499,7 @@ class Lookup:
 
 
 @dataclass(frozen=True, slots=True)
-class Restrict:
+class Restrict(_Shows, _Plain):
     """The rows of ``child`` whose ``columns_of_key`` appear in ``keys`` (NULL matches NULL)."""
 
     child: Operator
@@ -574,14 +508,6 @@ class Restrict:
 
     def __post_init__(self) -> None:
         _require_plain(self.child, self.keys)
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return self.child.columns
-
-    @property
-    def weighted(self) -> bool:
-        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -594,19 +520,15 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
-class SelfReference:
+class SelfReference(_Plain):
     """Inside the step of a `Recursion` of the same name: the rows of the round before (or all, for a linear step)."""
 
     name: str
     columns: tuple[Column, ...]
 
-    @property
-    def weighted(self) -> bool:
-        return False
-
 
 @dataclass(frozen=True, slots=True)
-class Recursion:
+class Recursion(_Plain):
     """The rows of ``base``, and those that ``step`` makes of them, of these, and so on until none are added.
 
     ``step`` reads the rows of the round before through its only `SelfReference`, of the same name. ``distinct``: UNION,
@@ -625,21 +547,13 @@ class Recursion:
         if not len(self.base.columns) == len(self.step.columns) == len(self.columns):
             raise InternalError("the terms of a recursion differ in their number of columns")
 
-    @property
-    def weighted(self) -> bool:
-        return False
-
 
 @dataclass(frozen=True, slots=True)
-class Opaque:
+class Opaque(_Plain):
     """A whole query as text; nothing is known of it but its columns. FULL plans consist of it."""
 
     query: str
     columns: tuple[Column, ...]
-
-    @property
-    def weighted(self) -> bool:
-        return False
 
 
 Operator: TypeAlias = (

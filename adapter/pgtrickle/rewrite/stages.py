@@ -95,10 +95,8 @@ class _Cutter:
     def _cut_pick(self, chain: tuple[Operator, ...], pick: Pick) -> int:
         """The rows that are kept show all that decides their order; what is above reads them."""
         merged = _pick_of_output(chain, pick)
-        if merged is not None:
-            return self._add(merged, Strategy.PICK, "the first rows in an order are kept")
-        number = self._add(pick, Strategy.PICK, "the first rows in an order are kept")
-        if not chain:
+        number = self._add(merged or pick, Strategy.PICK, "the first rows in an order are kept")
+        if merged or not chain:
             return number
         scan = self._scan(number, pick.columns)
         return self._add(_rebuild(chain, scan), Strategy.ROWS, "reads the rows that the stage before keeps")
@@ -228,9 +226,9 @@ def _rebuild(chain: tuple[Operator, ...], bottom: Operator) -> Operator:
 def _strategy(grouping: Aggregate | Window) -> tuple[Strategy, str]:
     """How the groups are kept, and why."""
     if isinstance(grouping, Window):
-        if grouping.keys:
-            return Strategy.KEYS, "window functions are computed again for each affected partition"
-        return Strategy.KEYS, "window functions without PARTITION BY: all rows are one partition"
+        return Strategy.KEYS, "window functions are computed again for " + (
+            "each affected partition" if grouping.keys else "all rows: without PARTITION BY they are one partition"
+        )
     by_name = {column.name: column for column in grouping.child.columns}
     coarse = [key for key in grouping.keys if by_name[key].type.equality is not Equality.EXACT]
     recomputed = [_label(call.expr) for call in grouping.calls if rule_for(call, grouping.child.columns) is None]

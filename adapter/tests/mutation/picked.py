@@ -46,9 +46,21 @@ PICKED = (
     Picked(LINEAR, "delta_scan", "Change(op) if op", "Empty(op.columns) if op", "select id, v*2 x from a where v>2"),
     Picked(LINEAR, "delta_values", "return Empty(op.columns)", "return op", "select 1 k union all select k from b"),
     Picked(LINEAR, "delta_unary", BELOW, "below", "select id, t from a where t > 'a'"),
-    Picked(LINEAR, "delta_expand", BELOW, "Empty(op.columns)", "select id, x from e, unnest(arr) x"),
-    Picked(LINEAR, "delta_apply", BELOW, "Empty(op.columns)", "select id, (select max(x) from unnest(arr) x) m from e"),
-    Picked(LINEAR, "delta_pad", BELOW, "Empty(op.columns)", "select id, (select max(w) from b where b.k=a.k) m from a"),
+    Picked(LINEAR, "delta_expand", "delta_unary(op, d)", "Empty(op.columns)", "select id, x from e, unnest(arr) x"),
+    Picked(
+        LINEAR,
+        "delta_apply",
+        "delta_unary(op, d)",
+        "Empty(op.columns)",
+        "select id, (select max(x) from unnest(arr) x) m from e",
+    ),
+    Picked(
+        LINEAR,
+        "delta_pad",
+        "delta_unary(op, d)",
+        "Empty(op.columns)",
+        "select id, (select max(w) from b where b.k=a.k) m from a",
+    ),
     Picked(
         LINEAR, "delta_union", "not isinstance(delta", "isinstance(delta", "select k from a union all select k from b"
     ),
@@ -97,7 +109,7 @@ PICKED = (
     Picked(CONSOLIDATE, "consolidate", "<> 0", "> 0", "select k, x from c"),
     Picked(APPLY, "_counted", "number <= wanted", "number < wanted", "select k, x from c"),
     Picked(APPLY, "_keyed", "kinds.added),", "kinds.changed),", "select id, k, v, t, n from a"),
-    Picked(PAIRS, "paired", "OR __has) AND NOT", "OR __has) AND", "select k, count(*) n from a group by k"),
+    Picked(PAIRS, "paired", "(__had OR __has)", "(__had AND __has)", "select k, count(*) n from a group by k"),
     Picked(
         PAIRS, "_filtered", "({met}, FALSE)", "({met}, TRUE)", "select k, sum(v) s from a group by k having sum(v) > 3"
     ),
