@@ -15,7 +15,7 @@ from pgtrickle.db.connection import (
     use_path,
 )
 from pgtrickle.db.errors import translate, wrapped
-from pgtrickle.db.locking import LockPolicy, ddl, lock_together, under_lock_timeout
+from pgtrickle.db.locking import GaveUp, LockPolicy, ddl, keep_out, lock_together, under_lock_timeout
 from pgtrickle.db.refusals import is_lasting
 from pgtrickle.db.statements import Query, bound, execute, fetch_all, fetch_one, fetch_value, transaction
 
@@ -23,6 +23,7 @@ __all__ = [
     "READ_ONLY",
     "SAFE_PATH",
     "Connection",
+    "GaveUp",
     "LockPolicy",
     "Query",
     "batch",
@@ -36,6 +37,7 @@ __all__ = [
     "fetch_one",
     "fetch_value",
     "is_lasting",
+    "keep_out",
     "lock_together",
     "refuse_extension",
     "refuse_read_only",

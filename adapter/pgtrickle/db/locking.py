@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from psycopg.sql import SQL, Composable, Composed, Literal
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pgtrickle.db.connection import Connection, shorter_than_deadlocks
 from pgtrickle.db.statements import Query, execute, fetch_all, transaction
@@ -132,6 +132,49 @@ def under_lock_timeout(
                 if isinstance(error, TransactionConflict):
                     raise
                 raise _give_up(error, holders, object_name, waited) from error
+        time.sleep(pause * random.uniform(0.5, 1.5))  # jitter, no secret
+        pause = min(pause * 1.5, 2.0)
+
+
+class GaveUp(LockTimeout):
+    """No lock after many attempts; whoever is told need not try again."""
+
+
+def keep_out(
+    conn: Connection, table: tuple[str, str], relid: int, *, policy: LockPolicy, object_name: str | None = None
+) -> None:
+    """Lock a table against its readers too, in the middle of a transaction that is not to be begun again.
+
+    Again and again for a moment, as `under_lock_timeout`; what the transaction has done stays. Having the lock, the
+    transaction is ended by the server if its next statement does not come soon.
+
+    Args:
+        conn: inside a transaction.
+        table: schema and name.
+        relid: its OID, to name who holds it.
+        policy: how long to wait.
+        object_name: for errors.
+
+    Raises:
+        GaveUp: the time is over; the detail names who holds the lock and what it runs. The transaction is intact.
+    """
+    start, pause = time.monotonic(), policy.lock_timeout_ms / 1000
+    bounds = _BOUNDS.format(
+        Literal(shorter_than_deadlocks(conn, policy.lock_timeout_ms)), Literal(policy.stopped_after_ms)
+    )
+    lock = SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(Identifier(*table))
+    while True:
+        try:
+            with transaction(conn):
+                execute(conn, SQL(";\n").join([bounds, lock]))
+            return
+        except LockTimeout as error:
+            waited = time.monotonic() - start
+            holders = _holders(conn, [relid])
+            hopeless = any(holder.pid == policy.never_wait_for for holder in holders if holder.pid is not None)
+            if hopeless or waited + pause > policy.give_up_after_s:
+                late = _give_up(error, holders, object_name, waited)
+                raise GaveUp(late.message, object_name=object_name, detail=late.detail, hint=late.hint) from error
         time.sleep(pause * random.uniform(0.5, 1.5))  # jitter, no secret
         pause = min(pause * 1.5, 2.0)
 

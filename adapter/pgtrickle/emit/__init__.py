@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgtrickle.emit.apply import COUNTS
 from pgtrickle.emit.ddl import locator_index, stage_indexes, stage_tables
-from pgtrickle.emit.full import Step, stage_staged
+from pgtrickle.emit.full import Step, stage_computed, stage_staged
 from pgtrickle.emit.stage import stage_load, stage_recompute, stage_refresh
 from pgtrickle.emit.verify import verify_query
 
@@ -12,6 +12,7 @@ __all__ = [
     "COUNTS",
     "Step",
     "locator_index",
+    "stage_computed",
     "stage_indexes",
     "stage_load",
     "stage_recompute",

@@ -50,18 +50,23 @@ class Step:
     few: bool = False
 
 
-def stage_staged(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Step, ...]:
+def stage_staged(plan: Plan, stage: Stage, bindings: Bindings, *, computed: bool = False) -> tuple[Step, ...]:
     """Compute a stage again and write the differences only; the last statement returns `emit.apply.COUNTS`.
 
     The same as `emit.stage.stage_recompute`, for roles that may create temporary tables.
+
+    Args:
+        plan: the plan that the stage belongs to.
+        stage: the stage.
+        bindings: names in this database.
+        computed: state and rows have been computed, by `stage_computed`.
     """
     binding = bindings.stages[stage.number]
-    state = state_of(stage, bindings)
-    steps = [] if state is None else _state_steps(state, bindings, f"{binding.locator}_groups")
     staged = Relation("pg_temp", f"{binding.locator}_new")
     target = output_target(plan, stage, bindings)
     shown = replace(target, columns=loosened(target.columns), key=target.key and loosened(target.key))
-    new = rows_now(stage, bindings)
+    steps = [] if computed else _state_of_stage(stage, bindings)
+    new = _computed_rows(stage, bindings) if computed else rows_now(stage, bindings)
     if target.key is not None and all(column.type.equals and column.type.hashable for column in target.key):
         steps.append(_created(staged, _pairs(stage, target, new, logged=binding.log is not None), few=True))
         query = SQL("SELECT * FROM {} WHERE __had OR __has").format(table(staged))
@@ -78,6 +83,30 @@ def stage_staged(plan: Plan, stage: Stage, bindings: Bindings) -> tuple[Step, ..
         changes = Changes(SQL("SELECT * FROM {}").format(table(staged)))
     steps.append(Step(apply(Printer(bindings), shown, changes, binding)))
     return tuple(steps)
+
+
+def stage_computed(stage: Stage, bindings: Bindings) -> tuple[Step, ...]:
+    """Compute a stage's state and rows and look at nothing of its output table, which may have other columns yet."""
+    columns = stage.operator.columns
+    shown = commas(SQL("{} AS {}").format(Name(column.name), Name(f"c{i}")) for i, column in enumerate(columns, 1))
+    query = SQL("SELECT {} FROM ({}) AS q").format(shown, rows_now(stage, bindings))
+    return (*_state_of_stage(stage, bindings), _created(_rows(stage, bindings), query))
+
+
+def _computed_rows(stage: Stage, bindings: Bindings) -> Composable:
+    columns = stage.operator.columns
+    shown = commas(SQL("{} AS {}").format(Name(f"c{i}"), Name(column.name)) for i, column in enumerate(columns, 1))
+    return SQL("SELECT {} FROM {}").format(shown, table(_rows(stage, bindings)))
+
+
+def _rows(stage: Stage, bindings: Bindings) -> Relation:
+    return Relation("pg_temp", f"{bindings.stages[stage.number].locator}_rows")
+
+
+def _state_of_stage(stage: Stage, bindings: Bindings) -> list[Step]:
+    state = state_of(stage, bindings)
+    name = f"{bindings.stages[stage.number].locator}_groups"
+    return [] if state is None else _state_steps(state, bindings, name)
 
 
 def _created(relation: Relation, query: Composable, *, few: bool = False) -> Step:

@@ -89,6 +89,20 @@ ORDER BY 1
 SELECT c.relname AS name FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 WHERE i.indrelid = %(relid)s AND c.relname LIKE 'pgtrickle\_locator\_%%'
 
+-- name: has_unique_locator
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+    WHERE i.indrelid = %(relid)s AND i.indisunique AND c.relname LIKE 'pgtrickle\_locator\_%%')
+
+-- name: is_constrained
+-- Whether rows without values of these columns may be refused.
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = %(relid)s AND a.attnum = ANY (%(columns)s::smallint[]) AND a.attnotnull)
+  OR EXISTS (
+    SELECT FROM pg_catalog.pg_constraint k
+    WHERE k.conrelid = %(relid)s AND k.conkey && %(columns)s::smallint[])
+
 -- name: user_indexes
 SELECT c.relname AS name FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 WHERE i.indrelid = %(relid)s

@@ -13,23 +13,22 @@ from pgtrickle import analyze, capture, db, refresh
 from pgtrickle.analyze import Analysis
 from pgtrickle.catalog import groups, sources, stream_tables
 from pgtrickle.catalog.model import StreamTable
-from pgtrickle.errors import DependencyCycle, DependentsExist, PgTrickleError
+from pgtrickle.errors import DependencyCycle, PgTrickleError
 from pgtrickle.lifecycle import storage
-from pgtrickle.lifecycle.columns import ColumnChanges, TableColumn, compare_columns
+from pgtrickle.lifecycle.columns import ColumnChanges
 from pgtrickle.lifecycle.connect import (
-    build_locator,
     build_stages,
     connect_sources,
-    drop_locator,
     has_locators,
     imagined_bindings,
     make_way,
 )
 from pgtrickle.lifecycle.definition import definition_facts, new_version, register_objects
 from pgtrickle.lifecycle.drop import drop_idle_logs
+from pgtrickle.lifecycle.switch import compare, prepare
 from pgtrickle.lifecycle.target import present_relation
 from pgtrickle.plan import Plan, Relation, SourceNeed
-from pgtrickle.refresh import Member, Request, Session, transaction
+from pgtrickle.refresh import Member, Request, Session, Switch, transaction
 from pgtrickle.refresh.compiled import Compiled, pin
 from pgtrickle.refresh.member import Counts
 from pgtrickle.results import Notice
@@ -63,8 +62,9 @@ def redefine(
 ) -> Redefinition:
     """Replace the plan of a stream table.
 
-    Sources are captured first, in short transactions. Then one transaction changes columns, stages and registration
-    and recomputes the content by difference: readers see the old or the new, and a failure leaves the old.
+    Sources are captured first, in short transactions. Then one transaction changes stages and registration, computes
+    the content, changes columns and indexes (`switch`) and writes the difference: readers see the old or the new, and a
+    failure leaves the old.
 
     Args:
         session: the engine's.
@@ -72,7 +72,7 @@ def redefine(
         analysis: of the new query, or of the old one again.
         changes: columns of ``pgtrickle.stream_tables`` to be set besides those that follow from ``analysis``.
         reason: for the history.
-        policy: how to wait for locks on sources.
+        policy: how to wait for locks on sources, and for readers of the stream table.
         refresh_group: how to refresh: an ancestor may have to be compiled again, too.
         load: False for a stream table that was never loaded.
 
@@ -88,9 +88,9 @@ def redefine(
     done.actions.append("capture")
     compiled = Compiled(version, analysis.plan)
 
-    def prelude() -> None:
+    def prelude() -> Switch | None:
         session.compiled[stream_table.id] = compiled
-        _replace(session, stream_table, analysis, version, changes, reason, done)
+        return _replace(session, stream_table, analysis, version, changes, reason, policy, done)
 
     try:
         if load:
@@ -99,7 +99,10 @@ def redefine(
         else:
             with db.transaction(conn, object_name=stream_table.name):
                 groups.touch(conn, [stream_table.id])
-                prelude()
+                switch = prelude()
+                for work in (switch.before, switch.after) if switch is not None else ():
+                    if work is not None:
+                        work()
     except BaseException:
         session.compiled.pop(stream_table.id, None)
         _forget_new_sources(session, stream_table, policy)
@@ -123,45 +126,41 @@ def _replace(
     version: int,
     changes: Mapping[str, Any],
     reason: str,
+    policy: db.LockPolicy,
     done: Redefinition,
-) -> None:
-    """Inside the transaction that also recomputes."""
+) -> Switch | None:
+    """Inside the transaction that also recomputes; what is left to be done when everything is computed."""
     conn, plan = session.conn, analysis.plan
     relation = present_relation(conn, stream_table.relid)
-    done.actions[:] = [action for action in done.actions if not action.endswith("_column")]
+    # An attempt before this one may have told something else.
+    _tell(done, stream_table, ColumnChanges(), None)
     # A trim locks this row before it deletes from a log, so it comes before our locks on logs too.
     stream_tables.update(conn, stream_table.id, recompute_reason=reason)
     db.execute(conn, transaction.lock_timeout(conn, _READERS_WAIT_MS))
     _put_back(conn, stream_table, relation)
-    facts = definition_facts(conn, analysis, version)
-    exact, loose = _compare_columns(conn, stream_table, analysis)
-    # Dropping and adding keeps readers out until the recompute is committed.
-    same = exact.none and facts["locator"] == stream_table.definition.get("locator")
-    keeps = same and has_locators(conn, stream_table.relid, plan, stream_table.id)
-    if not keeps:
-        drop_locator(conn, stream_table.relid)
-    columns, moved = _change_columns(conn, stream_table, exact, loose)
-    if moved:
-        done.notices[:] = [one for one in done.notices if one.code != "column_order"]
-        text = f"New columns of {stream_table.name} were appended, out of the query's order: other objects use {moved}."
-        done.notices.append(Notice("column_order", text))
-    done.actions += [
-        action
-        for action, changed in (
-            ("drop_column", columns.drop),
-            ("alter_column", columns.alter),
-            ("add_column", columns.add),
-        )
-        if changed
-    ]
     db.execute(conn, transaction.lock_timeout(conn, transaction.LOCK_TIMEOUT_MS))
+    facts = definition_facts(conn, analysis, version)
+    same = facts["locator"] == stream_table.definition.get("locator")
+    table = compare(
+        conn,
+        stream_table,
+        analysis,
+        has_locators=same and has_locators(conn, stream_table.relid, plan, stream_table.id),
+        same_query=plan.canonical == stream_table.canonical_query and analysis.settings == stream_table.settings,
+    )
     storage.drop_stage_tables(conn, stream_table.id)
     bindings = imagined_bindings(conn, plan, stream_table.id, relation)
     build_stages(conn, stream_table.id, plan, bindings, analysis.settings)
     register_objects(conn, stream_table.id, analysis)
-    empty_if_needed(conn, stream_table, plan)
-    if not keeps:
-        build_locator(conn, plan, bindings)
+    switch = prepare(
+        conn,
+        table,
+        plan,
+        bindings,
+        policy=policy,
+        make_way=lambda: empty_if_needed(conn, stream_table, plan),
+        tell=lambda columns, moved: _tell(done, stream_table, columns, moved),
+    )
     stream_tables.update(
         conn,
         stream_table.id,
@@ -178,6 +177,24 @@ def _replace(
             **changes,
         },
     )
+    return switch
+
+
+def _tell(done: Redefinition, stream_table: StreamTable, columns: ColumnChanges, moved: str | None) -> None:
+    done.actions[:] = [action for action in done.actions if not action.endswith("_column")]
+    done.notices[:] = [one for one in done.notices if one.code != "column_order"]
+    if moved:
+        text = f"New columns of {stream_table.name} were appended, out of the query's order: other objects use {moved}."
+        done.notices.append(Notice("column_order", text))
+    done.actions += [
+        action
+        for action, changed in (
+            ("drop_column", columns.drop),
+            ("alter_column", columns.alter),
+            ("add_column", columns.add),
+        )
+        if changed
+    ]
 
 
 def empty_if_needed(conn: db.Connection, stream_table: StreamTable, plan: Plan) -> None:
@@ -214,64 +231,6 @@ def _put_back(conn: db.Connection, stream_table: StreamTable, relation: Relation
         for statement in storage.create_log(stream_table.id, storage.fetch_columns(conn, stream_table.relid)):
             db.execute(conn, statement)
         request_dependents(conn, stream_table, "lost its output log")
-
-
-def _compare_columns(
-    conn: db.Connection, stream_table: StreamTable, analysis: Analysis
-) -> tuple[ColumnChanges, ColumnChanges]:
-    """What has to be done to the columns for the query's order, and what without."""
-    old = storage.fetch_columns(conn, stream_table.relid)
-    with db.transaction(conn):
-        new = storage.query_columns(conn, analysis.plan.canonical, analysis.settings)
-    return compare_columns(old, new), compare_columns(old, new, keep_order=False)
-
-
-def _change_columns(
-    conn: db.Connection, stream_table: StreamTable, exact: ColumnChanges, loose: ColumnChanges
-) -> tuple[ColumnChanges, str | None]:
-    """Change the columns; what was done, and names of columns that stay where they are against the query's order."""
-    if exact.none:
-        return exact, None
-    try:
-        with db.transaction(conn):
-            _apply(conn, stream_table, exact)
-        return exact, None
-    except DependentsExist:
-        if loose == exact:
-            raise
-        # Something uses a column that only moves: leave it where it is.
-        _apply(conn, stream_table, loose)
-        kept = {column.name for column in exact.drop} - {column.name for column in loose.drop}
-        return loose, ", ".join(sorted(kept))
-
-
-def _apply(conn: db.Connection, stream_table: StreamTable, changes: ColumnChanges) -> None:
-    relation = present_relation(conn, stream_table.relid)
-    _refuse_readers(conn, stream_table, changes.drop)
-    storage.alter_columns(conn, relation, changes)
-    if sources.dependents(conn, stream_table.id):
-        present = storage.fetch_columns(conn, stream_table.relid)
-        for statement in storage.alter_log(stream_table.id, changes, present):
-            db.execute(conn, statement)
-
-
-def _refuse_readers(conn: db.Connection, stream_table: StreamTable, dropped: Sequence[TableColumn]) -> None:
-    """Stream tables that read a dropped column are named before anything is touched."""
-    gone = {column.attnum: column.name for column in dropped}
-    found = []
-    for dependent in sources.dependents(conn, stream_table.id):
-        for one in sources.dependencies(conn, dependent):
-            used = [gone[number] for number in one.columns if number in gone]
-            if one.source_stream_table_id == stream_table.id and used:
-                reader = stream_tables.fetch(conn, dependent)
-                found.append(f"{reader.name if reader else dependent} reads {', '.join(used)}")
-    if found:
-        raise DependentsExist(
-            "Other stream tables read a column that would be dropped.",
-            object_name=stream_table.name,
-            detail="; ".join(found),
-            hint="Change or drop them first. Nothing was changed.",
-        )
 
 
 def refuse_cycle(conn: db.Connection, stream_table: StreamTable, needs: Sequence[SourceNeed]) -> None:

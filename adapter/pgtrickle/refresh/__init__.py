@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pgtrickle.refresh.attempt import NeedsReanalysis
 from pgtrickle.refresh.compiled import Plans
-from pgtrickle.refresh.member import PATIENCE_S, RUNNER_PATIENCE_S, Member, Request
+from pgtrickle.refresh.member import PATIENCE_S, RUNNER_PATIENCE_S, Member, Request, Switch
 from pgtrickle.refresh.memory import Memory
 from pgtrickle.refresh.plan import Action, MemberPlan
 from pgtrickle.refresh.run import Forgotten, result, results, run
@@ -27,6 +27,7 @@ __all__ = [
     "Plans",
     "Request",
     "Session",
+    "Switch",
     "result",
     "results",
     "run",

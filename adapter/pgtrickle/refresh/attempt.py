@@ -121,8 +121,10 @@ def attempt(session: Session, members: Sequence[Member], request: Request) -> Se
     counted = _windows(members, request)
     transaction.begin(session, members, counted, keep=session.memory.serves(request))
     if request.prelude is not None:
-        request.prelude()
+        switch = request.prelude()
         members = build_group(session, request)
+        for member in members:
+            member.switch = switch if member.requested else None
         transaction.lock_again(session, members)
     _check_locked(members)
     running = [member for member in members if member.running]
@@ -168,6 +170,8 @@ def _require_moved(members: Sequence[Member]) -> None:
             raise member.error
         if member.requested and member.skipped is not None:
             raise RefreshError(f"Not refreshed: {member.skipped}", object_name=member.row.name)
+        if member.switch is not None:
+            raise InternalError("a new definition was not put in place", object_name=member.row.name)
 
 
 def _check_locked(members: Sequence[Member]) -> None:

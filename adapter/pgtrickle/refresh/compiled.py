@@ -91,16 +91,22 @@ class Compiled:
         return self.texts[key]
 
     @deep()
-    def recompute(self, conn: db.Connection, stage: Stage, *, staged: bool) -> tuple[SQL, ...]:
-        """The statements that recompute a stage by difference; ``staged``: by temporary tables, all in one message."""
-        key = ("recompute", stage.number, staged)
+    def recompute(self, conn: db.Connection, stage: Stage, *, staged: bool, computed: bool = False) -> tuple[SQL, ...]:
+        """The statements that recompute a stage by difference; ``staged``: by temporary tables, all in one message;
+        ``computed``: those that are left after those of `compute`."""
+        key = ("recompute", stage.number, staged, computed)
         if key not in self.texts:
             if staged:
-                statements = _staged(emit.stage_staged(self.plan, stage, self._bound))
+                statements = _staged(emit.stage_staged(self.plan, stage, self._bound, computed=computed))
             else:
                 statements = [*emit.stage_recompute(self.plan, stage, self._bound)]
             self.texts[key] = _printed(conn, statements)
         return self.texts[key]
+
+    @deep()
+    def compute(self, conn: db.Connection, stage: Stage) -> tuple[SQL, ...]:
+        """The statements that compute a stage into temporary tables and do not look at its output table."""
+        return _printed(conn, _staged(emit.stage_computed(stage, self._bound)))
 
     @deep()
     def load(self, conn: db.Connection, stage: Stage) -> tuple[SQL, ...]:

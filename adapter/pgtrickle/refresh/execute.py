@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, cast
 from psycopg.sql import SQL, Identifier
 
 from pgtrickle import db
+from pgtrickle.catalog import groups
 from pgtrickle.catalog.model import Snapshot
 from pgtrickle.db import Query
 from pgtrickle.errors import InternalError, PermissionDenied, PgTrickleError
 from pgtrickle.plan import InputKey, Stage
+from pgtrickle.refresh.bindings import bindings_of
 from pgtrickle.refresh.compiled import Compiled, own_path, pinned
 from pgtrickle.refresh.member import Counts, Member
 from pgtrickle.refresh.plan import Action, MemberPlan, stage_changes
 from pgtrickle.refresh.session import Session
-from pgtrickle.refresh.transaction import FAR, FRESH_PLANS, NEAR, ONE_PLAN
+from pgtrickle.refresh.transaction import FAR, FRESH_PLANS, NEAR, ONE_PLAN, lock_again
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
@@ -63,8 +65,10 @@ def execute_member(session: Session, member: Member, first: Sequence[Query] = ()
         elif not _loads(member) and _may_stage(session, member):
             member.counts, wrote = _run_staged(session, member)
         else:
+            _switch_before(session, member)
             enter(session, member, near=False)
             member.counts, wrote = _run_stages(session, member, plan)
+        _switch_after(session, member)
     else:
         wrote = False
     if not wrote:
@@ -196,18 +200,69 @@ def _may_stage(session: Session, member: Member) -> bool:
 
 
 def _run_staged(session: Session, member: Member) -> tuple[Counts, bool]:
-    """Recompute all stages by way of temporary tables, in one message; as `_run_stages`."""
+    """Recompute all stages by way of temporary tables, in one message; as `_run_stages`.
+
+    Where the stream table is about to get other columns, everything is computed before: two messages.
+    """
+    compiled = _compiled(member)
+    *inner, root = compiled.plan.stages
+    todo = [(stage, compiled.recompute(session.conn, stage, staged=True)) for stage in inner]
+    if member.switch is None or member.switch.before is None:
+        todo.append((root, compiled.recompute(session.conn, root, staged=True)))
+        counts = _send_staged(session, member, todo)
+    else:
+        counts = _send_staged(session, member, todo, compiled.compute(session.conn, root))
+        _switch_before(session, member)
+        compiled = _compiled(member)
+        enter(session, member, near=False)
+        todo = [(root, compiled.recompute(session.conn, root, staged=True, computed=True))]
+        counts += _send_staged(session, member, todo)
+    return counts[-1], any(each.total for each in counts)
+
+
+def _send_staged(
+    session: Session, member: Member, todo: Sequence[tuple[Stage, tuple[SQL, ...]]], last: Sequence[SQL] = ()
+) -> list[Counts]:
+    """Send stages with their statements, and what comes last, in one message; what each stage wrote."""
     statements: list[Query] = []
     ends: list[tuple[Stage, int]] = []
-    compiled = _compiled(member)
-    for stage in compiled.plan.stages:
-        texts = compiled.recompute(session.conn, stage, staged=True)
+    for stage, texts in todo:
         statements += [_without_parameters(text, member.refresh_no) for text in texts]
         ends.append((stage, len(statements) - 1))
+    statements += [_without_parameters(text, member.refresh_no) for text in last]
     found = db.batch_sets(session.conn, statements, object_name=member.row.name)
     session.statements += 1
-    counts = [_checked(member, stage, _Applied(**found[end][0])) for stage, end in ends]
-    return counts[-1], any(each.total for each in counts)
+    return [_checked(member, stage, _Applied(**found[end][0])) for stage, end in ends]
+
+
+def _switch_before(session: Session, member: Member) -> None:
+    """What a new definition does to the table before its rows are written; they are written by its new columns then."""
+    if member.switch is None or member.switch.before is None:
+        return
+    _resign(session, member)
+    member.switch.before()
+    (member.row,) = (row for row in groups.fetch(session.conn, [member.row.relid]) if row.id == member.row.id)
+    member.need_compiled().bind(bindings_of(member.row, member.need_compiled().plan))
+
+
+def _switch_after(session: Session, member: Member) -> None:
+    """What a new definition does to the table after its rows were written; what is recorded of it is what it is now."""
+    if member.switch is None:
+        return
+    _resign(session, member)
+    if member.switch.after is not None:
+        member.switch.after()
+    member.switch = None
+    lock_again(session, [member])
+    member.present, member.outdated = member.need_locked().facts, True
+
+
+def _resign(session: Session, member: Member) -> None:
+    """Work as the engine again."""
+    statements = leave(session, member)
+    if statements:
+        db.batch(session.conn, [*statements, SQL("SELECT 1")], dict)
+        session.statements += 1
 
 
 def _without_parameters(statement: SQL, refresh_no: int) -> SQL:

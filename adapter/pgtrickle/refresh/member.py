@@ -19,6 +19,19 @@ RUNNER_PATIENCE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
+class Switch:
+    """What is done to the stream table itself when it is given a new definition; both keep its readers out.
+
+    Attributes:
+        before: called when its rows have been computed and before any is written; None: not needed.
+        after: called when they have been written; None: not needed.
+    """
+
+    before: Callable[[], None] | None = None
+    after: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What a refresh is asked to do.
 
@@ -30,7 +43,7 @@ class Request:
         patience_s: how long to try again while others hold locks, seconds.
         prelude: run inside the transaction when everything is locked and before anything is read: a new definition
             that has to appear together with its content. If those asked for cannot be moved then, nothing is
-            committed and the error is raised.
+            committed and the error is raised. What readers must not see half done it leaves to the switch it returns.
         override: gates do not count; the definition is being replaced.
         recompute: stream table id -> why its changes could not be applied in an attempt before this one.
         whole: name of a stream table -> why it could not be computed stage by stage in an attempt before this one.
@@ -45,7 +58,7 @@ class Request:
     full: bool = False
     prove: bool = False
     patience_s: float = PATIENCE_S
-    prelude: Callable[[], None] | None = None
+    prelude: Callable[[], Switch | None] | None = None
     override: bool = False
     recompute: Mapping[int, str] = field(default_factory=dict)
     whole: Mapping[str, str] = field(default_factory=dict)
@@ -115,6 +128,7 @@ class Member:
         is_small: it reads few changes, whose number is known: a plan made for other few changes serves as well.
         dragged: it was left alone because of a source of its own.
         known: ``row`` was not read, but is what this says; None: it was read.
+        switch: what is still to be done to the table itself.
     """
 
     row: GroupRow
@@ -137,6 +151,7 @@ class Member:
     is_small: bool = False
     dragged: bool = False
     known: Known | None = None
+    switch: Switch | None = None
 
     @property
     def running(self) -> bool:

@@ -165,7 +165,7 @@ def _is_gone(session: Session, members: Sequence[Member], request: Request, erro
         NeedsReanalysis: it is neither being renamed at this moment nor a change buffer; it may be a table of the state.
     """
     if error.sqlstate not in GONE:
-        if isinstance(error, StatementFailed):
+        if isinstance(error, (StatementFailed, db.GaveUp)):
             raise error
         return False
     if isinstance(error, StatementFailed) and before == _MOST_GONE:

@@ -64,6 +64,10 @@ SPOKEN: Mapping[str, tuple[str, str]] = {
         "ALTER DATABASE {db} SET session_replication_role = replica",
         "ALTER DATABASE {db} RESET session_replication_role",
     ),
+    "temp_file_limit": (
+        "ALTER DATABASE {db} SET temp_file_limit = '1GB'",
+        "ALTER DATABASE {db} RESET temp_file_limit",
+    ),
     "stray_object": ("CREATE VIEW pgtrickle_changes.mine AS SELECT 1 AS a", "DROP VIEW pgtrickle_changes.mine"),
     "target_row_security": (
         "ALTER TABLE s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",

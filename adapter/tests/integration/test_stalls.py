@@ -46,6 +46,27 @@ OPERATIONS: dict[str, tuple[str, str, Callable[[PgTrickle], Any]]] = {
         "",
         lambda engine: engine.create_or_replace_stream_table("s", QUERY + " WHERE id > 3"),
     ),
+    "alter_the_mode": ("DIFFERENTIAL", "", lambda engine: engine.alter_stream_table("s", refresh_mode="FULL")),
+    "a_column_more": (
+        "DIFFERENTIAL",
+        "",
+        lambda engine: engine.create_or_replace_stream_table("s", "SELECT id, gate(v) AS v, id AS w FROM t"),
+    ),
+    "a_column_less": (
+        "DIFFERENTIAL",
+        "",
+        lambda engine: engine.create_or_replace_stream_table("s", "SELECT gate(id) AS id FROM t"),
+    ),
+    "another_type": (
+        "DIFFERENTIAL",
+        "",
+        lambda engine: engine.create_or_replace_stream_table("s", "SELECT id, gate(v)::bigint AS v FROM t"),
+    ),
+    "another_key": (
+        "DIFFERENTIAL",
+        "",
+        lambda engine: engine.create_or_replace_stream_table("s", "SELECT abs(id) AS id, gate(v) AS v FROM t"),
+    ),
     "verify": ("DIFFERENTIAL", "UPDATE t SET v = v + 1 WHERE id < 5", lambda engine: engine.verify("s")),
 }
 
@@ -74,7 +95,7 @@ def at_the_gate(conn: User, connect: Connect, work: Callable[[], Any]) -> Iterat
     running.done()
 
 
-LONG = ("refresh_full", "mend_after_a_rename", "alter_the_query")
+LONG = ("refresh_full", "mend_after_a_rename", "alter_the_query", "a_column_less", "another_type", "another_key")
 
 
 @pytest.mark.parametrize(

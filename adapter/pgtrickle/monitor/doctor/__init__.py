@@ -8,7 +8,7 @@ from dataclasses import replace
 from pgtrickle import db
 from pgtrickle.errors import ConnectionFailed, PgTrickleError
 from pgtrickle.monitor.doctor.captured import examine_capture, examine_pooler
-from pgtrickle.monitor.doctor.checks import CHECKS, Diagnosis, ask
+from pgtrickle.monitor.doctor.checks import CHECKS, Diagnosis, ask_all
 from pgtrickle.monitor.doctor.repairs import REPAIRS
 from pgtrickle.monitor.doctor.structured import examine_structure
 from pgtrickle.refresh import Session
@@ -28,9 +28,7 @@ def examine(conn: db.Connection) -> tuple[Diagnosis, ...]:
     Args:
         conn: autocommit; of the engine's role, to a database whose catalog this engine knows.
     """
-    found = [*examine_structure(conn), *examine_pooler(conn), *examine_capture(conn)]
-    for check in CHECKS:
-        found += ask(conn, check)
+    found = [*examine_structure(conn), *examine_pooler(conn), *examine_capture(conn), *ask_all(conn)]
     return tuple(sorted(found, key=lambda one: _ORDER[one.finding.severity]))
 
 

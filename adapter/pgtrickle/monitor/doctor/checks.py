@@ -51,6 +51,9 @@ class _Row:
 
 #: Under which the server prints names and expressions as they are compared.
 PLAIN = SQL("SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL quote_all_identifiers = off")
+_BEGIN = SQL("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
+#: So many results come before those of the checks: that of BEGIN, and those of ``PLAIN``.
+_BEFORE = 3
 FIX = "pgtrickle doctor --fix"
 #: What a damaged catalog keeps a check from seeing.
 BLIND = Check("check_failed", "ERROR", "this could not be looked at: {detail}", "Mend the catalog first.")
@@ -147,6 +150,12 @@ CHECKS: tuple[Check, ...] = (
     Check("connections_scarce", "WARNING", "{detail} connections are in use", "Raise it, or use a pooler."),
     Check("server_settings", "WARNING", "it is {detail}: our tables bloat, and plans get old", "Switch it on."),
     Check("role_settings", "WARNING", "{detail} breaks refreshes or capture", "ALTER ROLE (or DATABASE) ... RESET"),
+    Check(
+        "temp_file_limit",
+        "NOTE",
+        "temp_file_limit is {detail}: a statement that writes more than that into a captured table fails",
+        "Raise it, or write in smaller statements: triggers see all rows that a statement has written.",
+    ),
     Check("long_transaction", "WARNING", "a long transaction holds back vacuum: {detail}", "End it."),
     Check(
         "long_prepared", "WARNING", "a prepared transaction is forgotten: {detail}", "COMMIT PREPARED it, or ROLLBACK."
@@ -154,6 +163,24 @@ CHECKS: tuple[Check, ...] = (
     Check("old_slot", "WARNING", "a replication slot holds back vacuum: {detail}", "Drop it if nobody uses it."),
     Check("wraparound", "WARNING", "the oldest transaction is {detail} old", "VACUUM (FREEZE) the database."),
 )
+
+
+def ask_all(conn: db.Connection) -> tuple[Diagnosis, ...]:
+    """What all checks find, in one message; one after the other only where a check fails.
+
+    Args:
+        conn: autocommit, whose role can read the catalog.
+    """
+    try:
+        asked = [_QUERIES[check.code] for check in CHECKS]
+        sets = db.batch_sets(conn, [_BEGIN, PLAIN, *asked, SQL("COMMIT")])[_BEFORE:-1]
+    except ConnectionFailed:
+        raise
+    except PgTrickleError:
+        if conn.info.transaction_status != conn.info.transaction_status.IDLE:
+            db.execute(conn, SQL("ROLLBACK"))
+        return tuple(found for check in CHECKS for found in ask(conn, check))
+    return tuple(judge(check, **row) for check, rows in zip(CHECKS, sets, strict=True) for row in rows)
 
 
 def ask(conn: db.Connection, check: Check) -> tuple[Diagnosis, ...]:

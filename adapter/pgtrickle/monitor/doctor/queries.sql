@@ -449,6 +449,21 @@ WHERE (g.setdatabase = 0 OR d.datname = current_database())
   AND s.setting IN ('default_transaction_read_only=on', 'default_transaction_read_only=true',
                     'session_replication_role=replica', 'track_counts=off')
 
+-- name: temp_file_limit
+-- What triggers see of a statement is kept in temporary files. For whom there is a limit.
+SELECT l.who AS object_name, l.setting AS detail, NULL AS target
+FROM (SELECT 'everybody' AS who, current_setting('temp_file_limit') AS setting
+      WHERE EXISTS (SELECT FROM pg_catalog.pg_settings s WHERE s.name = 'temp_file_limit' AND s.reset_val <> '-1')
+      UNION ALL
+      SELECT coalesce(r.rolname, d.datname, 'everybody')::text, split_part(s.setting, '=', 2)
+      FROM pg_catalog.pg_db_role_setting g
+      LEFT JOIN pg_catalog.pg_roles r ON r.oid = g.setrole
+      LEFT JOIN pg_catalog.pg_database d ON d.oid = g.setdatabase
+      CROSS JOIN LATERAL unnest(g.setconfig) AS s (setting)
+      WHERE (g.setdatabase = 0 OR d.datname = current_database())
+        AND s.setting LIKE 'temp\_file\_limit=%' AND s.setting <> 'temp_file_limit=-1') l
+WHERE EXISTS (SELECT FROM pgtrickle.sources)
+
 -- name: long_transaction
 SELECT format('pid %s', a.pid) AS object_name,
        format('%s, %s since %s: %s', a.usename, a.state, a.xact_start::timestamp(0), left(a.query, 80)) AS detail, NULL AS target
