@@ -48,6 +48,7 @@ from pgtrickle.plan import (
     TableBinding,
 )
 from pgtrickle.recursion import deep
+from pgtrickle.rewrite.domains import refuse_not_null
 from pgtrickle.rewrite.record import rewrites_between
 from pgtrickle.rewrite.size import MAX_READS, table_reads
 from pgtrickle.rewrite.stages import cut_stages, scans_of, subquery_inputs
@@ -338,6 +339,7 @@ def _compiled(found: _Compilation, unnest: bool) -> Plan:
     _refuse_huge(tree)
     bindings = _bindings(found)
     typed = Typing(found.conn, found.types, bindings, found.rewrites).annotate(tree)
+    refuse_not_null(typed)
     flat = unions(typed)
     stages = cut_stages(flat, tuple(column.name for column in found.probe.columns))
     notices = _notices(found, stages)

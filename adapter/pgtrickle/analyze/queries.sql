@@ -95,6 +95,7 @@ WHERE p.oid = ANY (%(functions)s)
 -- name: types
 SELECT t.oid AS oid, t.typtype::pg_catalog.text AS typtype, t.typcategory::pg_catalog.text AS category,
        t.typlen::pg_catalog.int4 AS length, t.typbasetype AS base_oid, t.typtypmod AS base_typmod,
+       t.typnotnull AS not_null,
        CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END AS element_oid,
        COALESCE(r.rngsubtype, 0) AS subtype_oid,
        ARRAY(SELECT a.atttypid FROM pg_catalog.pg_attribute AS a

@@ -40,6 +40,7 @@ class TypeRow:
     length: int
     base_oid: int
     base_typmod: int
+    not_null: bool
     element_oid: int
     subtype_oid: int
     field_oids: list[int]
@@ -121,11 +122,15 @@ class TypeLoader:
             else (base.output_schema, base.output_name),
             image_is_text=not sent,
             exact_text=self._exact_floats or base.oid not in _FLOATS,
+            not_null=self._is_not_null(self._rows[oid]),
         )
 
     def _base(self, oid: int) -> TypeRow:
         row = self._rows[oid]
         return self._base(row.base_oid) if row.typtype == "d" else row
+
+    def _is_not_null(self, row: TypeRow) -> bool:
+        return row.typtype == "d" and (row.not_null or self._is_not_null(self._rows[row.base_oid]))
 
     def _base_typmod(self, oid: int) -> int:
         row = self._rows[oid]

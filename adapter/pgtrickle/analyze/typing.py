@@ -199,24 +199,27 @@ def _scaled(column: Column, expr: Expr, known: Mapping[str, Column]) -> Column:
     if not kind.is_numeric or kind.typmod >= 0:
         return column
     scale = fixed_scale(expr, {name: known[name].type for name in expr.refs})
-    return column if scale is None else replace(column, type=kind.with_scale(scale))
+    return column if scale is None else replace(column, type=kind.with_scale(scale.digits, endless=scale.endless))
 
 
 def _wider(column: Column, made: Column) -> Column:
     """A column of a recursion for which one that its step makes is not taken for what it is not."""
     column = replace(column, nullable=column.nullable or made.nullable)
-    if column.type.scale in (None, made.type.fixed_scale):
+    if column.type.scale is None:
         return column
+    if column.type.scale == made.type.fixed_scale:
+        return replace(column, type=replace(column.type, endless=column.type.endless or made.type.endless))
     return replace(column, type=replace(column.type, scale=None, equality=Equality.COARSE))
 
 
 def _shared_scale(column: Column, branches: tuple[Operator, ...], position: int) -> Column:
     """The column of a union, with the scale that its values have in every branch."""
-    scales = {branch.columns[position].type.fixed_scale for branch in branches}
+    types = [branch.columns[position].type for branch in branches]
+    scales = {kind.fixed_scale for kind in types}
     scale = scales.pop() if len(scales) == 1 else None
     if scale is None or not column.type.is_numeric or column.type.typmod >= 0:
         return column
-    return replace(column, type=column.type.with_scale(scale))
+    return replace(column, type=column.type.with_scale(scale, endless=any(kind.endless for kind in types)))
 
 
 def _shallow(op: Operator) -> Operator:

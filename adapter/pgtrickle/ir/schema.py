@@ -41,6 +41,8 @@ class Type:
         image_is_text: ``image`` is an output function and needs ``textin`` around it.
         exact_text: the text of a value gives the value back (not so for floats if ``extra_float_digits`` is below 1).
         scale: for a numeric without modifier the scale that all values of the column are known to have.
+        endless: one with a known scale may yet be infinite: it was rounded, or is the year of a date.
+        not_null: a domain that refuses NULL.
     """
 
     oid: int
@@ -57,6 +59,8 @@ class Type:
     image_is_text: bool = False
     exact_text: bool = True
     scale: int | None = None
+    endless: bool = False
+    not_null: bool = False
 
     @property
     def is_numeric(self) -> bool:
@@ -72,9 +76,9 @@ class Type:
             return max(((self.typmod - 4) & 0x7FF ^ 1024) - 1024, 0)
         return self.scale
 
-    def with_scale(self, scale: int) -> Type:
-        """The same type for a column of which all values have this scale: equal values look the same then."""
-        return replace(self, scale=scale, equality=Equality.EXACT)
+    def with_scale(self, scale: int, *, endless: bool) -> Type:
+        """The same type for a column of which all finite values have this scale: equal values look the same then."""
+        return replace(self, scale=scale, equality=Equality.EXACT, endless=endless)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,10 @@ class Ordering:
     def over(self, rows: Project) -> Ordering:
         """The same order over a projection that shows all its expressions (as SELECT DISTINCT demands)."""
         shown = {expr: col(column.name) for column, expr in zip(rows.columns, rows.exprs, strict=True)}
-        replaced = tuple(_shown(item, expr, shown) for item, expr in zip(self.items, self.exprs, strict=True))
-        return replace(self, items=replaced, exprs=tuple(shown[expr] for expr in self.exprs))
+        # A constant, which the server prints in another way here than among the outputs, orders nothing.
+        pairs = [(item, expr) for item, expr in zip(self.items, self.exprs, strict=True) if expr in shown or expr.refs]
+        replaced = tuple(_shown(item, expr, shown) for item, expr in pairs)
+        return replace(self, items=replaced, exprs=tuple(shown[expr] for _, expr in pairs))
 
     def carried(self, rows: Project, child: Operator) -> Project:
         """The projection, with the columns below that the order reads added."""

@@ -7,6 +7,7 @@ rules are those of PostgreSQL's numeric.c: a product has the sum of the scales, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from pglast import ast, enums, parse_sql
 from pglast.parser import ParseError
@@ -21,13 +22,23 @@ _WHOLE_FIELDS = frozenset(
     | {"timezone", "timezone_hour", "timezone_minute", "week", "year"}
 )
 _INTEGERS = frozenset({"int2", "int4", "int8", "smallint", "integer", "bigint"})
+#: Those of an infinite date that are infinite too; the others are NULL. An infinite interval has infinite days, too.
+_ENDLESS_FIELDS = frozenset({"century", "day", "decade", "hour", "isoyear", "millennium", "week", "year"})
 #: Functions of one argument, or of one and a constant, that keep or set the scale.
 _SAME = frozenset({"abs", "sum", "min", "max"})
 _WHOLE = frozenset({"ceil", "ceiling", "floor"})
 _ROUNDING = frozenset({"round", "trunc"})
 
 
-def fixed_scale(expr: Expr, types: Mapping[str, Type]) -> int | None:
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The number of digits behind the point that all finite values have; ``endless``: others may be infinite."""
+
+    digits: int
+    endless: bool = False
+
+
+def fixed_scale(expr: Expr, types: Mapping[str, Type]) -> Scale | None:
     """The scale of every value of a numeric expression; None if it is not known.
 
     Args:
@@ -40,7 +51,9 @@ def fixed_scale(expr: Expr, types: Mapping[str, Type]) -> int | None:
     except (ParseError, ValueError):
         return None
     targets = statement.stmt.targetList or ()
-    return _Scales(types).of(targets[0].val) if len(targets) == 1 else None
+    scales = _Scales(types)
+    digits = scales.of(targets[0].val) if len(targets) == 1 else None
+    return None if digits is None else Scale(digits, scales.endless)
 
 
 class _Scales:
@@ -48,6 +61,8 @@ class _Scales:
 
     def __init__(self, types: Mapping[str, Type]) -> None:
         self._types = types
+        #: Whether anything that was looked at may be infinite.
+        self.endless = False
 
     def of(self, node: ast.Node) -> int | None:
         """The scale of an expression; None if it is not known, or the expression is no number."""
@@ -67,6 +82,7 @@ class _Scales:
         if len(node.fields) != 1 or not isinstance(node.fields[0], ast.String):
             return None
         kind = self._types.get(node.fields[0].sval)
+        self.endless |= kind is not None and kind.endless
         return kind.fixed_scale if kind is not None else None
 
     def _constant(self, node: ast.A_Const) -> int | None:
@@ -116,16 +132,17 @@ class _Scales:
             return None
         if name == "extract":
             field = args[0].val.sval if isinstance(getattr(args[0], "val", None), ast.String) else ""
+            self.endless |= field.lower() in _ENDLESS_FIELDS
             return 0 if field.lower() in _WHOLE_FIELDS else None
         if name in _SAME and len(args) == 1:
             return self.of(args[0])
-        if name in _WHOLE and len(args) == 1:
-            return 0
-        if name in _ROUNDING:
+        if name in _ROUNDING or (name in _WHOLE and len(args) == 1):
             return self._rounded(args)
         return None
 
     def _rounded(self, args: tuple[ast.Node, ...]) -> int | None:
+        # Of what nothing is known, it may be infinite, and is then not rounded.
+        self.endless |= self.of(args[0]) is None
         if len(args) == 1:
             return 0
         digits = args[1].val if isinstance(args[1], ast.A_Const) else None

@@ -8,12 +8,19 @@ import pytest
 
 from pgtrickle.ir.expr import Expr, col, text
 from pgtrickle.ir.schema import INT8, Equality, Type
-from pgtrickle.parse.scales import fixed_scale
+from pgtrickle.parse.scales import Scale, fixed_scale
 
 MONEY = replace(INT8, oid=1700, base_oid=1700, typmod=((15 << 16) | 2) + 4)
 NEGATIVE = replace(MONEY, typmod=((3 << 16) | (-2 & 0x7FF)) + 4)
 LOOSE = replace(MONEY, typmod=-1, equality=Equality.COARSE)
-TYPES: dict[str, Type] = {"a": MONEY, "b": MONEY, "c": NEGATIVE, "n": LOOSE, "i": INT8}
+TYPES: dict[str, Type] = {
+    "a": MONEY,
+    "b": MONEY,
+    "c": NEGATIVE,
+    "n": LOOSE,
+    "i": INT8,
+    "e": LOOSE.with_scale(2, endless=True),
+}
 A, B, C, N, WHOLE = (col(name) for name in "abcni")
 
 
@@ -51,4 +58,21 @@ A, B, C, N, WHOLE = (col(name) for name in "abcni")
     ),
 )
 def test_a_scale_is_known_only_where_every_value_has_it(expr: Expr, scale: int | None) -> None:
+    found = fixed_scale(expr, TYPES)
+    assert (found and found.digits) == scale
+
+
+@pytest.mark.parametrize(
+    ("expr", "scale"),
+    [
+        (text("round(", A, ", 1)"), Scale(1)),
+        (text("ceil(", N, ") + 1"), Scale(0, endless=True)),
+        (text("trunc(", N, ", 3) * ", A), Scale(5, endless=True)),
+        (text("EXTRACT(year FROM ", WHOLE, ")"), Scale(0, endless=True)),
+        (text("EXTRACT(month FROM ", WHOLE, ")"), Scale(0)),
+        (text("sum(", col("e"), ")"), Scale(2, endless=True)),
+        (text("(", col("e"), ")::numeric(9,1)"), Scale(1)),
+    ],
+)
+def test_what_was_rounded_may_be_infinite(expr: Expr, scale: Scale) -> None:
     assert fixed_scale(expr, TYPES) == scale

@@ -2,7 +2,7 @@
 
 A sum of values that all have the same scale has that scale again, so adding and subtracting gives the very text that
 PostgreSQL gives. Integers are never NaN, and short ones are multiplied and added up as integers. Values without a fixed
-scale, floats and intervals have rules of their own.
+scale or without an end, floats and intervals have rules of their own.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _accepts_long(types: tuple[Type, ...]) -> bool:
 
 
 def _accepts_numeric(types: tuple[Type, ...]) -> bool:
-    return len(types) == 1 and types[0].is_numeric and types[0].fixed_scale is not None
+    return len(types) == 1 and types[0].is_numeric and types[0].fixed_scale is not None and not types[0].endless
 
 
 def _short(call: AggregateCall) -> tuple[StateColumn, ...]:
