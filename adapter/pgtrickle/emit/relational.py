@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from psycopg.sql import SQL, Composable, Composed, Placeholder
 
+from pgtrickle.emit.blocks import Block, Value, is_inlined, joined
 from pgtrickle.emit.consolidate import consolidate
 from pgtrickle.emit.fragments import (
     WEIGHT,
@@ -99,11 +101,23 @@ class Printer:
 
     def source(self, op: Operator) -> tuple[Composable, str]:
         """The operator as a FROM item, with the alias it got."""
-        self._aliases += 1
-        alias = f"pgt_hole_r{self._aliases}"
+        alias = self._alias()
         if self._is_shared(op):
             return SQL("{} AS {}").format(self._shared(op), Name(alias)), alias
         return SQL("({}) AS {}").format(self._print(op), Name(alias)), alias
+
+    def _block(self, op: Operator) -> Block:
+        """The operator as a SELECT to be gone on with; each time with other aliases."""
+        flat = getattr(self, f"_block_{type(op).__name__.lower()}", None)
+        if flat is None or self._is_shared(op):
+            source, alias = self.source(op)
+            return Block.of(source, alias, op.columns, weighted=op.weighted)
+        block: Block = flat(op)
+        return block
+
+    def _alias(self) -> str:
+        self._aliases += 1
+        return f"pgt_hole_r{self._aliases}"
 
     def select(self, op: Operator) -> Composable:
         """The operator as a SELECT; weighted relations have a last column ``__w``."""
@@ -141,24 +155,28 @@ class Printer:
         return self._printed[place][1]
 
     def _print_new(self, op: Operator) -> Composable:
-        printer = getattr(self, f"_print_{type(op).__name__.lower()}", None)
+        kind = type(op).__name__.lower()
+        flat = getattr(self, f"_block_{kind}", None)
+        if flat is not None:
+            block: Block = flat(op)
+            return block.select(op.columns)
+        printer = getattr(self, f"_print_{kind}", None)
         if printer is None:
             raise InternalError(f"the operator {type(op).__name__} has no printer")
         printed: Composable = printer(op)
         return printed
 
-    def _print_scan(self, op: ir.Scan) -> Composable:
+    def _block_scan(self, op: ir.Scan) -> Block:
         relation = {
             "table": lambda: self._bindings.tables[op.input.ident].relation,
             "stream_table": lambda: self._bindings.stream_tables[op.input.ident].relation,
             "stage": lambda: self._bindings.stages[op.input.ident].output,
         }[op.input.kind]()
-        columns = commas(
-            SQL("t.{} AS {}").format(Name(name), Name(column.name))
-            for (_, name), column in zip(op.attributes, op.columns, strict=True)
-        )
+        alias = self._alias()
+        pairs = zip(op.attributes, op.columns, strict=True)
+        values = {column.name: Value(Name(alias, name)) for (_, name), column in pairs}
         only = SQL("ONLY ") if op.only else SQL("")
-        return SQL("SELECT {} FROM {}{} AS t").format(columns, only, table(relation))
+        return Block((SQL("{}{} AS {}").format(only, table(relation), Name(alias)),), values)
 
     def _print_change(self, op: ir.Change) -> Composable:
         scan = op.scan
@@ -203,29 +221,23 @@ class Printer:
         rows = commas(SQL("({})").format(commas(scalar(expr) for expr in row)) for row in op.rows)
         return SQL("SELECT * FROM (VALUES {}) AS v ({})").format(rows, names(op.columns))
 
-    def _print_filter(self, op: ir.Filter) -> Composable:
-        source, _ = self.source(op.child)
-        conditions = conjunction(scalar(condition) for condition in op.conditions)
-        return SQL("SELECT {} FROM {} WHERE {}").format(self._columns(op), source, conditions)
+    def _block_filter(self, op: ir.Filter) -> Block:
+        block = self._block(op.child)
+        return block.where(*map(block.filled, op.conditions))
 
-    def _print_project(self, op: ir.Project) -> Composable:
-        source, _ = self.source(op.child)
-        columns: list[Composable] = [
-            SQL("{} AS {}").format(scalar(expr), Name(column.name))
-            for expr, column in zip(op.exprs, op.columns, strict=True)
-        ]
-        columns += [WEIGHT] if op.weighted else []
-        return SQL("SELECT {} FROM {}").format(commas(columns), source)
+    def _block_project(self, op: ir.Project) -> Block:
+        block = self._block(op.child)
+        values = [block.shows(expr) for expr in op.exprs]
+        if all(is_inlined(expr, value) for expr, value in zip(op.exprs, values, strict=True)):
+            return replace(block, values={c.name: value for c, value in zip(op.columns, values, strict=True)})
+        alias = self._alias()
+        shown = replace(block, values={c.name: value for c, value in zip(op.columns, values, strict=True)})
+        source = SQL("({}) AS {}").format(shown.select(op.columns), Name(alias))
+        return Block.of(source, alias, op.columns, weighted=op.weighted)
 
-    def _print_join(self, op: ir.Join) -> Composable:
-        sources = [self.source(child) for child in op.inputs]
-        weights = [Name(alias, "__w") for child, (_, alias) in zip(op.inputs, sources, strict=True) if child.weighted]
-        columns: list[Composable] = [names(op.columns)] if op.columns else []
-        if weights:
-            columns.append(SQL("{} AS {}").format(SQL(" * ").join(weights), WEIGHT))
-        conditions = conjunction(scalar(condition) for condition in op.conditions)
-        joined = SQL(" CROSS JOIN ").join(source for source, _ in sources)
-        return SQL("SELECT {} FROM {} WHERE {}").format(commas(columns), joined, conditions)
+    def _block_join(self, op: ir.Join) -> Block:
+        block = joined(map(self._block, op.inputs))
+        return block.where(*map(block.filled, op.conditions))
 
     def _print_outerjoin(self, op: ir.OuterJoin) -> Composable:
         left, right = self.source(op.left)[0], self.source(op.right)[0]
@@ -233,61 +245,54 @@ class Printer:
         conditions = conjunction(scalar(condition) for condition in op.conditions)
         return SQL("SELECT {} FROM {} {} {} ON {}").format(names(op.columns), left, kind, right, conditions)
 
-    def _print_anti(self, op: ir.Anti) -> Composable:
-        left, right = self.source(op.left)[0], self.source(op.right)[0]
+    def _block_anti(self, op: ir.Anti) -> Block:
+        left, right = self._block(op.left), self._block(op.right)
+        both = joined((left, replace(right, weight=None)))
+        conditions = conjunction((*right.conditions, *map(both.filled, op.conditions)))
         exists = SQL("EXISTS") if op.semi else SQL("NOT EXISTS")
-        conditions = conjunction(scalar(condition) for condition in op.conditions)
-        return SQL("SELECT {} FROM {} WHERE {} (SELECT 1 FROM {} WHERE {})").format(
-            self._columns(op), left, exists, right, conditions
-        )
+        return left.where(SQL("{} (SELECT 1 FROM {} WHERE {})").format(exists, right.tables, conditions))
 
     def _print_unionall(self, op: ir.UnionAll) -> Composable:
-        weight: list[Composable] = [WEIGHT] if op.weighted else []
-        branches: list[Composable] = []
-        for child in op.children:
-            source, _ = self.source(child)
-            columns: list[Composable] = [
-                SQL("{} AS {}").format(Name(mine.name), Name(shown.name))
-                for mine, shown in zip(child.columns, op.columns, strict=True)
-            ]
-            branches.append(SQL("SELECT {} FROM {}").format(commas([*columns, *weight]), source))
+        branches = [self._block(child).select(op.columns, child.columns) for child in op.children]
         return SQL("\nUNION ALL\n").join(branches)
 
-    def _print_negate(self, op: ir.Negate) -> Composable:
-        source, _ = self.source(op.child)
-        columns: list[Composable] = [
-            *([names(op.columns)] if op.columns else []),
-            SQL("-{} AS {}").format(WEIGHT, WEIGHT),
-        ]
-        return SQL("SELECT {} FROM {}").format(commas(columns), source)
+    def _block_negate(self, op: ir.Negate) -> Block:
+        block = self._block(op.child)
+        return replace(block, weight=SQL("(-{})").format(block.weight))
 
     def _print_consolidate(self, op: ir.Consolidate) -> Composable:
         return consolidate(op.columns, self.select(op.child))
 
-    def _print_weigh(self, op: ir.Weigh) -> Composable:
-        source, _ = self.source(op.child)
-        weight = SQL("({})::pg_catalog.int8").format(scalar(op.weight))
-        columns: list[Composable] = [
-            *([names(op.columns)] if op.columns else []),
-            SQL("{} AS {}").format(weight, WEIGHT),
-        ]
-        return SQL("SELECT {} FROM {} WHERE {} <> 0").format(commas(columns), source, weight)
+    def _block_weigh(self, op: ir.Weigh) -> Block:
+        block = self._block(op.child)
+        weight = SQL("({})::pg_catalog.int8").format(block.filled(op.weight))
+        return replace(block.where(SQL("{} <> 0").format(weight)), weight=weight)
 
-    def _print_expose(self, op: ir.Expose) -> Composable:
-        source, _ = self.source(op.child)
-        columns: list[Composable] = [names(op.child.columns)] if op.child.columns else []
-        columns.append(SQL("{} AS {}").format(WEIGHT, Name(op.weight.name)))
-        return SQL("SELECT {} FROM {}").format(commas(columns), source)
+    def _block_expose(self, op: ir.Expose) -> Block:
+        block = self._block(op.child)
+        if block.weight is None:
+            raise InternalError("a weight is read of rows that have none")
+        return replace(
+            block,
+            values={**block.values, op.weight.name: Value(SQL("({})").format(block.weight), plain=False)},
+            weight=None,
+        )
 
     def _print_aggregate(self, op: ir.Aggregate) -> Composable:
-        source, _ = self.source(op.child)
-        keys = [Name(key) for key in op.keys]
-        calls = [SQL("{} AS {}").format(scalar(call.expr), Name(call.column.name)) for call in op.calls]
-        query = SQL("SELECT {} FROM {}").format(commas([*keys, *calls]), source)
+        block = self._block(op.child)
+        if not all(block.values[key].plain for key in op.keys):
+            # GROUP BY takes a constant for the number of a column.
+            source, alias = self.source(op.child)
+            block = Block.of(source, alias, op.child.columns, weighted=op.child.weighted)
+        keys = [SQL("{} AS {}").format(block.values[key].sql, Name(key)) for key in op.keys]
+        calls = [SQL("{} AS {}").format(block.filled(call.expr), Name(call.column.name)) for call in op.calls]
+        query = SQL("SELECT {} FROM {}").format(commas([*keys, *calls]), block.tables)
+        if block.conditions:
+            query = SQL("{} WHERE {}").format(query, conjunction(block.conditions))
         if op.scalar:
             # Without a call nothing but the clause says that there is one row.
             return query if calls else SQL("{} GROUP BY ()").format(query)
-        return SQL("{} GROUP BY {}").format(query, commas(keys))
+        return SQL("{} GROUP BY {}").format(query, commas(block.values[key].sql for key in op.keys))
 
     def _print_window(self, op: ir.Window) -> Composable:
         source, _ = self.source(op.child)
