@@ -16,6 +16,10 @@ def consolidate(columns: tuple[Column, ...], weighted: Composable) -> Composable
     sees are told apart by their image; which of the (indistinguishable) rows is kept does not matter.
     """
     shown = names(columns)
+    if not columns:  # all rows are alike
+        return SQL(
+            "SELECT pg_catalog.sum({})::pg_catalog.int8 AS {} FROM ({}) AS w HAVING pg_catalog.sum({}) <> 0.0"
+        ).format(WEIGHT, WEIGHT, weighted, WEIGHT)
     if all(column.type.equality is Equality.EXACT for column in columns):
         return SQL(
             "SELECT {}, pg_catalog.sum({})::pg_catalog.int8 AS {} FROM ({}) AS w"

@@ -72,6 +72,15 @@ class Ordering:
         return Project(rows.child, (*rows.columns, *extra), (*rows.exprs, *(col(name) for name in refs)))
 
 
+def order_by_position(stmt: ast.SelectStmt) -> None:
+    """Let ORDER BY name the output columns by number, in place: a subquery in both is then read as one."""
+    places = {print_node(target.val): place for place, target in enumerate(stmt.targetList or (), 1)}
+    for sort in stmt.sortClause or ():
+        place = places.get(print_node(sort.node))
+        if place is not None:
+            sort.node = ast.A_Const(isnull=False, val=ast.Integer(ival=place))
+
+
 def pick(
     rows: Operator,
     order: Ordering,

@@ -24,7 +24,7 @@ from pgtrickle.parse.limits import drop_idle_limits, has_limit, left_to_chance
 from pgtrickle.parse.membership import is_plain, join_membership, member_of, membership_of
 from pgtrickle.parse.outer_aggregates import OUTER_AGGREGATES, take_outer_aggregates
 from pgtrickle.parse.outputs import implied_name, output_names
-from pgtrickle.parse.pick import Attach, Ordering, pick
+from pgtrickle.parse.pick import Attach, Ordering, order_by_position, pick
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.recursive import recursion
 from pgtrickle.parse.refuse import refuse_in_select, unsupported
@@ -143,6 +143,8 @@ class QueryParser:
     def _select(self, stmt: ast.SelectStmt, domain: Domain | None) -> Parsed:
         if hoist_conditions(stmt):
             self.expressions.note("hoist", "conditions of ON with subqueries move to WHERE")
+        if stmt.distinctClause and stmt.distinctClause[0] is None:
+            order_by_position(stmt)
         child, scope = self._from(stmt, domain)
         child = self._where(child, scope, split_and(stmt.whereClause))
         taken = take_outer_aggregates(stmt, frozenset(table.alias for table in scope.tables), self.expressions)
