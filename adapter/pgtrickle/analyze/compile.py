@@ -31,6 +31,7 @@ from pgtrickle.parse.determinise import Texts, determinise
 from pgtrickle.parse.expand import expand_views
 from pgtrickle.parse.expression import Expressions, reads_only, reads_tableoid, whole_rows
 from pgtrickle.parse.facts import Facts, RelationFacts
+from pgtrickle.parse.merged import qualify_merged
 from pgtrickle.parse.names import Names
 from pgtrickle.parse.outputs import name_outputs, name_tables
 from pgtrickle.parse.printing import print_node
@@ -332,6 +333,7 @@ def _compiled(found: _Compilation, unnest: bool) -> Plan:
         found.settings["enable_self_join_elimination"] = "off"
     name_outputs(stmt)
     name_tables(stmt)
+    qualify_merged(stmt)
     facts = Facts(found.described, by_name(found.functions))
     expressions = Expressions(facts, Names(), found.rewrites, whole_rows(stmt), reads_tableoid(stmt))
     parser = QueryParser(expressions, UNKNOWN, found.notices, unnest=unnest)

@@ -19,6 +19,8 @@ _WRITING = re.compile(
 #: JSON_QUERY returns jsonb WITHOUT WRAPPER if nothing is said, which is printed.
 _RETURNS_JSONB = re.compile(r"(\{JSONRETURNING :format \{JSONFORMAT :format_type )2( :encoding 0\} :typid 3802 )")
 _UNWRAPPED = re.compile(r"( :wrapper )1(?= )")
+#: A float that is no number is one value, and printed without its sign.
+_NAN = re.compile(r"(\{CONST :consttype 70[01] [^}]* :constvalue [48] \[ (?:0 0 -64|0 0 0 0 0 0 -8)) (?:127|-1)[^\]]*")
 _OWN_OID = re.compile(r":relid (\d+)")
 _TOKEN = re.compile(r"\\.|[{}()]|[^\\{}()]+", re.DOTALL)
 _ARRAY = re.compile(r"(ARRAY(?:EXPR)? :array_typeid )\d+( :array_collid )\d+( :elements )")
@@ -39,7 +41,7 @@ def meaning_of(rule: str, relid: int, volatile: frozenset[int] = frozenset()) ->
         relid: OID of the view.
         volatile: OIDs of functions of which two calls may have different results.
     """
-    rule = _UNWRAPPED.sub(r"\g<1>0", _RETURNS_JSONB.sub(r"\g<1>0\2", _WRITING.sub("", rule)))
+    rule = _UNWRAPPED.sub(r"\g<1>0", _RETURNS_JSONB.sub(r"\g<1>0\2", _NAN.sub(r"\1", _WRITING.sub("", rule))))
     rule = _OWN_OID.sub(lambda match: ":relid 0" if int(match[1]) == relid else match[0], rule)
     return text_of(_flattened(rule, volatile))
 

@@ -1,25 +1,29 @@
-"""The names that rows without a type carry in a stored rule: ``to_json`` shows them.
+"""Names of columns that a stored rule has, and the text that PostgreSQL prints of it has not.
 
-PostgreSQL prints a query that it stored with other names where two columns of a subquery or a join have the same one
-(``x, x_1``), and without names the row of ``JOIN ... USING (...) AS x``.
+Rows without a type carry names, ``to_json`` shows them. It prints others where two columns of a subquery or a join have
+the same one (``x, x_1``), and none for the row of ``JOIN ... USING (...) AS x``. Nor does it print those that an alias
+gives the columns of ``JSON_TABLE`` (17 and 18).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from pgtrickle import db
 from pgtrickle.analyze.probe import probe, rolled_back
 from pgtrickle.analyze.relations import View
-from pgtrickle.analyze.rule_tree import Node, Value, atom, entries, kind_of, parts_of, tree_of
+from pgtrickle.analyze.rule_tree import Node, Value, atom, entries, kind_of, nodes, parts_of, tree_of
 from pgtrickle.errors import PgTrickleError
-from pgtrickle.parse.outputs import share_names
+from pgtrickle.parse.outputs import name_columns_of_json, share_names, show_rows_of_using
 from pgtrickle.parse.printing import print_node
 from pgtrickle.parse.select import parse_query
 
 _RECORD = "2249"
 #: As PostgreSQL writes ROW(...), before version 16 and since.
 _ROWS = ("ROW", "ROWEXPR")
+_JSON_TABLE = "{TABLEFUNC :functype 1 "
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 #: What a rule without such rows has none of.
 _SIGNS = (":varattno 0 :vartype 2249 ", "{ROW ", "{ROWEXPR ")
 
@@ -63,16 +67,38 @@ def text_with_names(conn: db.Connection, view: View) -> str | None:
     Returns:
         None if such a text was not found.
     """
+    given = _with_columns_of_json(view)
     names = row_names(view.rule.text)
-    if not names or _names_in(conn, view.text) == names:
-        return view.text
-    stmt = parse_query(view.text)
+    if not names or _names_in(conn, given) == names:
+        return given
+    stmt = parse_query(given)
     share_names(stmt)
+    show_rows_of_using(stmt)
     try:
         text = print_node(stmt)
         return text if _names_in(conn, text) == names else None
     except PgTrickleError:
         return None
+
+
+def _with_columns_of_json(view: View) -> str:
+    """The text of a view with the names that aliases give the columns of ``JSON_TABLE``."""
+    if _JSON_TABLE not in view.rule.text:
+        return view.text
+    renamed: dict[str, tuple[str, ...]] = {}
+    for item in nodes(tree_of(view.rule.text)):
+        for function, alias, shown in zip(
+            *(item.get(name, []) for name in ("tablefunc", "alias", "eref")), strict=False
+        ):
+            is_json = isinstance(function, dict) and atom(function, "functype") == "1"
+            if is_json and isinstance(alias, dict) and isinstance(shown, dict) and entries(alias, "colnames"):
+                renamed[_unescaped(atom(alias, "aliasname"))] = tuple(_unescaped(n[1:-1]) for n in _listed(shown))
+    stmt = parse_query(view.text)
+    return print_node(stmt) if name_columns_of_json(stmt, renamed) else view.text
+
+
+def _unescaped(word: str) -> str:
+    return _ESCAPED.sub(r"\1", word)
 
 
 def _names_in(conn: db.Connection, text: str) -> tuple[tuple[str, ...], ...]:

@@ -86,11 +86,12 @@ class _Cutter:
             return self._cut_pick(chain, grouping)
         strategy, reason = _strategy(grouping)
         top = _rebuild(chain, grouping)
-        if strategy is Strategy.KEYS and not _shows_keys(top, grouping.keys):
-            number = self._add(grouping, strategy, reason)
-            scan = self._scan(number, grouping.columns)
-            return self._add(_rebuild(chain, scan), Strategy.ROWS, "reads the groups that the stage before keeps")
-        return self._add(top, strategy, reason)
+        if strategy is not Strategy.KEYS or shown_keys(top, grouping.keys) is not None:
+            return self._add(top, strategy, reason)
+        wider = _with_keys(chain, grouping)
+        scan = self._scan(self._add(wider, strategy, reason), wider.columns)
+        shown = Project(scan, top.columns, tuple(col(column.name) for column in top.columns))
+        return self._add(shown, Strategy.ROWS, "reads the groups that the stage before keeps")
 
     def _cut_pick(self, chain: tuple[Operator, ...], pick: Pick) -> int:
         """The rows that are kept show all that decides their order; what is above reads them."""
@@ -249,8 +250,22 @@ def _label(expr: Expr) -> str:
     return text.split("(")[0].strip() or "aggregate"
 
 
-def _shows_keys(top: Operator, keys: tuple[str, ...]) -> bool:
-    return shown_keys(top, keys) is not None
+def _with_keys(chain: tuple[Operator, ...], grouping: Aggregate | Window) -> Operator:
+    """What stands above a grouping, with those of its keys that the projections do not show."""
+    top: Operator = grouping
+    keys = grouping.keys
+    for node in reversed(chain):
+        if isinstance(node, Project):
+            shown = {expr.column: column.name for expr, column in zip(node.exprs, node.columns, strict=True)}
+            lost = tuple(column for column in top.columns if column.name in keys and column.name not in shown)
+            # A column with a key's name that is computed may be there: the key in another type.
+            shown |= {column.name: f"{column.name}_key" for column in lost}
+            columns = (*node.columns, *(replace(column, name=shown[column.name]) for column in lost))
+            top = Project(top, columns, (*node.exprs, *(col(column.name) for column in lost)))
+            keys = tuple(shown[key] for key in keys)
+        else:
+            top = _rebuild((node,), top)
+    return top
 
 
 def shown_keys(top: Operator, keys: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -183,7 +183,7 @@ def _of_numbers(bounded: str, alias: str) -> list[tuple[str, Value]]:
         (f"unnest(ARRAY[{bounded}, 4]) WITH ORDINALITY AS {alias}(n, o)", Value(f"to_json({alias})::text", TEXT)),
         (f"string_to_table(({bounded})::text || ',x', ',') AS {alias}(n)", Value(f"{alias}.n", TEXT)),
         (
-            f"JSON_TABLE(jsonb_build_array({bounded}, 2), '$[*]' COLUMNS (n integer PATH '$')) AS {alias}",
+            f"JSON_TABLE(jsonb_build_array({bounded}, 2), '$[*]' COLUMNS (m integer PATH '$')) AS {alias}(n)",
             shown,
         ),
     ]
