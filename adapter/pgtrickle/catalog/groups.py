@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -117,14 +118,62 @@ class LockedRow:
     windows: Mapping[str, tuple[int, bool, bool]] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ForeseenRow:
+    """What ``begin_foreseen`` has found and done.
+
+    ``same``: all is as it was known; the rest of the fields is of no interest otherwise. ``changed``: OIDs of the
+    sources with changes, as the counting statement lists them. ``marked``: some window has a mark, or capture has
+    overflowed. ``applied``: seven counts for each statement executed; None where none was. ``took``: milliseconds for
+    those.
+    """
+
+    same: bool
+    snapshot: str
+    refresh_no: int
+    consumed: Mapping[str, int]
+    cost: Mapping[str, Any]
+    has_log: bool
+    now_snapshot: str
+    started_at: str
+    changed: str | None
+    rows: int
+    marked: bool
+    applied: tuple[int, ...] | None
+    took: float
+
+    @classmethod
+    def of(cls, texts: Sequence[str | None]) -> ForeseenRow:
+        """A row as the server writes it."""
+        same, snapshot, number, consumed, cost, has_log, now, started, changed, rows, marked, applied, took = texts
+        numbers = None if applied is None else tuple(map(int, filter(None, applied[1:-1].split(","))))
+        return cls(
+            same == "t",
+            snapshot or "",
+            int(number or 0),
+            json.loads(consumed or "{}"),
+            json.loads(cost or "{}"),
+            has_log == "t",
+            now or "",
+            started or "",
+            changed,
+            int(rows or 0),
+            marked == "t",
+            numbers,
+            float(took or 0),
+        )
+
+
 #: Raised by the server at the end of a refresh that wrote to its own sources.
 OWN_WRITES = "PT001"
 
 _FETCH = SQL("SELECT * FROM pgtrickle.group_members(%(relids)s::oid[])")
 _BEGIN = SQL("SELECT * FROM pgtrickle.begin_group({engine}, {settings}, {ids}, {running}, {known}, {wanted})")
 _LOCK = SQL("SELECT * FROM pgtrickle.lock_group({ids}, {running}, NULL, '[]')")
-_FINISH = SQL("SELECT pgtrickle.finish_group({written}, {members}, {settled}, {entries}, {trail})")
 _INCOMPLETE = SQL("UPDATE pgtrickle.stream_tables SET recompute_reason = {reason} WHERE id = {id}")
+_FORESEEN = SQL(
+    "SELECT * FROM pgtrickle.begin_foreseen({engine}, {settings}, {wanted}, {known}, {counting}, {ways}, {most})"
+)
 _RECORD = SQL("SELECT pgtrickle.record_group({entries}, {trail})")
 _REFUSE = SQL("SELECT pgtrickle.refuse_own_writes({written})")
 
@@ -163,6 +212,38 @@ def begin(
     )
 
 
+def begin_foreseen(
+    engine: int,
+    settings: Mapping[str, str],
+    wanted: int,
+    known: str,
+    counting: str,
+    ways: Mapping[str, Sequence[str]],
+    most: int,
+) -> Composed:
+    """The statement that begins the refresh of one stream table of which all is known; its row is a ``ForeseenRow``.
+
+    Args:
+        engine: as for `begin`.
+        settings: of the transaction.
+        wanted: id of the stream table.
+        known: what ``LockedRow.versions`` was.
+        counting: name of the prepared statement that looks at the windows.
+        ways: OIDs of the changed sources, as ``counting`` lists them -> names of the prepared statements that apply
+            such changes, in order.
+        most: these are for windows with fewer rows.
+    """
+    return _FORESEEN.format(
+        engine=Literal(engine),
+        settings=_settings(tuple(settings.items())),
+        wanted=Literal(wanted),
+        known=Literal(known),
+        counting=Literal(counting),
+        ways=_object(ways),
+        most=Literal(most),
+    )
+
+
 def lock(ids: Sequence[int], running: Sequence[int]) -> Composed:
     """The statement that locks the frontiers of a group and reads what may have moved; rows are ``LockedRow``.
 
@@ -194,7 +275,7 @@ def finish(
     settled: Sequence[Mapping[str, Any]],
     entries: Sequence[Mapping[str, Any]],
     trail: Sequence[Mapping[str, Any]],
-) -> Composed:
+) -> SQL:
     """The statement that ends a refresh, or raises ``OWN_WRITES`` as that of `refuse_own_writes`.
 
     Args:
@@ -205,13 +286,8 @@ def finish(
         entries: rows of the history.
         trail: gate decisions; keys ``stream_table_id``, ``gate``, ``position``, ``decision``, ``reason``.
     """
-    return _FINISH.format(
-        written=_object(written),
-        members=_json(members),
-        settled=_json(settled),
-        entries=_json(entries),
-        trail=_json(trail),
-    )
+    lists = ", ".join(_written(values) for values in (written, members, settled, entries, trail))
+    return SQL(cast("LiteralString", f"SELECT pgtrickle.finish_group({lists})"))
 
 
 def keep_incomplete(stream_table_id: int, reason: str) -> Composed:
@@ -266,6 +342,15 @@ def _texts(values: tuple[str, ...]) -> SQL:
 def _ids(values: Sequence[int]) -> SQL:
     # Numbers: to find out what a list may hold takes the driver longer than to write it.
     return SQL(cast("LiteralString", f"'{{{','.join(map(str, values))}}}'::pg_catalog.int8[]"))
+
+
+def _written(values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
+    """JSON as a literal; short, because every refresh writes some."""
+    text = json.dumps(values, ensure_ascii=False)
+    if "\\" in text:
+        # Whether a backslash stands for itself is a setting of the session's.
+        return Literal(text).as_string(None) + "::pg_catalog.jsonb"
+    return "'" + text.replace("'", "''") + "'::pg_catalog.jsonb"
 
 
 def _json(values: Sequence[Mapping[str, Any]]) -> Composed:

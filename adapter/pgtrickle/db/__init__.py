@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgtrickle.db.batch import batch, batch_sets
+from pgtrickle.db.batch import batch, batch_sets, tell
 from pgtrickle.db.connection import (
     READ_ONLY,
     SAFE_PATH,
@@ -42,6 +42,7 @@ __all__ = [
     "refuse_extension",
     "refuse_read_only",
     "shorter_than_deadlocks",
+    "tell",
     "transaction",
     "translate",
     "under_lock_timeout",

@@ -39,6 +39,25 @@ def batch(
         return tuple(cursor.fetchall()) if _has_rows(cursor) else ()
 
 
+def tell(conn: Connection, statements: Sequence[Composable], *, object_name: str | None = None) -> list[str | None]:
+    """As `batch` inside a transaction, or if they begin with BEGIN; the last statement's first row as text.
+
+    Args:
+        conn: whose session is ours, or which is inside a transaction.
+        statements: at least one.
+        object_name: for errors.
+
+    Returns:
+        Its values as the server writes them; nothing if there is no row.
+    """
+    text = ";\n".join([one.as_string(conn) for one in statements])
+    with wrapped(object_name):
+        answer = conn.converse(text)[-1]
+    if answer.ntuples == 0:
+        return []
+    return [None if (value := answer.get_value(0, i)) is None else value.decode() for i in range(answer.nfields)]
+
+
 def _begins(statement: Composable) -> bool:
     return statement.as_string(None).startswith("BEGIN")
 

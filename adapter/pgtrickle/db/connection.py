@@ -12,8 +12,11 @@ from contextlib import suppress
 from typing import Any, cast
 
 import psycopg
+from psycopg import generators
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import TransactionStatus
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier, Literal
 from typing_extensions import LiteralString
@@ -62,6 +65,7 @@ class Connection(psycopg.Connection[TupleRow]):
         shared: other clients use the same backend between two transactions, so nothing can be set for the session.
         lent: the session's path is the user's, because the connection is out of our hands.
         start: what every transaction of a shared backend begins with, because nothing is set for the session.
+        comment: put before every message, in SQL.
     """
 
     user_path: str = ""
@@ -69,6 +73,22 @@ class Connection(psycopg.Connection[TupleRow]):
     shared: bool = False
     lent: bool = False
     start: Composed = USE_SAFE_PATH
+    comment: str = ""
+
+    def converse(self, text: str) -> list[PGresult]:
+        """Send a message of statements; the server's answers as they come, one per statement.
+
+        What a cursor does beside takes as long as a short statement: it adapts values and has them turned into rows.
+
+        Raises:
+            psycopg.Error: the first error ended the message.
+        """
+        with self.lock:
+            self.pgconn.send_query(f"{self.comment}{text}".encode())
+            answers = self.wait(generators.execute(self.pgconn))
+        if answers and answers[-1].status == ExecStatus.FATAL_ERROR:
+            raise error_from_result(answers[-1])
+        return answers
 
     def lend(self) -> None:
         """Give the session the user's path, for statements of the user's."""
@@ -145,7 +165,8 @@ def connect(
         refusals.explain(error)
         raise
     if query_comment:
-        conn.cursor_factory = _commenting(query_comment)
+        conn.comment = f"/* {query_comment.strip().replace('*/', '* /')} */ "
+        conn.cursor_factory = _commenting(conn.comment)
     _live.add(conn)
     if role is not None:
         with wrapped(role):
@@ -236,9 +257,8 @@ def _read_times(conn: Connection) -> None:
             conn.execute(SQL("SET IntervalStyle = 'postgres'"))
 
 
-def _commenting(comment: str) -> type[psycopg.Cursor[TupleRow]]:
+def _commenting(prefix: str) -> type[psycopg.Cursor[TupleRow]]:
     """A cursor class that puts a comment before what it executes."""
-    prefix = "/* {} */ ".format(comment.strip().replace("*/", "* /"))
 
     class Commenting(psycopg.Cursor[TupleRow]):
         def execute(self, query: Any, params: Any = None, **options: Any) -> Commenting:

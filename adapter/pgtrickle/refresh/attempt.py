@@ -110,6 +110,8 @@ class NeedsReanalysis(PgTrickleError):
 def attempt(session: Session, members: Sequence[Member], request: Request) -> Sequence[Member]:
     """Move the members inside a new transaction, which stays open: the caller commits or rolls back.
 
+    Where their frontiers are locked already, it is open.
+
     Returns:
         The members: other ones than given if a prelude changed the definition. One that fails or is left alone says
         so in ``error`` or ``skipped``.
@@ -118,8 +120,9 @@ def attempt(session: Session, members: Sequence[Member], request: Request) -> Se
     exclude_orphans(members)
     if not any(member.running for member in members):
         return members
-    counted = _windows(members, request)
-    transaction.begin(session, members, counted, keep=session.memory.serves(request))
+    begun = all(member.locked is not None for member in members)
+    if not begun:
+        transaction.begin(session, members, _windows(members, request), keep=session.memory.serves(request))
     if request.prelude is not None:
         switch = request.prelude()
         members = build_group(session, request)
@@ -131,7 +134,7 @@ def attempt(session: Session, members: Sequence[Member], request: Request) -> Se
     _check_shapes(running)
     _check_fingerprints(running)
     exclude_orphans(members)
-    if request.prelude is None and not any(map(_was_refreshed, running)):
+    if not begun and request.prelude is None and not any(map(_was_refreshed, running)):
         found = {member.row.id: told(member.need_locked().windows) for member in running}
     else:
         # Another definition has other windows, and other costs may let them be counted further.
@@ -323,7 +326,7 @@ def _windows_of(member: Member, request: Request) -> list[WindowOf]:
         return []
     frontier = Snapshot.parse(known.snapshot)
     # Counting may stop early only where the rest, marks too, would not change the decision.
-    cap = _limit(member) if _adaptive(member, request) or member.need_compiled().plan.mode == "FULL" else None
+    cap = limit_of(member) if _adaptive(member, request) or member.need_compiled().plan.mode == "FULL" else None
     return [
         WindowOf(member.row.id, source.relid, source.source_id, frontier, cap)
         for source in member.row.sources
@@ -335,7 +338,8 @@ def _adaptive(member: Member, request: Request) -> bool:
     return member.row.requested_mode == "AUTO" and not request.prove
 
 
-def _limit(member: Member) -> int:
+def limit_of(member: Member) -> int:
+    """From how many changes on it is recomputed, if AUTO was asked for."""
     return full_from(cost_of(member), _source_rows(member), member.row.options.get("max_delta_fraction"))
 
 
@@ -371,7 +375,7 @@ def _facts(member: Member, request: Request, windows: Mapping[int, Window], numb
         forced=request.full and member.requested,
         windows=windows,
         stream_tables=frozenset(moved),
-        limit=_limit(member),
+        limit=limit_of(member),
     )
 
 

@@ -39,6 +39,9 @@ class Compiled:
         bindings: where its inputs and outputs are; other bindings make the texts void.
         texts: printed statements.
         used: what `is_usual` was asked about.
+        small: inputs that have changed together in small windows: they may do so again.
+        foreseeable: the server has not refused to prepare its statements.
+        last_was_small: the last window was; so may be the next.
     """
 
     version: int | None
@@ -46,6 +49,9 @@ class Compiled:
     bindings: Bindings | None = None
     texts: dict[tuple[object, ...], tuple[SQL, ...]] = field(default_factory=dict)
     used: set[tuple[int, frozenset[InputKey]]] = field(default_factory=set)
+    small: set[frozenset[InputKey]] = field(default_factory=set)
+    foreseeable: bool = True
+    last_was_small: bool = False
     _compared: Mapping[int, frozenset[int]] | None = None
     _shape: str | None = None
 
@@ -79,6 +85,7 @@ class Compiled:
             self.bindings = bindings
             self.texts.clear()
             self.used.clear()
+            self.small.clear()
 
     @deep()
     def refresh(self, conn: db.Connection, stage: Stage, changed: frozenset[InputKey], *, few: bool) -> tuple[SQL, ...]:

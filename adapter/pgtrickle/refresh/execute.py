@@ -31,7 +31,7 @@ _OURS = re.compile(r"\bpgtrickle(_changes|_state)?\b")
 
 
 @dataclass(frozen=True, slots=True)
-class _Applied:
+class Applied:
     """The row that every apply statement returns."""
 
     deleted: int
@@ -232,7 +232,7 @@ def _send_staged(
     statements += [_without_parameters(text, member.refresh_no) for text in last]
     found = db.batch_sets(session.conn, statements, object_name=member.row.name)
     session.statements += 1
-    return [_checked(member, stage, _Applied(**found[end][0])) for stage, end in ends]
+    return [checked(member, stage, Applied(**found[end][0])) for stage, end in ends]
 
 
 def _switch_before(session: Session, member: Member) -> None:
@@ -295,13 +295,13 @@ def _apply(
     if _loads(member):
         loaded = db.execute(session.conn, statement, params, object_name=member.row.name)
         return Counts(inserted=max(loaded, 0))
-    done = db.fetch_one(session.conn, statement, _Applied, params, object_name=member.row.name, prepare=usual)
+    done = db.fetch_one(session.conn, statement, Applied, params, object_name=member.row.name, prepare=usual)
     if done is None:
         raise InternalError("an apply statement returned no counts", object_name=member.row.name)
-    return _checked(member, stage, done)
+    return checked(member, stage, done)
 
 
-def _checked(member: Member, stage: Stage, done: _Applied) -> Counts:
+def checked(member: Member, stage: Stage, done: Applied) -> Counts:
     """The rows written, if they are what the delta demands."""
     written = (done.deleted, done.updated, done.inserted)
     expected = (done.expected_deleted, done.expected_updated, done.expected_inserted)

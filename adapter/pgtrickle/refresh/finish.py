@@ -50,9 +50,14 @@ def finish(session: Session, request: Request, members: Sequence[Member]) -> Non
     for member in done:
         if member.left_incomplete is not None:  # what succeeded was just forgiven
             statements.append(groups.keep_incomplete(member.row.id, member.left_incomplete))
-    db.batch(session.conn, [*statements, _COMMIT], dict)
+    db.tell(session.conn, [*statements, _COMMIT])
     session.statements += 1
     session.memory.keep(request, members, frontiers)
+    for member in done:
+        if member.compiled is not None:
+            member.compiled.last_was_small = member.is_small
+        if member.moved and member.is_small and member.need_plan().action is Action.DIFFERENTIAL:
+            member.need_compiled().small.add(member.need_plan().changed)
 
 
 def _decided_before(member: Member) -> bool:

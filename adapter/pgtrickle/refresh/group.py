@@ -25,7 +25,7 @@ from pgtrickle.errors import (
 from pgtrickle.gates import GateFacts, Pass
 from pgtrickle.refresh.bindings import bindings_of
 from pgtrickle.refresh.compiled import Compiled, compile_member
-from pgtrickle.refresh.member import Member, Request
+from pgtrickle.refresh.member import Known, Member, Request
 from pgtrickle.refresh.session import Session
 
 
@@ -51,18 +51,15 @@ def build_group(session: Session, request: Request) -> list[Member]:
     return members
 
 
-def recall_group(session: Session, request: Request) -> list[Member] | None:
-    """The same from memory, if this session has refreshed exactly these before.
+def recall_group(session: Session, request: Request, known: Iterable[Known]) -> list[Member] | None:
+    """The same from memory; None if some plan is not at hand any more.
 
     Whether it still is so, `attempt` finds out.
     """
-    known = session.memory.recall(request)
-    if known is None:
-        return None
     members = []
     for one in known:
         passed = timedelta(seconds=time.monotonic() - one.read_at)
-        member = _member(replace(one.row, now=one.row.now + passed), request)
+        member = _member(replace(one.row, now=one.row.now + passed, **one.left), request)
         member.known = one
         # What it was bound to then has not changed since, or it has, and that will be found out.
         member.compiled = session.compiled.get(one.row.id)

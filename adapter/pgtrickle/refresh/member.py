@@ -73,13 +73,15 @@ class Known:
     """One stream table as the last refresh of this session left it.
 
     Attributes:
-        row: what the catalog would say.
+        row: what the catalog said.
+        left: what its frontier is now: the fields of ``row`` that are other ones by now.
         versions: of everything that it was read from (``LockedRow.versions``).
         trail: what its gates said.
         read_at: when the catalog was asked, by the monotonic clock.
     """
 
     row: GroupRow
+    left: Mapping[str, Any]
     versions: str
     trail: tuple[Verdict, ...]
     read_at: float

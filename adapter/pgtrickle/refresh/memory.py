@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from pgtrickle.refresh.member import Known, Member, Request
@@ -81,14 +81,12 @@ def _known(member: Member, frontier: Mapping[str, Any]) -> Known | None:
     clean = row.status_reason is None and row.recompute_reason is None and row.last_error is None
     if not settled or not clean or locked.recompute_reason is not None or member.left_incomplete is not None:
         return None
-    left = replace(
-        row,
-        now=row.now if member.known is None else member.known.row.now,
-        snapshot=locked.now_snapshot if frontier.get("moved") else locked.snapshot,
-        refresh_no=frontier.get("refresh_no", locked.refresh_no),
-        consumed=frontier.get("consumed", locked.consumed),
-        cost=frontier.get("cost", locked.cost),
-    )
-    return Known(
-        left, locked.versions, member.trail, time.monotonic() if member.known is None else member.known.read_at
-    )
+    left = {
+        "snapshot": locked.now_snapshot if frontier.get("moved") else locked.snapshot,
+        "refresh_no": frontier.get("refresh_no", locked.refresh_no),
+        "consumed": frontier.get("consumed", locked.consumed),
+        "cost": frontier.get("cost", locked.cost),
+    }
+    if member.known is None:
+        return Known(row, left, locked.versions, member.trail, time.monotonic())
+    return Known(member.known.row, left, locked.versions, member.trail, member.known.read_at)

@@ -19,7 +19,7 @@ from pgtrickle.errors import (
     StatementFailed,
     TransactionConflict,
 )
-from pgtrickle.refresh import own_writes, transaction
+from pgtrickle.refresh import foreseen, own_writes, transaction
 from pgtrickle.refresh.attempt import (
     GONE,
     ChangesRefused,
@@ -180,15 +180,25 @@ def _is_gone(session: Session, members: Sequence[Member], request: Request, erro
 
 def _remembered(session: Session, request: Request) -> tuple[Member, ...] | None:
     """One attempt without reading what this session has read before; None if it has not, or nothing has come of it."""
-    members = recall_group(session, request)
-    if members is None:
+    known = session.memory.recall(request)
+    if known is None:
         return None
     try:
+        begun = foreseen.begin(session, known, request)
+        if begun is not None and begun.plan is not None:
+            finish(session, request, [begun])
+            return (begun,)
+        members = recall_group(session, request, known)
+        if members is None:
+            transaction.rollback(session.conn)
+            return None
+        if begun is not None:
+            members[0].locked = begun.locked
         return _once(session, members, request, patient=True)
     except PgTrickleError as error:
         transaction.rollback(session.conn)
         session.memory.forget(request.relids)
-        _log.debug("%s is read again: %s", _names(members), error.message)
+        _log.debug("%s is read again: %s", ", ".join(one.row.name for one in known), error.message)
         return None
     except BaseException:
         transaction.rollback(session.conn)

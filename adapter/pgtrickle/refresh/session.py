@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
+
+from psycopg.sql import SQL
 
 from pgtrickle import db
+from pgtrickle.plan import InputKey, Stage
 from pgtrickle.refresh.compiled import Compiled, Plans
 from pgtrickle.refresh.memory import Memory
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Statements that a session has prepared for the refresh of one stream table.
+
+    Attributes:
+        compiled: the plan that they are of.
+        versions: of what it reads.
+        counting: the name of the one that looks at the windows.
+        ways: inputs that change -> the names of those that apply it, and their stages, in order.
+        begin: the name of the one that begins the refresh by these.
+        message: what begins the refresh.
+    """
+
+    compiled: Compiled
+    versions: str
+    counting: str
+    ways: dict[frozenset[InputKey], tuple[tuple[str, Stage], ...]]
+    begin: str
+    message: Sequence[SQL]
 
 
 @dataclass(slots=True)
@@ -25,6 +50,8 @@ class Session:
         near: whether the current transaction's plans take pages to be near, as those that deltas touch are.
         few: whether the current transaction makes one plan for all values.
         memory: what need not be asked for again.
+        foreseen: id of a stream table -> what its next refresh is likely to need; least lately used first.
+        names: numbers for prepared statements.
     """
 
     conn: db.Connection
@@ -37,3 +64,5 @@ class Session:
     near: bool = False
     few: bool = False
     memory: Memory = field(default_factory=Memory)
+    foreseen: dict[int, Prepared] = field(default_factory=dict)
+    names: Iterator[int] = field(default_factory=count)

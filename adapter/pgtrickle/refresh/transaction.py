@@ -77,18 +77,33 @@ def begin(session: Session, members: Sequence[Member], wanted: Sequence[WindowOf
         CatalogError: it was migrated meanwhile.
     """
     running = [member for member in members if member.running]
-    session.pinned = own_path(running[0].row.settings if running else {})
-    session.role, session.near, session.few = None, True, True
+    pinned = own_path(running[0].row.settings if running else {})
+    began(session, pinned)
     known = [member.known.versions for member in members if member.known is not None]
     start = groups.begin(
         installation.known_version(),
-        {**session.pinned, **_SETTINGS, **_since_17(session.conn)},
+        settings(session.conn, pinned),
         [member.row.id for member in members],
         [member.row.id for member in running],
         known if keep else None,
         [asked(window) for window in wanted],
     )
-    _lock(session, members, [_BEGIN, lock_timeout(session.conn, LOCK_TIMEOUT_MS), *_source_locks(running), start])
+    _lock(session, members, [*opening(session.conn, running), start])
+
+
+def opening(conn: db.Connection, members: Sequence[Member]) -> list[Query]:
+    """The statements that open the transaction and lock what these members read, before there is a snapshot."""
+    return [_BEGIN, lock_timeout(conn, LOCK_TIMEOUT_MS), *_source_locks(members)]
+
+
+def settings(conn: db.Connection, pinned: Mapping[str, str]) -> Mapping[str, str]:
+    """The settings that a refresh begins with, where these are those of its definition."""
+    return {**pinned, **_SETTINGS, **_since_17(conn)}
+
+
+def began(session: Session, pinned: Mapping[str, str]) -> None:
+    """Note what has been set for the transaction that has just begun."""
+    session.pinned, session.role, session.near, session.few = pinned, None, True, True
 
 
 def lock_again(session: Session, members: Sequence[Member]) -> None:
