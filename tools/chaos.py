@@ -140,7 +140,7 @@ class Chaos:
 
     def _harm(self) -> None:
         kinds = [*faults.FAULTS, self._kill_runner, self._freeze_runner, self._crash_server, self._refresh_by_hand]
-        kinds += [self._kill_backend, self._leave_prepared, self._silence_network]
+        kinds += [self._kill_backend, self._leave_prepared, self._silence_network, self._use_up_locks]
         kind = self._chance.choice(kinds)
         try:
             done = kind(self._dsn, self._chance)
@@ -189,6 +189,19 @@ class Chaos:
 
     def _silence_network(self, dsn: str, chance: random.Random) -> int:
         self._proxy.silence(1 + 5 * chance.random())
+        return 1
+
+    def _use_up_locks(self, dsn: str, chance: random.Random) -> int:
+        """Nobody gets a lock on what is not locked already: ``max_locks_per_transaction``."""
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            taken = 0
+            with contextlib.suppress(psycopg.errors.OutOfMemory):
+                while True:
+                    conn.execute(
+                        "SELECT pg_advisory_lock(g) FROM generate_series(%s::int, %s::int) g", (taken, taken + 99)
+                    )
+                    taken += 100
+            time.sleep(0.5 + chance.random())
         return 1
 
     def _crash_server(self, dsn: str, chance: random.Random) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from pgtrickle.capture.buffers import buffer_name, buffer_of
 from pgtrickle.capture.install import settle
 from pgtrickle.catalog import access, groups, sources
 from pgtrickle.catalog.model import Source
-from pgtrickle.errors import CatalogError
+from pgtrickle.errors import CatalogError, StatementFailed
 from pgtrickle.sql import comma_separated, qualified
 
 #: Autovacuum would come a minute later; until then every refresh would read the dead rows.
@@ -27,6 +28,8 @@ _FILLING = 0.75
 
 #: Such a buffer is vacuumed in a millisecond, and an empty file tells the runner that nothing has changed.
 _SMALL_BYTES = 256 * 1024
+
+_CANCELED = "57014"
 
 _TRIM = SQL("CALL pgtrickle.trim(NULL, %(only_for)s::pg_catalog.int8[])")
 _LIVE_BYTES = SQL("SELECT coalesce(pg_catalog.sum(pg_catalog.pg_column_size(b)), 0) FROM {buffer} b")
@@ -65,10 +68,30 @@ def trim(conn: db.Connection, only_for: Sequence[int] | None = None) -> TrimResu
     skipped. Further ones only for buffers that have to shrink or to go. Of a change buffer beyond
     ``installation.buffer_limit_bytes`` the consumer that is furthest behind is let go: its next refresh recomputes.
 
+    Where a time-out that we cannot lift ends it, behind a pooler, each stream table has its turn before that is raised:
+    or else the first buffers, which are tried first, would keep all others from being trimmed.
+
     Args:
         conn: autocommit, not in a transaction.
         only_for: ids of stream tables: only what they read and write; None: everything.
     """
+    try:
+        return _trim(conn, only_for)
+    except StatementFailed as error:
+        if error.sqlstate != _CANCELED or only_for is not None:
+            raise
+        each = [one.id for one in access.rows(conn, "stream_table_ids", _Id)]
+        random.shuffle(each)  # no secret
+        for stream_table_id in each:
+            try:
+                _trim(conn, [stream_table_id])
+            except StatementFailed as again:
+                if again.sqlstate != _CANCELED:
+                    raise
+        raise
+
+
+def _trim(conn: db.Connection, only_for: Sequence[int] | None) -> TrimResult:
     asked = {"only_for": None if only_for is None else list(only_for)}
     deleted, demoted, removed = 0, set[int](), []
     while True:

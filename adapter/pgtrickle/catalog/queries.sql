@@ -18,6 +18,9 @@ FROM pgtrickle.stream_tables st
 LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = st.relid
 ORDER BY st.id
 
+-- name: stream_table_ids
+SELECT st.id FROM pgtrickle.stream_tables st
+
 -- name: fetch_stream_table
 SELECT st.*, coalesce(n.nspname, st.schema_name) AS schema_name, coalesce(c.relname, st.table_name) AS table_name
 FROM pgtrickle.stream_tables st

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT_MS = 3_000
 
 #: Set in every refresh, after the settings of the definition. Time-outs that a role carries for its interactive
-#: sessions would kill refreshes; RLS must raise instead of filter; windows change in size, so plans must be fresh.
+#: sessions would kill refreshes; RLS must raise instead of filter; windows change in size, so plans must be fresh. A
+#: process that is stopped in the middle keeps its stream tables from everybody: for a minute, which to print a
+#: statement never takes.
 SESSION: Mapping[str, str] = {
     "row_security": "off",
     "jit": "off",
     "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "600000",
+    "idle_in_transaction_session_timeout": "60000",
     "join_collapse_limit": "12",
     "from_collapse_limit": "12",
 }

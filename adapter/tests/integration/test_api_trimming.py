@@ -10,8 +10,9 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from pgtrickle import api
+from pgtrickle import api, capture
 from pgtrickle.api import PgTrickle
+from pgtrickle.errors import StatementFailed
 
 pytestmark = pytest.mark.edges_only
 
@@ -129,3 +130,27 @@ def test_nothing_is_lost_when_long_buffers_are_emptied_below_writers(
     engine.refresh_stream_table("total")
     oracle(conn, "total", "SELECT sum(v) AS v FROM t")
     assert emptied
+
+
+@pytest.mark.usefixtures("table")
+def test_a_time_out_in_the_first_buffer_keeps_no_other_from_being_trimmed(
+    conn: psycopg.Connection[Any], engine: PgTrickle
+) -> None:
+    conn.execute("CREATE TABLE u (k integer PRIMARY KEY, v integer)")
+    engine.create_stream_table("other", "SELECT sum(v) AS v FROM u", refresh_mode="DIFFERENTIAL")
+    conn.execute("INSERT INTO t VALUES (1, 1); INSERT INTO u VALUES (1, 1)")
+    found = conn.execute("SELECT table_name, 'pgtrickle_changes.b_' || id FROM pgtrickle.sources").fetchall()
+    buffers = {str(name): str(buffer) for name, buffer in found}
+    conn.execute(
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NULL; END'"
+    )
+    conn.execute(f"CREATE TRIGGER dawdle BEFORE DELETE ON {buffers['t']} EXECUTE FUNCTION dawdle()".encode())
+    for name in ("total", "other"):
+        engine.refresh_stream_table(name)
+    rows = {name: f"SELECT count(*) FROM {buffer}".encode() for name, buffer in buffers.items()}
+    assert [conn.execute(rows[name]).fetchone() for name in "tu"] == [(1,), (1,)]
+    # As a pooler's connection has it, of which we cannot be rid.
+    engine.own_conn.execute("SET statement_timeout = '400ms'")
+    with pytest.raises(StatementFailed, match="statement timeout"):
+        capture.trim(engine.own_conn)
+    assert [conn.execute(rows[name]).fetchone() for name in "tu"] == [(1,), (0,)]
