@@ -10,9 +10,10 @@ from pgtrickle.delta import delta
 from pgtrickle.emit.apply import Changes
 from pgtrickle.emit.consolidate import consolidate
 from pgtrickle.emit.fragments import WEIGHT, Name, commas, names, table
+from pgtrickle.emit.moved import move
 from pgtrickle.emit.pairs import paired, shows_groups
 from pgtrickle.emit.relational import Printer
-from pgtrickle.emit.state import move, state_of
+from pgtrickle.emit.state import state_of
 from pgtrickle.emit.target import Target, finder
 from pgtrickle.emit.tops import grouping_of, keyed_of, rebuilt
 from pgtrickle.errors import InternalError

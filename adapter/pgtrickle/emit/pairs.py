@@ -45,7 +45,7 @@ def paired(state: State, chain: tuple[Operator, ...]) -> Composable:
     """The groups whose output row appears, disappears or changes.
 
     Args:
-        state: the state of the grouping; ``moved`` is defined in the statement (`emit.state.move`).
+        state: the state of the grouping; ``moved`` is defined in the statement (`emit.moved.move`).
         chain: the projections and filters above the grouping, outermost first.
 
     Returns:

@@ -52,7 +52,7 @@ class Printer:
 
     def __init__(self, bindings: Bindings, *, few: bool = False) -> None:
         self._bindings = bindings
-        self._few = few
+        self.few = few
         self._aliases = 0
         self._uses: Counter[int] = Counter()
         self._seen: list[Operator] = []
@@ -198,14 +198,14 @@ class Printer:
         if scan.input.kind == "stream_table":
             consumed = Placeholder(f"consumed_{scan.input.ident}")
             window = SQL("{} > {}").format(number, consumed)
-            if self._few:
+            if self.few:
                 window += SQL(" AND {} <= {}").format(number, Placeholder(f"until_{scan.input.ident}"))
             return table(self._bindings.stream_tables[scan.input.ident].log), window
         buffer = self._bindings.tables[scan.input.ident].buffer
         if buffer is None:
             raise InternalError("a table whose changes are read has no change buffer")
         xid, weight = Name("b", XID_COLUMN), Name("b", WEIGHT_COLUMN)
-        window = (_FEW if self._few else _WINDOW).format(xid=xid, weight=weight)
+        window = (_FEW if self.few else _WINDOW).format(xid=xid, weight=weight)
         if scan.only:
             own = SQL(" AND {} = {}::pg_catalog.oid")
             window += own.format(Name("b", change_column(TABLEOID)), verbatim(f"'{scan.input.ident}'"))

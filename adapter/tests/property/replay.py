@@ -14,6 +14,7 @@ from pgtrickle.errors import UnsupportedQuery
 from pgtrickle.results import RefreshResult
 from tests.property.case import Case, StreamTable, Window
 from tests.support.oracle import compare
+from tests.support.windows import read_as_large
 
 PATIENCE = "-c statement_timeout=3s"
 """A query whose joins explode is not worth the time: it counts as invalid."""
@@ -134,7 +135,8 @@ class Replay:
             if each is None or name in outcome.invalid or self._error_of(each) is not None:
                 continue
             try:
-                result = self.engine.refresh_stream_table(name)
+                with read_as_large(large=number % 3 == 2):
+                    result = self.engine.refresh_stream_table(name)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
                 outcome.fail(name, "refresh failed", error)
                 return

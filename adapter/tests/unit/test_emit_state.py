@@ -52,6 +52,14 @@ def test_an_extreme_reads_the_groups_that_are_spoilt_and_no_other() -> None:
         assert 'FROM "spoilt"' in read
 
 
+def test_values_are_balanced_only_in_groups_where_one_that_left_may_count() -> None:
+    statement = refresh(call("lo", "min"), call("s", "sum"))
+    steps = dict(re.findall(r'"(\w+)" AS (?:MATERIALIZED )?\(\n(.*?)\n\)', statement, re.DOTALL))
+    assert '"n_s' not in steps["came"]
+    assert '"n_s' in steps["balanced"]
+    assert 'FROM "doubted"' in steps["balanced"]
+
+
 def test_without_groups_each_extreme_is_a_subquery_that_runs_only_if_it_is_spoilt() -> None:
     statement = refresh(call("lo", "min"), call("hi", "max", condition=text(col("g"), " > 1")), keys=())
     reads = re.findall(r'WHEN m\."x_s(\d)" THEN \(SELECT pg_catalog\.(\w+)\(', statement)

@@ -1,8 +1,8 @@
 """min, max and any_value: the extreme is kept; its group is looked at again only if a row with that extreme left.
 
-What comes and what leaves is netted per value first, so a value that leaves and returns in one window, or a row that
-changes elsewhere, spoils nothing. Values that are equal but look different are netted apart, and a second look of the
-extreme makes the group be looked at again: what is shown is always there.
+What comes and what leaves is netted per value where that may matter, so a value that leaves and returns in one window,
+or a row that changes elsewhere, spoils nothing. Values that are equal but look different are netted apart, and a
+second look of the extreme makes the group be looked at again: what is shown is always there.
 """
 
 from __future__ import annotations
