@@ -63,6 +63,7 @@ class Printer:
         self._recursions: set[str] = set()
         #: With the operator itself: it has to live as long as its id is used.
         self._printed: dict[tuple[int, frozenset[str]], tuple[Operator, Rendered]] = {}
+        self._inside: dict[tuple[int, frozenset[str]], tuple[Operator, Block]] = {}
 
     # --- statement -------------------------------------------------------------------------------------------------
 
@@ -114,6 +115,18 @@ class Printer:
             return Block.of(source, alias, op.columns, weighted=op.weighted)
         block: Block = flat(op)
         return block
+
+    def _enclosed(self, op: Operator) -> Block:
+        """The operator as a SELECT inside EXISTS, each time with the same aliases: made once, however deep it is.
+
+        The SELECT around it has others, each time new ones, so that none of these is hidden.
+        """
+        place = (id(op), frozenset(self._recursions))
+        if place not in self._inside:
+            block = self._block(op)
+            rendered = tuple(map(Rendered, block.conditions))
+            self._inside[place] = (op, replace(block, sources=(Rendered(block.tables),), conditions=rendered))
+        return self._inside[place][1]
 
     def _alias(self) -> str:
         self._aliases += 1
@@ -246,7 +259,7 @@ class Printer:
         return SQL("SELECT {} FROM {} {} {} ON {}").format(names(op.columns), left, kind, right, conditions)
 
     def _block_anti(self, op: ir.Anti) -> Block:
-        left, right = self._block(op.left), self._block(op.right)
+        left, right = self._block(op.left), self._enclosed(op.right)
         both = joined((left, replace(right, weight=None)))
         conditions = conjunction((*right.conditions, *map(both.filled, op.conditions)))
         exists = SQL("EXISTS") if op.semi else SQL("NOT EXISTS")
