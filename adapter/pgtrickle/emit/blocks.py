@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from psycopg.sql import SQL, Composable, Composed
 
 from pgtrickle.emit.fragments import WEIGHT, Name, commas, conjunction, verbatim
+from pgtrickle.errors import InternalError
 from pgtrickle.ir.expr import Expr, Ref
 from pgtrickle.ir.schema import Column
 
@@ -104,6 +105,8 @@ def joined(blocks: Iterable[Block]) -> Block:
     for block in blocks:
         sources += block.sources
         conditions += block.conditions
+        if values.keys() & block.values.keys():
+            raise InternalError("two inputs of a join have a column of one name")
         values.update(block.values)
         weights += [] if block.weight is None else [block.weight]
     return Block(sources, values, conditions, SQL(" * ").join(weights) if weights else None)
