@@ -19,7 +19,6 @@ from pgtrickle.ir.operators import (
     Expose,
     Filter,
     Join,
-    Negate,
     Operator,
     OuterJoin,
     OuterKind,
@@ -101,18 +100,17 @@ def delta_project(op: Project, d: Differentiation) -> Operator:
     if found is None or d.is_unchanged(found.one):
         return delta_unary(op, d)
     pair = _Pair.of(found.one, d)
-    came, went = pair.turned(found.conditions)
+    now, before = pair.met(found.conditions)
     shown = found.rows.columns
-    terms: list[Operator] = [
-        Weigh(_only(Join((found.rows, pair.rows), came), shown), text("1")),
-        Weigh(_only(Join((found.rows, pair.rows), went), shown), text("-1")),
-    ]
+    turned = Weigh(Join((found.rows, pair.rows), pair.turned(found.conditions)), _difference(now, before))
+    terms: list[Operator] = [_only(turned, shown)]
     delta_rows = d.delta(found.rows)
     if not isinstance(delta_rows, Empty):
+        weight = Column(d.fresh("weight"), INT8)
+        back = text(col(weight.name), " * ", _difference(before, now))
         terms += [
             _only(Join((delta_rows, found.one), found.conditions), shown),
-            Negate(_only(Join((delta_rows, pair.rows), came), shown)),
-            _only(Join((delta_rows, pair.rows), went), shown),
+            _only(Weigh(Join((Expose(delta_rows, weight), pair.rows), ()), back), shown),
         ]
     return Project(UnionAll(tuple(terms), shown), op.columns, found.exprs)
 
@@ -149,23 +147,35 @@ class _Pair:
         (old, before, had), (new, now, has) = side("old", "<"), side("new", ">")
         return cls(OuterJoin(OuterKind.FULL, old, new, ()), before, now, had, has)
 
-    def turned(self, conditions: tuple[Expr, ...]) -> tuple[tuple[Expr, ...], tuple[Expr, ...]]:
-        """The conditions under which a row meets the new one and not the old one, and the other way round."""
-        met = [(self.has, self._met(self.now, conditions)), (self.had, self._met(self.before, conditions))]
-        (has, now), (had, before) = met
-        return (col(has), *now, _unmet(had, before)), (col(had), *before, _unmet(has, now))
+    def met(self, conditions: tuple[Expr, ...]) -> tuple[Expr, Expr]:
+        """Whether a row meets the new one, and whether it met the old one; never NULL."""
+        now, before = self._sides(conditions)
+        return text("((", now, ") IS TRUE)"), text("((", before, ") IS TRUE)")
 
-    @staticmethod
-    def _met(names: Mapping[str, Expr], conditions: tuple[Expr, ...]) -> tuple[Expr, ...]:
-        return tuple(condition.substitute(names) for condition in conditions)
+    def turned(self, conditions: tuple[Expr, ...]) -> tuple[Expr, ...]:
+        """The conditions under which a row meets one of both: one that an index can serve, and the whole.
+
+        That as a number that is 0, which the planner expects of few rows: few are between the old and the new one.
+        """
+        now, before = self.met(conditions)
+        sides = self._sides(conditions)
+        return text("(", sides[0], ") OR (", sides[1], ")"), text("(", now, " = ", before, ")::pg_catalog.int4 = 0")
+
+    def _sides(self, conditions: tuple[Expr, ...]) -> tuple[Expr, Expr]:
+        return _every(self.has, self.now, conditions), _every(self.had, self.before, conditions)
 
 
-def _unmet(there: str, conditions: tuple[Expr, ...]) -> Expr:
-    """Not all conditions are met. As a number that is 0, which the planner expects of few rows: few are between."""
+def _every(there: str, names: Mapping[str, Expr], conditions: tuple[Expr, ...]) -> Expr:
+    """There is such a row, and all conditions are met."""
     every = text("(", col(there), ")")
     for condition in conditions:
-        every = text(every, " AND (", condition, ")")
-    return text("((", every, ") IS TRUE)::pg_catalog.int4 = 0")
+        every = text(every, " AND (", condition.substitute(names), ")")
+    return every
+
+
+def _difference(one: Expr, other: Expr) -> Expr:
+    """1 where only the one is true, -1 where only the other is."""
+    return text("(", one, "::pg_catalog.int4 - ", other, "::pg_catalog.int4)")
 
 
 def _only(op: Operator, columns: tuple[Column, ...]) -> Operator:

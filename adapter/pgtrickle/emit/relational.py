@@ -276,6 +276,9 @@ class Printer:
     def _print_consolidate(self, op: ir.Consolidate) -> Composable:
         return consolidate(op.columns, self.select(op.child))
 
+    def _print_fence(self, op: ir.Fence) -> Composable:
+        return SQL("{} OFFSET 0").format(self._block(op.child).select(op.columns))
+
     def _block_weigh(self, op: ir.Weigh) -> Block:
         block = self._block(op.child)
         weight = SQL("({})::pg_catalog.int8").format(block.filled(op.weight))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 
@@ -26,6 +27,8 @@ class Expr:
     sides: tuple[Expr, Expr] | None = field(default=None, compare=False)
     #: The sides determine each other, but by more than ``=``: NULL meets NULL, or the operator is another.
     null_safe: bool = field(default=False, compare=False)
+    #: For ``a AND b OR c AND d``: what each branch demands, so that it can be told what this means for one input.
+    branches: tuple[tuple[Expr, ...], ...] = field(default=(), compare=False)
 
     @property
     def equality(self) -> tuple[Expr, Expr] | None:
@@ -36,6 +39,18 @@ class Expr:
     def refs(self) -> frozenset[str]:
         """The columns that the expression reads."""
         return frozenset(part.name for part in self.parts if isinstance(part, Ref))
+
+    def implied(self, columns: AbstractSet[str]) -> Expr | None:
+        """What is true of these columns alone wherever this is true; None if nothing is known.
+
+        >>> either = Expr(("..",), branches=((text("x"), col("x"), col("y")), (col("x"),)))
+        >>> either.implied({"x"}).refs, either.implied({"y"})
+        (frozenset({'x'}), None)
+        """
+        mine = [[part for part in branch if part.refs and part.refs <= columns] for branch in self.branches]
+        if not mine or not all(mine):
+            return None
+        return _connected([_connected(branch, " AND ") for branch in mine], " OR ")
 
     @property
     def column(self) -> str | None:
@@ -60,7 +75,15 @@ class Expr:
             else:
                 parts.append(part)
         sides = self.sides and (self.sides[0].substitute(replacements), self.sides[1].substitute(replacements))
-        return Expr(tuple(parts), sides, self.null_safe)
+        branches = tuple(tuple(part.substitute(replacements) for part in branch) for branch in self.branches)
+        return Expr(tuple(parts), sides, self.null_safe, branches)
+
+
+def _connected(parts: Sequence[Expr], word: str) -> Expr:
+    flat: list[str | Ref | Expr] = []
+    for part in parts:
+        flat += [word if flat else "", "(", part, ")"]
+    return text(*flat)
 
 
 def col(name: str) -> Expr:

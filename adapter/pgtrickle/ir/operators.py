@@ -231,6 +231,13 @@ class Consolidate(_Shows, _Weighted):
 
 
 @dataclass(frozen=True, slots=True)
+class Fence(_Shows, _Weighted):
+    """The same weighted rows, planned apart from what reads them."""
+
+    child: Operator
+
+
+@dataclass(frozen=True, slots=True)
 class Weigh(_Shows, _Weighted):
     """A plain relation made weighted by an integer expression over its columns; rows of weight 0 are dropped."""
 
@@ -569,6 +576,7 @@ Operator: TypeAlias = (
     | UnionAll
     | Negate
     | Consolidate
+    | Fence
     | Weigh
     | Expose
     | Aggregate

@@ -75,8 +75,11 @@ class Expressions:
         return tuple(self.condition(part, scope) for part in split_and(node))
 
     def condition(self, node: ast.Node, scope: Scope) -> Expr:
-        """One condition; an equality keeps its sides."""
+        """One condition; an equality keeps its sides, and an OR what its branches demand."""
         expr = self.convert(node, scope)
+        if isinstance(node, ast.BoolExpr) and node.boolop == enums.BoolExprType.OR_EXPR:
+            branches = [tuple(self.names.split(print_node(part)) for part in split_and(arg)) for arg in node.args]
+            return Expr(expr.parts, branches=tuple(branches))
         if not is_equality(node):
             return expr
         left, right = (self.names.split(print_node(side)) for side in (node.lexpr, node.rexpr))

@@ -67,12 +67,16 @@ PICKED = (
     Picked(
         JOIN,
         "_step",
-        "Negate(Join((prefix.delta, delta), new))",
-        "Join((prefix.delta, delta), new)",
+        "Negate(Join((prefix.delta, narrowed), _but(new, inner)))",
+        "Join((prefix.delta, narrowed), _but(new, inner))",
         "select a.id, b.id b from a join b on a.k=b.k",
     ),
     Picked(
-        JOIN, "delta_join", "deltas[order[0]], ()", "op.inputs[order[-1]], ()", "select a.id from a join b on a.k=b.k"
+        JOIN,
+        "delta_join",
+        "deltas[groups[0].position]",
+        "op.inputs[groups[0].position]",
+        "select a.id from a join b on a.k=b.k",
     ),
     Picked(
         OUTER,
@@ -96,8 +100,8 @@ PICKED = (
         '(before, " > 0")',
         "select id from a where not exists (select 1 from b where b.k<a.k)",
     ),
-    Picked(SINGLE, "delta_project", 'went), shown), text("-1")', 'went), shown), text("1")', COMPARED),
-    Picked(SINGLE, "_unmet", "IS TRUE)", "IS NOT TRUE)", COMPARED),
+    Picked(SINGLE, "delta_project", "_difference(before, now)", "_difference(now, before)", COMPARED),
+    Picked(SINGLE, "_difference", "int4 - ", "int4 + ", COMPARED),
     Picked(NET, "compared", "-1 AS", "1 AS", COLLECTED),
     Picked(NET, "affected_groups", "SELECT DISTINCT {}", "SELECT {}", COLLECTED),
     Picked(NET, "_added", "{} + g.{}", "{} - g.{}", "select k, count(*) n from a group by k"),

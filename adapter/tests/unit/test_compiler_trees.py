@@ -121,7 +121,7 @@ def test_an_expression_cannot_read_a_column_that_is_not_there() -> None:
 def test_every_operator_a_query_can_have_has_a_delta_rule_or_stands_on_a_stage() -> None:
     on_top = {ir.Aggregate, ir.Window, ir.Pick, ir.Recursion, ir.Opaque}
     rewritten = {ir.GroupingSets, ir.Attach, ir.Single, ir.Keep}
-    weighted = {ir.Change, ir.Empty, ir.Negate, ir.Consolidate, ir.Weigh}
+    weighted = {ir.Change, ir.Empty, ir.Negate, ir.Consolidate, ir.Fence, ir.Weigh}
     inside_deltas = weighted | {ir.Expose, ir.Lookup, ir.Restrict, ir.Named}
     of_steps = {ir.SelfReference}
     every = set(ir.Operator.__args__)

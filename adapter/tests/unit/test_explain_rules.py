@@ -28,6 +28,7 @@ WITHOUT_RULE = {
     ir.Empty: "of deltas",
     ir.Negate: "of deltas",
     ir.Consolidate: "of deltas",
+    ir.Fence: "of deltas",
     ir.Weigh: "of deltas",
     ir.Expose: "of deltas",
     ir.Lookup: "of deltas",
