@@ -156,7 +156,9 @@ def _without_unused(conn: db.Connection, query: str) -> str:
     try:
         with rolled_back(conn):
             again = probe(conn, print_node(stmt), "pgtrickle_whole", catalog_path=True).canonical
-    except PgTrickleError:
+    except PgTrickleError as error:
+        if db.passes(error):
+            raise
         return query
     if again != canonical:
         return query
@@ -260,7 +262,9 @@ def _reads_the_same(found: _Compilation, query: str, like: str | None = None) ->
             again = probe(found.conn, query, "pgtrickle_again", catalog_path=False)
             mine, theirs = (_meaning(found, name) for name in (first, "pgtrickle_again"))
             return mine == theirs and again.columns == columns
-    except PgTrickleError:
+    except PgTrickleError as error:
+        if db.passes(error):
+            raise
         return False
 
 
@@ -305,6 +309,8 @@ def _accepted(found: _Compilation, *, unnest: bool) -> Plan:
             hint="Please report the query; until then it runs with refresh_mode AUTO or FULL.",
         ) from error
     except StatementFailed as error:
+        if db.passes(error):
+            raise
         raise UnsupportedQuery(
             f"PostgreSQL refuses a statement of the differential plan: {error.message}",
             clause="preparation",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from psycopg.sql import SQL, Composed
 
+from pgtrickle import db
 from pgtrickle.analyze.probe import Probe, probe, rolled_back
 from pgtrickle.analyze.types import CIDR, INET, NAME, TEXT, VARCHAR, TypeLoader
 from pgtrickle.db import Connection
@@ -93,7 +94,9 @@ class Equalities:
                     return None
                 printed = commas(verbatim(side.text) for side in sides)
                 converted = self._probed(SQL("SELECT {} FROM {}").format(printed, rows), "pgtrickle_sides").columns
-        except PgTrickleError:
+        except PgTrickleError as error:
+            if db.passes(error):
+                raise
             return None
         pairs = [(column.type_oid, column.typmod) for column in converted]
         loaded = self.types.load(pairs)

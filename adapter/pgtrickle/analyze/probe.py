@@ -104,6 +104,8 @@ def probe(conn: db.Connection, query: str, name: str, *, catalog_path: bool) -> 
         with db.wrapped(), conn.transaction():
             conn.execute(create + SQL(cast("LiteralString", text + "\n")))
     except StatementFailed as error:
+        if db.passes(error):
+            raise
         raise _refused(error) from error
     if catalog_path:
         with db.wrapped():

@@ -77,7 +77,9 @@ def text_with_names(conn: db.Connection, view: View) -> str | None:
     try:
         text = print_node(stmt)
         return text if _names_in(conn, text) == names else None
-    except PgTrickleError:
+    except PgTrickleError as error:
+        if db.passes(error):
+            raise
         return None
 
 

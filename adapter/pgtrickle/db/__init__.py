@@ -14,7 +14,7 @@ from pgtrickle.db.connection import (
     shorter_than_deadlocks,
     use_path,
 )
-from pgtrickle.db.errors import translate, wrapped
+from pgtrickle.db.errors import passes, translate, wrapped
 from pgtrickle.db.locking import GaveUp, LockPolicy, ddl, keep_out, lock_together, under_lock_timeout
 from pgtrickle.db.refusals import is_lasting
 from pgtrickle.db.statements import Query, bound, execute, fetch_all, fetch_one, fetch_value, transaction
@@ -39,6 +39,7 @@ __all__ = [
     "is_lasting",
     "keep_out",
     "lock_together",
+    "passes",
     "refuse_extension",
     "refuse_read_only",
     "shorter_than_deadlocks",

@@ -35,6 +35,17 @@ _HINTS: dict[str, str] = {
 _BY_CLASS: dict[str, type[PgTrickleError]] = {"08": ConnectionFailed, "57P": ConnectionFailed}
 
 
+#: SQLSTATE classes of what says nothing about a statement: no memory, locks, disk or connections, an operator or a
+#: time-out that ends it, the server's disks.
+_PASSING = ("53", "57", "58")
+
+
+def passes(error: PgTrickleError) -> bool:
+    """Whether an error says nothing about what was asked: the same may be answered a moment later."""
+    lost = isinstance(error, (ConnectionFailed, LockTimeout, TransactionConflict))
+    return lost or (error.sqlstate or "").startswith(_PASSING)
+
+
 def _class_of(error: psycopg.Error) -> type[PgTrickleError]:
     state = error.sqlstate
     if state is None:

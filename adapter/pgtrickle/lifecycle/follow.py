@@ -62,7 +62,7 @@ def followed(conn: db.Connection, found: StreamTable) -> str:
             return _with_columns(conn, found, query, renames)
         return rename_objects(query, Renamed(renames.relations))
     except (InvalidQuery, StatementFailed) as error:
-        if isinstance(error, InvalidQuery) and error.sqlstate:
+        if db.passes(error) or (isinstance(error, InvalidQuery) and error.sqlstate):
             # With all that could be followed: what is missing is missing under every name.
             raise
         # PostgreSQL says about the recorded text what is missing.
