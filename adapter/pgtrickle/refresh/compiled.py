@@ -19,6 +19,7 @@ from pgtrickle.errors import InternalError
 from pgtrickle.ir.operators import Opaque
 from pgtrickle.plan import Bindings, InputKey, Plan, Stage, Strategy
 from pgtrickle.recursion import deep
+from pgtrickle.refresh.cost import SMALL_WINDOW
 from pgtrickle.rewrite.conditions import conditional_columns
 from pgtrickle.rewrite.stages import scans_of
 
@@ -42,6 +43,7 @@ class Compiled:
         small: inputs that have changed together in small windows: they may do so again.
         foreseeable: the server has not refused to prepare its statements.
         last_was_small: the last window was; so may be the next.
+        last_written: rows that the last large window changed; 0 before the first.
     """
 
     version: int | None
@@ -52,6 +54,7 @@ class Compiled:
     small: set[frozenset[InputKey]] = field(default_factory=set)
     foreseeable: bool = True
     last_was_small: bool = False
+    last_written: int = 0
     _compared: Mapping[int, frozenset[int]] | None = None
     _shape: str | None = None
 
@@ -64,8 +67,9 @@ class Compiled:
 
     @property
     def joins(self) -> bool:
-        """Whether some stage reads more than one relation, so that the order of its joins matters."""
-        return any(len(scans_of(stage.operator)) > 1 for stage in self.plan.stages)
+        """Whether it matters how many rows meet: some stage reads more than one relation, or the last large window has
+        changed so many rows that the tables of the stages are better read than searched for each."""
+        return self.last_written >= SMALL_WINDOW or any(len(scans_of(stage.operator)) > 1 for stage in self.plan.stages)
 
     @property
     def compared(self) -> Mapping[int, frozenset[int]]:

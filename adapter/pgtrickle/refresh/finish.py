@@ -56,6 +56,8 @@ def finish(session: Session, request: Request, members: Sequence[Member]) -> Non
     for member in done:
         if member.compiled is not None:
             member.compiled.last_was_small = member.is_small
+            if member.moved and not member.is_small:
+                member.compiled.last_written = member.counts.total
         if member.moved and member.is_small and member.need_plan().action is Action.DIFFERENTIAL:
             member.need_compiled().small.add(member.need_plan().changed)
 

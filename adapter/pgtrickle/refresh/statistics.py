@@ -24,6 +24,8 @@ _TARGET = SQL("SET LOCAL default_statistics_target = 4")
 def analyze_windows(member: Member, windows: Mapping[int, Window], done: dict[int, set[int]]) -> list[Query]:
     """The statements that analyse the change buffers of which a member joins large windows, in its transaction.
 
+    Or of which it looks up many groups in its own tables.
+
     Only the columns that conditions read: those of a whole row would take ten times as long.
 
     Args:

@@ -19,7 +19,7 @@ from pgtrickle.ir.operators import (
 def conditional_columns(op: Operator) -> frozenset[str]:
     """The columns by which rows are joined, filtered and grouped, under the names they have there and further down."""
     read: set[str] = set()
-    renamed: dict[str, str] = {}
+    shown: dict[str, frozenset[str]] = {}
     stack: list[Operator] = [op]
     while stack:
         node = stack.pop()
@@ -31,11 +31,11 @@ def conditional_columns(op: Operator) -> frozenset[str]:
             read.update(*node.pairs)
         if isinstance(node, Project):
             pairs = zip(node.columns, node.exprs, strict=True)
-            renamed.update({column.name: expr.column for column, expr in pairs if expr.column is not None})
+            shown.update({column.name: expr.refs for column, expr in pairs})
         stack.extend(children_of(node))
-    found = set(read)
-    for name in read:
-        while name in renamed and renamed[name] not in found:
-            name = renamed[name]
-            found.add(name)
+    found: set[str] = set()
+    while read:
+        name = read.pop()
+        found.add(name)
+        read |= shown.get(name, frozenset()) - found
     return frozenset(found)
