@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
@@ -14,7 +15,12 @@ from pgtrickle.db.connection import Connection, shorter_than_deadlocks
 from pgtrickle.db.statements import Query, execute, fetch_all, transaction
 from pgtrickle.errors import LockTimeout, StatementFailed, TransactionConflict
 
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
+
 T = TypeVar("T")
+
+_NUMBERS = itertools.count()
 
 _CANCELED = "57014"
 _BOUNDS = SQL("SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}")
@@ -196,8 +202,9 @@ def lock_together(conn: Connection, lock: Query | None, then: Sequence[Composabl
     if lock is None and not then:
         return
     if not conn.shared:
-        # After DDL the driver does so by itself: another message.
-        execute(conn, SQL("DEALLOCATE ALL"))
+        # After DDL the driver does so by itself: another message. It looks at what a statement does only when it
+        # has not seen it before; of a second one of the same text it would not know that all it has prepared is gone.
+        execute(conn, SQL(cast("LiteralString", f"DEALLOCATE ALL /* {next(_NUMBERS)} */")))
     statements = [_PATIENCE_AS_FOR_ONE, lock, SQL("SET LOCAL statement_timeout = 0")] if lock is not None else []
     try:
         execute(conn, SQL(";\n").join([*statements, *then]))

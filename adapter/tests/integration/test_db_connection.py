@@ -205,3 +205,12 @@ def test_cancel_all_ends_running_statements(engine_conn: engine_db.Connection) -
     assert engine_db.cancel_all() >= 1
     thread.join(5)
     assert [error.sqlstate for error in seen] == ["57014"]
+
+
+def test_what_is_prepared_between_two_locks_is_prepared_again(engine_conn: engine_db.Connection) -> None:
+    for number in range(3):
+        with engine_db.transaction(engine_conn):
+            engine_db.lock_together(engine_conn, None, [SQL("SELECT 1")])
+        assert (
+            engine_db.fetch_value(engine_conn, SQL("SELECT 1 + %(n)s::int"), {"n": number}, prepare=True) == number + 1
+        )
