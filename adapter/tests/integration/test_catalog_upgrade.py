@@ -28,6 +28,7 @@ RELEASED = {
     "0004_nothing_lost.sql": "43efd842dc7a11e9",
     "0005_less_at_writes.sql": "ca9d2620716f4298",
     "0006_kept_apart.sql": "3fbf9cce5579f0b4",
+    "0007_foreseen.sql": "f4aac78bcc26b196",
 }
 
 QUERIES = {

@@ -1,4 +1,4 @@
--- What a refresh costs beside its delta (floor).
+-- What a refresh costs beside its delta.
 
 -- `versions` as before, for what reads functions, types, views and the like.
 ALTER FUNCTION pgtrickle.versions(bigint[]) RENAME TO versions_of_any;
