@@ -52,16 +52,11 @@ def compared(op: Project) -> Compared | None:
 
     By an equality the rows that meet it are found as in any join.
     """
-    join, exprs, above = op.child, op.exprs, tuple[Expr, ...]()
-    while isinstance(join, Filter | Project):
-        if isinstance(join, Filter):
-            above += join.conditions
-        else:
-            given = {column.name: expr for column, expr in zip(join.columns, join.exprs, strict=True)}
-            exprs, above = (tuple(expr.substitute(given) for expr in each) for each in (exprs, above))
-        join = join.child
-    if not isinstance(join, Join) or len(join.inputs) == 1:
+    join = _below(op)
+    # Asked before anything is written over the join's columns, which takes long where the tree is deep.
+    if not isinstance(join, Join) or len(join.inputs) == 1 or not any(map(_is_single, join.inputs)):
         return None
+    exprs, above = _over_the_join(op)
     shown = frozenset[str]().union(*(expr.refs for expr in exprs))
     conditions = (*join.conditions, *above)
     for one in join.inputs:
@@ -76,10 +71,28 @@ def compared(op: Project) -> Compared | None:
     return None
 
 
-def _is_single(op: Operator) -> bool:
-    """Whether it reads a stage that never has more than one row, so that its delta has at most one of either sign."""
+def _below(op: Operator) -> Operator:
     while isinstance(op, Filter | Project):
         op = op.child
+    return op
+
+
+def _over_the_join(op: Project) -> tuple[tuple[Expr, ...], tuple[Expr, ...]]:
+    """What is shown, and the conditions above the join, over its columns."""
+    below, exprs, above = op.child, op.exprs, tuple[Expr, ...]()
+    while isinstance(below, Filter | Project):
+        if isinstance(below, Filter):
+            above += below.conditions
+        else:
+            given = {column.name: expr for column, expr in zip(below.columns, below.exprs, strict=True)}
+            exprs, above = (tuple(expr.substitute(given) for expr in each) for each in (exprs, above))
+        below = below.child
+    return exprs, above
+
+
+def _is_single(op: Operator) -> bool:
+    """Whether it reads a stage that never has more than one row, so that its delta has at most one of either sign."""
+    op = _below(op)
     return isinstance(op, Scan) and op.input.kind == "stage" and derive_key(op) == frozenset()
 
 
