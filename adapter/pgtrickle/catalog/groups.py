@@ -239,7 +239,7 @@ def begin_foreseen(
         wanted=Literal(wanted),
         known=Literal(known),
         counting=Literal(counting),
-        ways=_object(ways),
+        ways=_json(ways),
         most=Literal(most),
     )
 
@@ -260,7 +260,7 @@ def refuse_own_writes(written: Mapping[str, str]) -> Composed:
     Args:
         written: OID of a source -> its change buffer.
     """
-    return _REFUSE.format(written=_object(written))
+    return _REFUSE.format(written=_json(written))
 
 
 def touch(conn: db.Connection, ids: Sequence[int]) -> None:
@@ -286,7 +286,7 @@ def finish(
         entries: rows of the history.
         trail: gate decisions; keys ``stream_table_id``, ``gate``, ``position``, ``decision``, ``reason``.
     """
-    lists = ", ".join(_written(values) for values in (written, members, settled, entries, trail))
+    lists = ", ".join(_json(values).as_string(None) for values in (written, members, settled, entries, trail))
     return SQL(cast("LiteralString", f"SELECT pgtrickle.finish_group({lists})"))
 
 
@@ -322,16 +322,12 @@ def fail(
     db.execute(conn, _QUERIES["fail_member"], params)
 
 
-def _object(values: Mapping[str, Any]) -> Composed:
-    return SQL("{}::pg_catalog.jsonb").format(Literal(access.jsonb(dict(values))))
-
-
 # What nearly every refresh sends again takes longer to be printed than to be looked up.
 
 
 @lru_cache(maxsize=256)
 def _settings(settings: tuple[tuple[str, str], ...]) -> SQL:
-    return SQL(cast("LiteralString", _object(dict(settings)).as_string(None)))
+    return _json(dict(settings))
 
 
 @lru_cache(maxsize=4096)
@@ -344,14 +340,9 @@ def _ids(values: Sequence[int]) -> SQL:
     return SQL(cast("LiteralString", f"'{{{','.join(map(str, values))}}}'::pg_catalog.int8[]"))
 
 
-def _written(values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
+def _json(values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> SQL:
     """JSON as a literal; short, because every refresh writes some."""
     text = json.dumps(values, ensure_ascii=False)
-    if "\\" in text:
-        # Whether a backslash stands for itself is a setting of the session's.
-        return Literal(text).as_string(None) + "::pg_catalog.jsonb"
-    return "'" + text.replace("'", "''") + "'::pg_catalog.jsonb"
-
-
-def _json(values: Sequence[Mapping[str, Any]]) -> Composed:
-    return SQL("{}::pg_catalog.jsonb").format(Literal(access.jsonb([dict(value) for value in values])))
+    # Whether a backslash stands for itself is a setting of the session's.
+    literal = Literal(text).as_string(None) if "\\" in text else "'" + text.replace("'", "''") + "'"
+    return SQL(cast("LiteralString", f"{literal}::pg_catalog.jsonb"))

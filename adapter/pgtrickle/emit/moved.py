@@ -104,7 +104,7 @@ def _doubted(state: State, printer: Printer) -> Composable:
     doubted = _any_spoilt(state.kept, "seen")
     if state.grouping.scalar:
         return SQL("SELECT * FROM brought WHERE EXISTS (SELECT 1 FROM seen WHERE {})").format(doubted)
-    keys = _keys(state)
+    keys = state.grouping.key_columns
     printer.define("doubted", SQL("SELECT {} FROM seen WHERE {}").format(_under_own_names(state), doubted))
     brought = Named("brought", (*state.grouping.child.columns, Column(WEIGHT_COLUMN, INT8)))
     return printer.select(restrict(brought, Named("doubted", keys), state.grouping.keys))
@@ -139,14 +139,9 @@ def _any_spoilt(values: Iterable[str], alias: str) -> Composable:
     return SQL("({})").format(SQL(" OR ").join(Name(alias, f"x_{name}") for name in values))
 
 
-def _keys(state: State) -> tuple[Column, ...]:
-    by_name = {column.name: column for column in state.grouping.child.columns}
-    return tuple(by_name[key] for key in state.grouping.keys)
-
-
 def _under_own_names(state: State) -> Composable:
     """The state's keys under the names that the grouping's input has for them."""
-    pairs = zip(state.target.columns, _keys(state), strict=True)
+    pairs = zip(state.target.columns, state.grouping.key_columns, strict=True)
     return commas(SQL("{} AS {}").format(Name(mine.name), Name(key.name)) for mine, key in pairs)
 
 
@@ -164,7 +159,7 @@ def _alone(state: State, printer: Printer) -> dict[str, Composable]:
 
 def _again(state: State, printer: Printer) -> Composable:
     """The kept values of the groups of which one is spoilt, under the names of the state's keys."""
-    grouping, keys = state.grouping, _keys(state)
+    grouping, keys = state.grouping, state.grouping.key_columns
     # Usually few values are spoilt; the planner would expect most, and read the whole input for them.
     few = SQL("{count} = ({count} | 0)").format(count=Name("met", f"n_{COUNT_REF}"))
     spoilt = _any_spoilt(state.values, "met")

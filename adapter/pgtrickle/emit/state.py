@@ -39,10 +39,7 @@ class State:
     def of(cls, stage: Stage, relation: Relation) -> State:
         """The state that the stage's aggregates need."""
         _, grouping = grouping_of(stage.operator)
-        by_name = {column.name: column for column in grouping.child.columns}
-        keys = tuple(
-            Column(f"c{i + 1}", by_name[key].type, by_name[key].nullable) for i, key in enumerate(grouping.keys)
-        )
+        keys = tuple(Column(f"c{i + 1}", key.type, key.nullable) for i, key in enumerate(grouping.key_columns))
         never_null = {column.name for column in grouping.child.columns if not column.nullable}
         calls = []
         parts: dict[str, StatePart] = {}

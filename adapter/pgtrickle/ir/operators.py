@@ -296,9 +296,14 @@ class Aggregate(_Plain):
             _require(self.child, call.expr)
 
     @property
-    def columns(self) -> tuple[Column, ...]:
+    def key_columns(self) -> tuple[Column, ...]:
+        """The keys as the columns of ``child`` that they are."""
         by_name = {column.name: column for column in self.child.columns}
-        return tuple(by_name[key] for key in self.keys) + tuple(call.column for call in self.calls)
+        return tuple(by_name[key] for key in self.keys)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.key_columns + tuple(call.column for call in self.calls)
 
 
 @dataclass(frozen=True, slots=True)
